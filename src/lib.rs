@@ -1,1 +1,3 @@
 //! map
+pub mod network;
+pub mod telemetry;

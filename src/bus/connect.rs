@@ -1,0 +1,181 @@
+//! Connects to NATS with the operator's credentials and tells, as a level, whether the connection stands.
+//!
+//! Owns the client's options. Always: only unreadable credentials are an error at start; a server that is away, or that
+//! refuses us, is waited for, since an operator may mend it without touching the daemon.
+
+use super::Bus;
+use crate::settings::{Limits, NatsSettings};
+use crate::telemetry::Metrics;
+use async_nats::{ConnectOptions, Event, ServerAddr};
+use rand::Rng;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+/// Longest pause between two attempts to reach NATS.
+const RECONNECT_MAX: Duration = Duration::from_secs(4);
+/// Messages one subscription holds between the socket and our own queue, which is emptied at once by a task that does
+/// nothing else; past it the client drops the newest and tells ([`Event::SlowConsumer`]), which is counted.
+const SUBSCRIPTION_CAPACITY: usize = 65_536;
+/// Messages waiting for the socket. Publishers wait when it is full.
+const CLIENT_CAPACITY: usize = 4_096;
+
+/// Whether NATS is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NatsState {
+    /// Connected.
+    Connected,
+    /// Not connected, and the last thing that was said about it.
+    Away(String),
+}
+
+/// What is wrong with the NATS settings, seen only when they are used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// A URL is unusable.
+    #[error("nats.url: {0}")]
+    Url(String),
+    /// A secret's file cannot be read.
+    #[error("{setting}: cannot read {path}: {why}")]
+    File {
+        /// The setting that names the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// The client refused its settings.
+    #[error("nats: {0}")]
+    Client(String),
+}
+
+/// Starts the connection. Returns at once, also when no server answers.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics) -> Result<Bus, ConnectError> {
+    let addresses = settings.url.iter().map(|url| url.parse::<ServerAddr>());
+    let addresses: Vec<ServerAddr> =
+        addresses.collect::<Result<_, _>>().map_err(|error| ConnectError::Url(error.to_string()))?;
+    let (tell, state) = watch::channel(NatsState::Away("not connected yet".into()));
+    let told = Arc::new(tell);
+    let counted = metrics.clone();
+    let options = credentials(ConnectOptions::new(), settings).await?
+        .name("oc-discovery")
+        .no_echo()
+        .retry_on_initial_connect()
+        .subscription_capacity(SUBSCRIPTION_CAPACITY)
+        .client_capacity(CLIENT_CAPACITY)
+        .connection_timeout(Duration::from_secs(5))
+        .ping_interval(Duration::from_secs(10))
+        .reconnect_delay_callback(reconnect_delay)
+        .event_callback(move |event| {
+            on_event(&event, &told, &counted);
+            std::future::ready(())
+        });
+    let client = options.connect(addresses).await.map_err(|error| ConnectError::Client(error.to_string()))?;
+    Ok(Bus::new(client, state, Arc::new(settings.subjects.clone()), limits.nats_publish_timeout, metrics))
+}
+
+/// The first attempt at once, then doubling to [`RECONNECT_MAX`] with half of each pause left to chance, so that the
+/// daemons of a site do not all return in the same instant.
+fn reconnect_delay(attempts: usize) -> Duration {
+    if attempts <= 1 {
+        return Duration::ZERO;
+    }
+    let exponent = u32::try_from(attempts - 2).unwrap_or(u32::MAX).min(10);
+    let full = Duration::from_millis(100).saturating_mul(2u32.saturating_pow(exponent)).min(RECONNECT_MAX);
+    full.mul_f64(rand::thread_rng().gen_range(0.5..1.0))
+}
+
+fn on_event(event: &Event, state: &watch::Sender<NatsState>, metrics: &Metrics) {
+    match event {
+        Event::Connected => {
+            info!("NATS is connected");
+            state.send_replace(NatsState::Connected);
+        }
+        Event::Disconnected | Event::Closed => away(state, "the connection to NATS was lost".into()),
+        Event::LameDuckMode => info!("the NATS server is about to stop and asks its clients to move"),
+        Event::SlowConsumer(_) => metrics.dropped("nats_subscription", "full"),
+        Event::ServerError(error) => warn!(%error, "NATS reports an error"),
+        Event::ClientError(error) => away(state, format!("NATS cannot be reached: {error}")),
+        Event::Draining => debug!("NATS is draining"),
+    }
+}
+
+/// Not connected, for a reason. Said once a change, not once an attempt.
+fn away(state: &watch::Sender<NatsState>, why: String) {
+    let changed = state.send_if_modified(|state| match state {
+        NatsState::Away(known) if *known == why => false,
+        // An error that is told while the connection stands does not end it.
+        NatsState::Connected if why.starts_with("NATS cannot") => false,
+        _ => {
+            *state = NatsState::Away(why.clone());
+            true
+        }
+    });
+    if changed {
+        warn!(%why, "NATS is away; trying again for ever");
+    }
+}
+
+async fn credentials(mut options: ConnectOptions, nats: &NatsSettings) -> Result<ConnectOptions, ConnectError> {
+    if let Some(path) = &nats.creds_file {
+        let unreadable = |why| ConnectError::File { setting: "nats.creds_file", path: path.clone(), why };
+        options = options.credentials_file(path).await.map_err(unreadable)?;
+    }
+    if let Some(user) = &nats.user {
+        let password = match &nats.password_file {
+            Some(path) => secret("nats.password_file", path).await?,
+            None => String::new(),
+        };
+        options = options.user_and_password(user.clone(), password);
+    }
+    if let Some(path) = &nats.token_file {
+        options = options.token(secret("nats.token_file", path).await?);
+    }
+    if let Some(path) = &nats.tls.ca_file {
+        readable("nats.tls.ca_file", path).await?;
+        options = options.add_root_certificates(path.clone()).require_tls(true);
+    }
+    if let (Some(cert), Some(key)) = (&nats.tls.cert_file, &nats.tls.key_file) {
+        readable("nats.tls.cert_file", cert).await?;
+        readable("nats.tls.key_file", key).await?;
+        options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
+    }
+    Ok(options)
+}
+
+async fn readable(setting: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
+    tokio::fs::read(path).await.map_err(|why| ConnectError::File { setting, path: path.to_owned(), why })
+}
+
+/// A secret from its file, without the newline that editors leave.
+async fn secret(setting: &'static str, path: &Path) -> Result<String, ConnectError> {
+    let bytes = readable(setting, path).await?;
+    Ok(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_attempt_is_immediate_and_the_pause_never_passes_its_bound() {
+        assert_eq!(reconnect_delay(0), Duration::ZERO);
+        assert_eq!(reconnect_delay(1), Duration::ZERO);
+        assert!((2..10_000).all(|n| reconnect_delay(n) <= RECONNECT_MAX && !reconnect_delay(n).is_zero()));
+    }
+
+    #[test]
+    fn an_error_told_while_connected_does_not_end_the_connection() {
+        let (state, seen) = watch::channel(NatsState::Connected);
+        away(&state, "NATS cannot be reached: x".into());
+        assert_eq!(*seen.borrow(), NatsState::Connected);
+        away(&state, "the connection to NATS was lost".into());
+        assert!(matches!(*seen.borrow(), NatsState::Away(_)));
+    }
+}

@@ -1,0 +1,156 @@
+//! NATS: the connection, what is taken from it and what is given to it.
+//!
+//! Owns the NATS client, its subscriptions and its queues. Never reads what a message says. Always: the daemon outlives
+//! NATS (it reconnects with jitter for ever), every queue between NATS and the node is bounded by count and bytes, and
+//! what we publish carries our DID in `Oc-Origin`, so that no daemon of ours takes it for an app's word.
+
+mod connect;
+mod intake;
+mod lease;
+
+pub use connect::{ConnectError, NatsState, connect};
+pub use intake::{Subject, Taken, listen};
+pub use lease::{Lease, LeaseError};
+
+use async_nats::{Client, HeaderMap, HeaderValue};
+use bytes::Bytes;
+use crate::settings::Subjects;
+use crate::telemetry::Metrics;
+use crate::wire::ORIGIN_HEADER;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// What we publish, by the setting that names its subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Out {
+    /// `create_resource`: a resource that a partner created or changed.
+    CreateResource,
+    /// `remove_resource`: a resource that a partner deleted.
+    RemoveResource,
+    /// `propalgation_event`: considers and planner lines of a peer.
+    PropalgationEvent,
+    /// `search_event`: a search result.
+    SearchEvent,
+    /// `search_end`: the report that ends a search.
+    SearchEnd,
+}
+
+impl Out {
+    /// The setting's last word, used as label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CreateResource => "create_resource",
+            Self::RemoveResource => "remove_resource",
+            Self::PropalgationEvent => "propalgation_event",
+            Self::SearchEvent => "search_event",
+            Self::SearchEnd => "search_end",
+        }
+    }
+
+    fn subject(self, subjects: &Subjects) -> &str {
+        match self {
+            Self::CreateResource => &subjects.create_resource,
+            Self::RemoveResource => &subjects.remove_resource,
+            Self::PropalgationEvent => &subjects.propalgation_event,
+            Self::SearchEvent => &subjects.search_event,
+            Self::SearchEnd => &subjects.search_end,
+        }
+    }
+}
+
+/// Why a message could not be given to NATS.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum PublishError {
+    /// It is larger than the server takes.
+    #[error("{bytes} bytes are more than this NATS server takes ({max}); raise its max_payload")]
+    TooLarge {
+        /// The message's size.
+        bytes: usize,
+        /// The server's limit.
+        max: usize,
+    },
+    /// NATS stayed away for the whole wait.
+    #[error("NATS is not connected")]
+    Away,
+    /// The client refused it.
+    #[error("NATS refused the message: {0}")]
+    Refused(String),
+}
+
+/// Cloneable handle on the NATS connection.
+#[derive(Clone)]
+pub struct Bus {
+    client: Client,
+    state: watch::Receiver<NatsState>,
+    subjects: Arc<Subjects>,
+    headers: HeaderMap,
+    wait: Duration,
+    metrics: Metrics,
+}
+
+impl Bus {
+    fn new(
+        client: Client,
+        state: watch::Receiver<NatsState>,
+        subjects: Arc<Subjects>,
+        wait: Duration,
+        metrics: Metrics,
+    ) -> Self {
+        Self { client, state, subjects, headers: HeaderMap::new(), wait, metrics }
+    }
+
+    /// The same connection, from now on marking what it publishes as coming from `did`.
+    #[must_use]
+    pub fn signed_as(mut self, did: &str) -> Self {
+        self.headers = HeaderMap::new();
+        self.headers.insert(ORIGIN_HEADER, HeaderValue::from(did));
+        self
+    }
+
+    /// The connection's state, to watch.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<NatsState> {
+        self.state.clone()
+    }
+
+    /// Publishes one message. Waits for NATS while it is away, `limits.nats_publish_timeout` at most.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub async fn publish(&self, out: Out, payload: Bytes) -> Result<(), PublishError> {
+        self.ready_for(payload.len()).await?;
+        let subject = async_nats::Subject::from(out.subject(&self.subjects));
+        let sent = self.client.publish_with_headers(subject, self.headers.clone(), payload);
+        let sent = tokio::time::timeout(self.wait, sent).await.map_err(|_| PublishError::Away)?;
+        sent.map_err(|error| PublishError::Refused(error.to_string()))?;
+        self.metrics.nats_published(out.name());
+        Ok(())
+    }
+
+    /// Returns once everything published has been written to NATS.
+    ///
+    /// # Errors
+    /// When NATS is away for longer than the wait.
+    pub async fn flush(&self) -> Result<(), PublishError> {
+        let flushed = tokio::time::timeout(self.wait, self.client.flush()).await.map_err(|_| PublishError::Away)?;
+        flushed.map_err(|error| PublishError::Refused(error.to_string()))
+    }
+
+    /// Waits until NATS is connected, however long that takes.
+    pub async fn connected(&self) {
+        let mut state = self.state.clone();
+        // An error means that the client is gone: the daemon is going down, and so is the caller.
+        let _ = state.wait_for(|state| *state == NatsState::Connected).await;
+    }
+
+    async fn ready_for(&self, bytes: usize) -> Result<(), PublishError> {
+        let max = self.client.server_info().max_payload;
+        if *self.state.borrow() != NatsState::Connected {
+            tokio::time::timeout(self.wait, self.connected()).await.map_err(|_| PublishError::Away)?;
+        }
+        // Zero before the first connection: then the server itself refuses what is too large.
+        if max > 0 && bytes > max { Err(PublishError::TooLarge { bytes, max }) } else { Ok(()) }
+    }
+}

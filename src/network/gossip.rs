@@ -1,0 +1,103 @@
+//! GossipSub with the settings under which it works with Go's: ids, sizes, times.
+//!
+//! Owns the GossipSub behaviour's configuration and its message types. Never reads what a message says. Always:
+//! messages are signed by their source, strictly checked, and forwarded only after [`GossipVerdict`].
+
+use libp2p::PeerId;
+use libp2p::gossipsub::{
+    self, Behaviour, ConfigBuilder, Message, MessageAcceptance, MessageAuthenticity, MessageId, ValidationMode,
+};
+use libp2p::identity::Keypair;
+use std::time::Duration;
+
+/// Largest message, Go's default: 1 MiB.
+const MAX_MESSAGE: usize = 1 << 20;
+/// Largest control part of one RPC. Go may advertise 5000 ids at once, which the stock 16 KiB would refuse.
+const MAX_CONTROL: usize = 1 << 20;
+/// How long a message id is remembered, Go's default.
+const SEEN_FOR: Duration = Duration::from_secs(120);
+/// Messages queued for one peer; the stock 5000 of up to 1 MiB each would be an open door. Past it the message is
+/// dropped for that peer: gossip carries questions, never data that must arrive.
+const QUEUE_PER_PEER: usize = 256;
+
+/// A gossip message, its source's signature already checked.
+#[derive(Debug)]
+pub struct Gossip {
+    /// Who made it.
+    pub source: PeerId,
+    /// Who handed it to us.
+    pub from: PeerId,
+    /// Its id, for the verdict.
+    pub id: MessageId,
+    /// What it says.
+    pub data: Vec<u8>,
+}
+
+/// What becomes of a gossip message.
+#[derive(Debug)]
+pub struct GossipVerdict {
+    /// Which message.
+    pub id: MessageId,
+    /// Who handed it to us.
+    pub from: PeerId,
+    /// Forward, drop, or drop and hold it against the sender.
+    pub acceptance: MessageAcceptance,
+}
+
+impl Gossip {
+    /// The verdict on this message.
+    #[must_use]
+    pub fn verdict(&self, acceptance: MessageAcceptance) -> GossipVerdict {
+        GossipVerdict { id: self.id.clone(), from: self.from, acceptance }
+    }
+}
+
+/// Why a message could not be published.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum PublishError {
+    /// Nobody we are connected to listens to the topic.
+    #[error("no connected peer listens to the topic")]
+    NoPeers,
+    /// Refused by GossipSub.
+    #[error("{0}")]
+    Refused(String),
+    /// The daemon is shutting down.
+    #[error("the network is shut down")]
+    Down,
+}
+
+impl From<gossipsub::PublishError> for PublishError {
+    fn from(error: gossipsub::PublishError) -> Self {
+        match error {
+            gossipsub::PublishError::NoPeersSubscribedToTopic => Self::NoPeers,
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+/// Go's message id: the source's bytes followed by the sequence number, big-endian. With any other, IHAVE, IWANT and
+/// IDONTWANT never match between the two implementations.
+fn go_message_id(message: &Message) -> MessageId {
+    let mut id = message.source.map(|source| source.to_bytes()).unwrap_or_default();
+    id.extend_from_slice(&message.sequence_number.unwrap_or_default().to_be_bytes());
+    MessageId::from(id)
+}
+
+/// The behaviour for `keypair`.
+///
+/// # Errors
+/// A sentence, when GossipSub refuses its configuration.
+pub fn behaviour(keypair: &Keypair) -> Result<Behaviour, String> {
+    let config = ConfigBuilder::default()
+        .validation_mode(ValidationMode::Strict)
+        .validate_messages()
+        .message_id_fn(go_message_id)
+        .max_transmit_size(MAX_MESSAGE)
+        .max_control_message_size(MAX_CONTROL)
+        .duplicate_cache_time(SEEN_FOR)
+        .heartbeat_initial_delay(Duration::from_millis(100))
+        .connection_handler_queue_len(QUEUE_PER_PEER)
+        .build()
+        .map_err(|error| error.to_string())?;
+    Behaviour::new(MessageAuthenticity::Signed(keypair.clone()), config).map_err(str::to_owned)
+}

@@ -1,0 +1,179 @@
+//! The libp2p side: one swarm, owned by one actor, behind a cloneable [`Network`] handle.
+//!
+//! Owns connections: dialling, refusing, closing. Never knows what a stream or a gossip message means, nor who is a
+//! partner. Always: every request ends in an answer, and the set of connected peers is published as a level
+//! ([`Connected`]), so that a slow reader sees the newest state instead of missing a change.
+
+mod connections;
+pub mod dial;
+mod gossip;
+mod security;
+pub mod streams;
+mod swarm;
+mod transport;
+
+pub use gossip::{Gossip, GossipVerdict, PublishError};
+pub use streams::{Inbox, Incoming, OpenError, Place};
+pub use swarm::{Config, StartError, start};
+pub use libp2p::swarm::{Stream, StreamProtocol};
+
+use libp2p::{Multiaddr, PeerId};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Commands waiting for the swarm. A full queue makes callers wait: each of them is a task with one thing to do.
+const COMMANDS: usize = 256;
+
+/// Longest wait for a stream to be negotiated, one round trip at the least.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Advertised by identify: this side takes unsigned events, the connection being proof enough of their sender. Ours;
+/// others see one more protocol name and ignore it.
+pub const TAKES_UNSIGNED: &str = "/opencloud/event/unsigned/1.0";
+
+/// The peers connected now.
+pub type Connected = Arc<HashMap<PeerId, Link>>;
+
+/// What is known of a connected peer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The far address of its newest connection.
+    pub address: Option<Multiaddr>,
+    /// It told (by identify) that it takes unsigned events from an authenticated connection.
+    pub takes_unsigned: bool,
+}
+
+/// Why a peer could not be connected.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum ConnectError {
+    /// There is no address that this host can dial.
+    #[error("no address that can be dialled")]
+    NoAddress,
+    /// The peer is blacklisted.
+    #[error("the peer is blacklisted")]
+    Blocked,
+    /// Every address failed.
+    #[error("{0}")]
+    Failed(String),
+    /// No answer in time.
+    #[error("no connection in time")]
+    Timeout,
+    /// The daemon is shutting down.
+    #[error("the network is shut down")]
+    Down,
+}
+
+/// What the handle asks of the actor.
+enum Command {
+    Dial { peer: PeerId, addresses: Vec<Multiaddr>, reply: oneshot::Sender<Result<(), ConnectError>> },
+    Open { peer: PeerId, protocol: StreamProtocol, reply: oneshot::Sender<Result<Stream, OpenError>> },
+    Disconnect { peer: PeerId },
+    Block { peers: HashSet<PeerId> },
+    Keep { peers: HashSet<PeerId> },
+    Publish { topic: &'static str, data: Vec<u8>, reply: oneshot::Sender<Result<usize, PublishError>> },
+    Judge { verdict: GossipVerdict },
+}
+
+/// Cloneable handle of the swarm's actor.
+#[derive(Clone)]
+pub struct Network {
+    local: PeerId,
+    commands: mpsc::Sender<Command>,
+    connected: watch::Receiver<Connected>,
+    listening: watch::Receiver<Vec<Multiaddr>>,
+    dial_timeout: Duration,
+}
+
+impl Network {
+    /// Our own PeerId.
+    #[must_use]
+    pub fn local(&self) -> PeerId {
+        self.local
+    }
+
+    /// The connected peers, to watch.
+    #[must_use]
+    pub fn connected(&self) -> watch::Receiver<Connected> {
+        self.connected.clone()
+    }
+
+    /// The addresses listened on, to watch.
+    #[must_use]
+    pub fn listening(&self) -> watch::Receiver<Vec<Multiaddr>> {
+        self.listening.clone()
+    }
+
+    /// Whether `peer` is connected now.
+    #[must_use]
+    pub fn is_connected(&self, peer: &PeerId) -> bool {
+        self.connected.borrow().contains_key(peer)
+    }
+
+    /// Connects to `peer`. Already connected is success; several callers share one dial.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(&self, peer: PeerId, addresses: &[Multiaddr]) -> Result<(), ConnectError> {
+        if self.is_connected(&peer) {
+            return Ok(());
+        }
+        let addresses = dial::dialable(addresses, peer);
+        if addresses.is_empty() {
+            return Err(ConnectError::NoAddress);
+        }
+        let (reply, answer) = oneshot::channel();
+        let wish = Command::Dial { peer, addresses, reply };
+        let attempt = async {
+            self.commands.send(wish).await.map_err(|_| ConnectError::Down)?;
+            answer.await.map_err(|_| ConnectError::Down)?
+        };
+        tokio::time::timeout(self.dial_timeout, attempt).await.unwrap_or(Err(ConnectError::Timeout))
+    }
+
+    /// Opens a stream on an existing connection.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub async fn open(&self, peer: PeerId, protocol: &'static str) -> Result<Stream, OpenError> {
+        let (reply, answer) = oneshot::channel();
+        let wish = Command::Open { peer, protocol: StreamProtocol::new(protocol), reply };
+        let attempt = async {
+            self.commands.send(wish).await.map_err(|_| OpenError::Gone)?;
+            answer.await.map_err(|_| OpenError::Gone)?
+        };
+        let timed = tokio::time::timeout(OPEN_TIMEOUT, attempt).await;
+        timed.unwrap_or_else(|_| Err(OpenError::Failed("no answer in time".into())))
+    }
+
+    /// Drops every connection to `peer`.
+    pub async fn disconnect(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Disconnect { peer }).await;
+    }
+
+    /// Refuses exactly these peers both ways from now on, and drops the connections that they have.
+    pub async fn block(&self, peers: HashSet<PeerId>) {
+        let _ = self.commands.send(Command::Block { peers }).await;
+    }
+
+    /// Keeps the connections of exactly these peers although nothing is open on them.
+    pub async fn keep(&self, peers: HashSet<PeerId>) {
+        let _ = self.commands.send(Command::Keep { peers }).await;
+    }
+
+    /// Publishes on a gossip topic; says to how many subscribed peers it can go.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub async fn publish(&self, topic: &'static str, data: Vec<u8>) -> Result<usize, PublishError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Publish { topic, data, reply }).await.map_err(|_| PublishError::Down)?;
+        answer.await.map_err(|_| PublishError::Down)?
+    }
+
+    /// Says whether a gossip message may travel on.
+    pub async fn judge(&self, verdict: GossipVerdict) {
+        let _ = self.commands.send(Command::Judge { verdict }).await;
+    }
+}

@@ -1,0 +1,331 @@
+//! The stream behaviour: negotiates one substream per protocol name and hands it over, both ways.
+//!
+//! Owns the hand-over and its bounds. Never reads or writes a byte of a stream. Always: an inbound stream either
+//! reaches its inbox or is reset and counted, and every request to open ends in an answer, also when the connection dies.
+
+use super::connections::Connections;
+use crate::telemetry::Metrics;
+use futures::future::{Ready, ready};
+use libp2p::core::transport::PortUse;
+use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::core::{Endpoint, Multiaddr};
+use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
+use libp2p::swarm::{
+    ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+    NetworkBehaviour, NotifyHandler, Stream, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::PeerId;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use tokio::sync::{mpsc, oneshot};
+
+/// Streams being opened at once on one connection. Callers past it get [`OpenError::Busy`]; each of them has a queue
+/// of its own and tries again.
+const OPENING_PER_CONNECTION: usize = 64;
+
+/// A stream that a peer opened to us.
+pub struct Incoming {
+    /// The authenticated opener.
+    pub peer: PeerId,
+    /// Which protocol it negotiated.
+    pub protocol: StreamProtocol,
+    /// The stream itself; dropping it unclosed resets it.
+    pub stream: Stream,
+    /// Holds this stream's place under the per-peer bound for as long as it lives.
+    pub place: Place,
+}
+
+/// Where inbound streams of one protocol go.
+pub type Inbox = mpsc::Sender<Incoming>;
+
+/// Why a stream could not be opened.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+pub enum OpenError {
+    /// No connection to that peer.
+    #[error("not connected")]
+    NotConnected,
+    /// The connection closed before the stream was open.
+    #[error("the connection closed while the stream was being opened")]
+    Gone,
+    /// The far side does not know the protocol.
+    #[error("the peer does not speak {0}")]
+    Unsupported(StreamProtocol),
+    /// Negotiation failed or took too long.
+    #[error("opening the stream failed: {0}")]
+    Failed(String),
+    /// Too many streams are being opened to that peer.
+    #[error("too many streams are being opened to this peer")]
+    Busy,
+}
+
+/// One place under the bound of inbound streams per peer and protocol, given back on drop.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The inboxes and bounds, the same for all connections.
+struct Doors {
+    inboxes: Vec<(StreamProtocol, Inbox)>,
+    per_protocol: usize,
+    metrics: Metrics,
+}
+
+/// How many inbound streams of each protocol one peer holds, over all of its connections.
+struct Held(Vec<Arc<AtomicUsize>>);
+
+type Reply = oneshot::Sender<Result<Stream, OpenError>>;
+
+/// A wish to open a stream, on its way to a connection's handler.
+#[derive(Debug)]
+pub struct Open {
+    protocol: StreamProtocol,
+    reply: Reply,
+}
+
+/// What the behaviour tells a connection's handler.
+#[derive(Debug)]
+pub enum ToHandler {
+    /// Open a stream.
+    Open(Open),
+    /// Keep this connection although no stream is open, or no longer.
+    Keep(bool),
+}
+
+/// The behaviour; see the module's first lines.
+pub struct Streams {
+    doors: Arc<Doors>,
+    held: HashMap<PeerId, Arc<Held>>,
+    connections: Connections,
+    keep: HashSet<PeerId>,
+    out: VecDeque<ToSwarm<Infallible, ToHandler>>,
+}
+
+impl Streams {
+    /// `inboxes` lists every protocol served, `per_protocol` the inbound streams one peer may hold of each.
+    #[must_use]
+    pub fn new(local: PeerId, inboxes: Vec<(StreamProtocol, Inbox)>, per_protocol: usize, metrics: Metrics) -> Self {
+        Self {
+            doors: Arc::new(Doors { inboxes, per_protocol, metrics }),
+            held: HashMap::new(),
+            connections: Connections::new(local),
+            keep: HashSet::new(),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Asks for a stream to `peer`; the answer comes by `reply`.
+    pub fn open(&mut self, peer: PeerId, protocol: StreamProtocol, reply: Reply) {
+        let Some(connection) = self.connections.preferred(&peer) else {
+            let _ = reply.send(Err(OpenError::NotConnected));
+            return;
+        };
+        self.notify(peer, connection, ToHandler::Open(Open { protocol, reply }));
+    }
+
+    /// Says which peers' connections stay although nothing is open on them.
+    pub fn keep(&mut self, keep: HashSet<PeerId>) {
+        let changed: Vec<PeerId> = self.keep.symmetric_difference(&keep).copied().collect();
+        self.keep = keep;
+        for peer in changed {
+            let wanted = self.keep.contains(&peer);
+            for connection in self.connections.of(&peer) {
+                self.notify(peer, connection, ToHandler::Keep(wanted));
+            }
+        }
+    }
+
+    fn notify(&mut self, peer_id: PeerId, connection: ConnectionId, event: ToHandler) {
+        self.out.push_back(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event });
+    }
+
+    fn handler(&mut self, peer: PeerId) -> Handler {
+        let doors = Arc::clone(&self.doors);
+        let held = Arc::clone(self.held.entry(peer).or_insert_with(|| {
+            Arc::new(Held(doors.inboxes.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect()))
+        }));
+        Handler { peer, doors, held, keep: self.keep.contains(&peer), wishes: VecDeque::new(), opening: 0 }
+    }
+}
+
+impl NetworkBehaviour for Streams {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.handler(peer))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.handler(peer))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        match event {
+            FromSwarm::ConnectionEstablished(made) => {
+                self.connections.opened(made.peer_id, made.connection_id, made.endpoint.is_dialer());
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, remaining_established, .. }) => {
+                self.connections.closed(&peer_id, connection_id);
+                if remaining_established == 0 {
+                    self.held.remove(&peer_id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        match self.out.pop_front() {
+            Some(step) => Poll::Ready(step),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// One connection's end of the behaviour.
+pub struct Handler {
+    peer: PeerId,
+    doors: Arc<Doors>,
+    held: Arc<Held>,
+    keep: bool,
+    wishes: VecDeque<Open>,
+    opening: usize,
+}
+
+impl Handler {
+    fn take_in(&self, stream: Stream, protocol: StreamProtocol) {
+        let Some(index) = self.doors.inboxes.iter().position(|(known, _)| *known == protocol) else { return };
+        let (Some((_, inbox)), Some(count)) = (self.doors.inboxes.get(index), self.held.0.get(index)) else { return };
+        if count.fetch_add(1, Ordering::AcqRel) >= self.doors.per_protocol {
+            count.fetch_sub(1, Ordering::AcqRel);
+            self.doors.metrics.dropped("stream_inbox", "too_many_streams");
+            return;
+        }
+        let place = Place(Arc::clone(count));
+        if inbox.try_send(Incoming { peer: self.peer, protocol, stream, place }).is_err() {
+            self.doors.metrics.dropped("stream_inbox", "full");
+        }
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = ToHandler;
+    type ToBehaviour = Infallible;
+    type InboundProtocol = ByName;
+    type OutboundProtocol = ByName;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = Open;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<ByName> {
+        let served = self.doors.inboxes.iter().map(|(name, _)| name.clone());
+        let told = std::iter::once(StreamProtocol::new(super::TAKES_UNSIGNED));
+        SubstreamProtocol::new(ByName(served.chain(told).collect()), ())
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.keep || self.opening > 0 || !self.wishes.is_empty()
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<ByName, Open, Infallible>> {
+        match self.wishes.pop_front() {
+            Some(open) => {
+                self.opening += 1;
+                let protocol = SubstreamProtocol::new(ByName(vec![open.protocol.clone()]), open);
+                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: ToHandler) {
+        match event {
+            ToHandler::Keep(keep) => self.keep = keep,
+            ToHandler::Open(open) if self.opening + self.wishes.len() >= OPENING_PER_CONNECTION => {
+                let _ = open.reply.send(Err(OpenError::Busy));
+            }
+            ToHandler::Open(open) => self.wishes.push_back(open),
+        }
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, ByName, ByName, (), Open>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (stream, protocol), ..
+            }) => self.take_in(stream, protocol),
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (stream, _), info }) => {
+                self.opening = self.opening.saturating_sub(1);
+                let _ = info.reply.send(Ok(stream));
+            }
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
+                self.opening = self.opening.saturating_sub(1);
+                let error = match error {
+                    StreamUpgradeError::NegotiationFailed => OpenError::Unsupported(info.protocol),
+                    StreamUpgradeError::Timeout => OpenError::Failed("no answer in time".into()),
+                    StreamUpgradeError::Io(error) => OpenError::Failed(error.to_string()),
+                    StreamUpgradeError::Apply(never) => match never {},
+                };
+                let _ = info.reply.send(Err(error));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The trivial upgrade: the negotiated stream together with the name that was agreed on.
+#[derive(Debug, Clone)]
+pub struct ByName(Vec<StreamProtocol>);
+
+impl UpgradeInfo for ByName {
+    type Info = StreamProtocol;
+    type InfoIter = std::vec::IntoIter<StreamProtocol>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.clone().into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for ByName {
+    type Output = (Stream, StreamProtocol);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_inbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
+        ready(Ok((stream, name)))
+    }
+}
+
+impl OutboundUpgrade<Stream> for ByName {
+    type Output = (Stream, StreamProtocol);
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Output, Infallible>>;
+
+    fn upgrade_outbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
+        ready(Ok((stream, name)))
+    }
+}

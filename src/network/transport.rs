@@ -1,0 +1,60 @@
+//! Builds the byte transport: TCP and DNS, the private network's cipher, noise or TLS, yamux.
+//!
+//! Owns the order of these layers. Never decides whom to talk to. Always: with a PSK no byte leaves that is not under
+//! it, and every handshake has one deadline for all of its layers.
+
+use super::security::{Security, SecurityError};
+use futures::future::Either;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::Boxed;
+use libp2p::core::upgrade::Version;
+use libp2p::identity::{Keypair, PeerId};
+use libp2p::pnet::{PnetConfig, PreSharedKey};
+use libp2p::{Transport, dns, tcp, yamux};
+use std::time::Duration;
+
+/// Streams one connection may carry at a time, both directions. The far side buffers up to 256 KiB for each, so this
+/// bounds what a hostile peer can make us hold; past it yamux refuses the stream.
+const STREAMS_PER_CONNECTION: usize = 256;
+
+/// Why the transport could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The security handshakes could not be prepared.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// The system's resolver configuration is unreadable.
+    #[error("cannot read the system's DNS configuration (/etc/resolv.conf): {0}")]
+    Dns(#[from] std::io::Error),
+}
+
+/// The whole transport. `psk: None` is an open network and only ever the operator's explicit wish.
+///
+/// # Errors
+/// See [`TransportError`].
+pub fn build(
+    keypair: &Keypair,
+    psk: Option<PreSharedKey>,
+    handshake_timeout: Duration,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let tcp = dns::tokio::Transport::system(tcp)?;
+    let shielded = tcp.and_then(move |socket, _| async move {
+        Ok::<_, PskError>(match psk {
+            Some(psk) => Either::Left(PnetConfig::new(psk).handshake(socket).await.map_err(PskError)?),
+            None => Either::Right(socket),
+        })
+    });
+    let mut mux = yamux::Config::default();
+    mux.set_max_num_streams(STREAMS_PER_CONNECTION);
+    Ok(shielded
+        .upgrade(Version::V1Lazy)
+        .authenticate(Security::new(keypair)?)
+        .multiplex(mux)
+        .timeout(handshake_timeout)
+        .boxed())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("private network handshake: {0} (is the PSK the same on both sides?)")]
+struct PskError(libp2p::pnet::PnetError);

@@ -1,0 +1,165 @@
+//! Reads newline-ended values from a stream, as Go's `json.Encoder` writes them, within bounds.
+//!
+//! Owns the read buffer. Never parses a value. Always: a line is bounded in size and in the time from its first byte to
+//! its end, and what all streams together hold of half-read lines is bounded by one permit for the process.
+
+use bytes::{Bytes, BytesMut};
+use crate::network::Stream;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
+
+/// First read of a quiet stream: one event in most cases, and little to hold for a partner that says nothing.
+const SMALL_READ: usize = 2 * 1024;
+/// Read size of a stream that just filled a smaller one.
+const LARGE_READ: usize = 64 * 1024;
+/// What a half-read line may hold without a permit.
+const FREE: usize = LARGE_READ;
+
+/// Why a stream cannot be read on.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum LineError {
+    /// A line that is longer than `limits.line_bytes`.
+    #[error("a line of more than {0} bytes")]
+    TooLong(usize),
+    /// A line that did not end in `limits.line_timeout`.
+    #[error("a line that did not end in time")]
+    TooSlow,
+    /// Nothing came for as long as this stream may be quiet.
+    #[error("nothing came in time")]
+    Quiet,
+    /// All streams together hold too much of half-read lines.
+    #[error("too much is half-read on all streams")]
+    NoRoom,
+    /// The stream ended inside a line.
+    #[error("the stream ended inside a line")]
+    CutOff,
+    /// The stream was reset or its connection ended.
+    #[error("the stream broke: {0}")]
+    Broken(String),
+}
+
+impl LineError {
+    /// The label under which it is counted; `None` when it is nobody's fault.
+    pub(super) fn rule(&self) -> Option<&'static str> {
+        match self {
+            Self::TooLong(_) => Some("line_too_long"),
+            Self::TooSlow => Some("line_too_slow"),
+            Self::NoRoom => Some("half_read"),
+            Self::CutOff => Some("cut_off"),
+            Self::Quiet | Self::Broken(_) => None,
+        }
+    }
+}
+
+/// Bounds of one reader.
+#[derive(Debug, Clone)]
+pub(super) struct LineLimits {
+    pub(super) bytes: usize,
+    pub(super) time: Duration,
+    /// How long a stream may say nothing; `None` for ever.
+    pub(super) quiet: Option<Duration>,
+}
+
+/// The reader.
+pub(super) struct Lines {
+    io: Compat<Stream>,
+    buffer: BytesMut,
+    scanned: usize,
+    chunk: usize,
+    limits: LineLimits,
+    half_read: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Lines {
+    pub(super) fn new(stream: Stream, limits: LineLimits, half_read: Arc<Semaphore>) -> Self {
+        Self {
+            io: stream.compat(),
+            buffer: BytesMut::new(),
+            scanned: 0,
+            chunk: SMALL_READ,
+            limits,
+            half_read,
+            permit: None,
+        }
+    }
+
+    /// Changes how long the stream may say nothing.
+    pub(super) fn set_quiet(&mut self, quiet: Option<Duration>) {
+        self.limits.quiet = quiet;
+    }
+
+    /// The stream itself, to write on it or close it.
+    pub(super) fn into_stream(self) -> Stream {
+        self.io.into_inner()
+    }
+
+    /// All complete lines that are there, one at the least, in one piece; `None` at the end of the stream.
+    /// Cancel-safe: nothing is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+        let mut began = Instant::now();
+        loop {
+            if let Some(end) = self.buffer.get(self.scanned..).and_then(|new| new.iter().rposition(|b| *b == b'\n')) {
+                let lines = self.buffer.split_to(self.scanned + end + 1).freeze();
+                self.scanned = 0;
+                self.permit = None;
+                return Ok(Some(lines));
+            }
+            self.scanned = self.buffer.len();
+            if self.buffer.len() > self.limits.bytes {
+                return Err(LineError::TooLong(self.limits.bytes));
+            }
+            self.hold()?;
+            let quiet = self.buffer.is_empty();
+            let read = self.read(quiet, began).await?;
+            if quiet {
+                began = Instant::now();
+            }
+            if read == 0 {
+                return if quiet { Ok(None) } else { Err(LineError::CutOff) };
+            }
+        }
+    }
+
+    async fn read(&mut self, quiet: bool, began: Instant) -> Result<usize, LineError> {
+        if quiet {
+            // Give the memory of a burst back while nothing comes.
+            self.buffer = BytesMut::new();
+        }
+        self.buffer.reserve(self.chunk);
+        let deadline = if quiet {
+            self.limits.quiet.map(|quiet| Instant::now() + quiet)
+        } else {
+            Some(began + self.limits.time)
+        };
+        let reading = self.io.read_buf(&mut self.buffer);
+        let read = match deadline {
+            Some(deadline) => timeout_at(deadline, reading).await.map_err(|_| {
+                if quiet { LineError::Quiet } else { LineError::TooSlow }
+            })?,
+            None => reading.await,
+        };
+        let read = read.map_err(|error| LineError::Broken(error.to_string()))?;
+        self.chunk = if read >= self.chunk.min(SMALL_READ) { LARGE_READ } else { SMALL_READ };
+        Ok(read)
+    }
+
+    /// Takes the permit that a long half-read line needs.
+    fn hold(&mut self) -> Result<(), LineError> {
+        if self.buffer.len() > FREE && self.permit.is_none() {
+            let bytes = u32::try_from(self.limits.bytes).unwrap_or(u32::MAX);
+            let permit = Arc::clone(&self.half_read).try_acquire_many_owned(bytes);
+            self.permit = Some(permit.map_err(|_| LineError::NoRoom)?);
+        }
+        Ok(())
+    }
+}
+
+/// The lines of a piece, without their ends; empty ones are skipped.
+pub(super) fn split(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty())
+}

@@ -1,0 +1,231 @@
+//! StreamService: every libp2p stream between this daemon and others, by protocol, peer and direction.
+//!
+//! Owns the open streams and the tasks that read and write them. Never decides what an event means: what it reads goes
+//! up as [`Inbound`], what it writes comes from the node. Always: a stream lives no longer than its peer's right to it
+//! (revocation and blacklist cancel every task of a peer at once), and no peer can make it hold more than its bounds.
+
+mod answers;
+mod events;
+mod heartbeat;
+mod lines;
+mod partner;
+mod probe;
+mod questions;
+mod table;
+mod writer;
+
+pub use answers::Asked;
+pub use events::Inbound;
+pub use heartbeat::{Beat, EXPIRY, PERIOD};
+pub use questions::{Answer, AnswerFrom, SearchLine};
+pub use table::{Direction, StreamTable};
+pub use writer::{Enqueued, OutEvent};
+
+use crate::model::{Federation, Member};
+use crate::network::{Incoming, Inbox, Network, StreamProtocol};
+use crate::settings::Limits;
+use crate::telemetry::{Metrics, Refusals};
+use crate::wire::{Action, protocol};
+use libp2p::PeerId;
+use libp2p::identity::Keypair;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Inbound streams waiting to be looked at, over all protocols. A stream that finds it full is reset and counted.
+const INBOX: usize = 1024;
+/// Batches of events read and not yet handled; each is at most what one read brought (64 KiB). When it is full the
+/// readers wait, and with them the senders: that is the back-pressure from NATS B to NATS A.
+const INBOUND: usize = 256;
+/// Search lines read and not yet handled. Readers wait when it is full.
+const SEARCH_LINES: usize = 256;
+
+/// Protocols that others may open to us.
+const SERVED: [&str; 8] = [
+    protocol::CREATE,
+    protocol::UPDATE,
+    protocol::DELETE,
+    protocol::CONSIDERS,
+    protocol::PLANNER,
+    protocol::SEARCH,
+    protocol::HEARTBEAT_PARTNER,
+    protocol::PROBE,
+];
+
+/// The inbox to give to the network, and its other end for [`StreamService::start`].
+#[must_use]
+pub fn inbox() -> (Vec<(StreamProtocol, Inbox)>, mpsc::Receiver<Incoming>) {
+    let (inbox, incoming) = mpsc::channel(INBOX);
+    let doors = SERVED.iter().map(|name| (StreamProtocol::new(name), inbox.clone())).collect();
+    (doors, incoming)
+}
+
+/// Who we are on the wire.
+pub struct Own {
+    /// Our DID.
+    pub did: String,
+    /// What partners see.
+    pub name: String,
+    /// Signs our events.
+    pub keypair: Keypair,
+}
+
+/// What the service is started with.
+pub struct Parts {
+    /// Who we are.
+    pub own: Own,
+    /// Connections.
+    pub network: Network,
+    /// Who is who.
+    pub federation: watch::Receiver<Arc<Federation>>,
+    /// Bounds.
+    pub limits: Limits,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Where to refuse.
+    pub refusals: Refusals,
+    /// The end of everything.
+    pub shutdown: CancellationToken,
+}
+
+/// What comes up from the streams.
+pub struct Upward {
+    /// Events of partners and known peers, in order for each stream.
+    pub events: mpsc::Receiver<Inbound>,
+    /// Questions and answers of searches.
+    pub search: mpsc::Receiver<SearchLine>,
+}
+
+/// Cloneable handle; see the module's first lines.
+#[derive(Clone)]
+pub struct StreamService(Arc<Shared>);
+
+struct Shared {
+    own: Own,
+    network: Network,
+    federation: watch::Receiver<Arc<Federation>>,
+    limits: Limits,
+    metrics: Metrics,
+    refusals: Refusals,
+    shutdown: CancellationToken,
+    table: Mutex<StreamTable>,
+    writers: Mutex<HashMap<PeerId, writer::Writer>>,
+    probes: Mutex<probe::Ledger>,
+    half_read: Arc<Semaphore>,
+    events: mpsc::Sender<Inbound>,
+    search: mpsc::Sender<SearchLine>,
+}
+
+/// A lock that a panicking holder left behind still guards plain data: take it.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl StreamService {
+    /// Starts taking streams.
+    #[must_use]
+    pub fn start(parts: Parts, mut incoming: mpsc::Receiver<Incoming>) -> (Self, Upward) {
+        let (events, events_up) = mpsc::channel(INBOUND);
+        let (search, search_up) = mpsc::channel(SEARCH_LINES);
+        let service = Self(Arc::new(Shared {
+            own: parts.own,
+            network: parts.network,
+            federation: parts.federation,
+            half_read: Arc::new(Semaphore::new(parts.limits.half_read_bytes)),
+            limits: parts.limits,
+            metrics: parts.metrics,
+            refusals: parts.refusals,
+            shutdown: parts.shutdown,
+            table: Mutex::new(StreamTable::default()),
+            writers: Mutex::new(HashMap::new()),
+            probes: Mutex::new(probe::Ledger::default()),
+            events,
+            search,
+        }));
+        let taker = service.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = taker.0.shutdown.cancelled() => break,
+                    stream = incoming.recv() => match stream {
+                        Some(stream) => taker.take(stream),
+                        None => break,
+                    },
+                }
+            }
+        });
+        (service, Upward { events: events_up, search: search_up })
+    }
+
+    /// One task for each inbound stream, by its protocol.
+    fn take(&self, incoming: Incoming) {
+        let service = self.clone();
+        match incoming.protocol.as_ref() {
+            protocol::HEARTBEAT_PARTNER => drop(tokio::spawn(service.handle_partner_heartbeat(incoming))),
+            protocol::PROBE => drop(tokio::spawn(service.echo_probe(incoming))),
+            protocol::SEARCH => drop(tokio::spawn(service.read_search(incoming))),
+            name => match Action::of_protocol(name) {
+                Some(action) => drop(tokio::spawn(service.read_loop(incoming, action))),
+                None => drop(incoming),
+            },
+        }
+    }
+
+    /// The diagrams' `ToPartnerPublishEvent`: one event to every peer with relation PARTNER. The word the apps gave
+    /// goes on that action's protocol.
+    pub async fn to_partner_publish_event(&self, event: Arc<OutEvent>) {
+        for partner in self.search_peer_partner() {
+            self.publish_common(&partner, Arc::clone(&event)).await;
+        }
+    }
+
+    /// The diagrams' `searchPeer(PARTNER)`.
+    fn search_peer_partner(&self) -> Vec<Arc<Member>> {
+        self.federation().partners().cloned().collect()
+    }
+
+    /// The diagrams' `ConnectToPartner`: from now on this partner is dialled whenever it is away, and its heartbeat
+    /// stream kept, until [`StreamService::close_peer`].
+    pub fn connect_to_partner(&self, partner: Arc<Member>) {
+        let stop = self.0.shutdown.child_token();
+        if locked(&self.0.table).link_started(&partner.did, stop.clone()) {
+            tokio::spawn(self.clone().keep_partner(partner, stop));
+        }
+    }
+
+    /// Closes and forgets every stream of a peer, in every protocol and direction, and stops dialling it.
+    pub fn close_peer(&self, did: &str, peer: Option<PeerId>) {
+        let closed = locked(&self.0.table).close_peer(did, peer);
+        if let Some(peer) = peer {
+            locked(&self.0.writers).remove(&peer);
+        }
+        self.0.metrics.forget_partner(did);
+        tracing::info!(did, streams = closed, "closed every stream of a peer");
+    }
+
+    /// Forgets what expired although its task never said so. Called every 30 s.
+    pub fn sweep(&self) {
+        let now = std::time::Instant::now();
+        let swept = locked(&self.0.table).sweep(now, |peer| self.0.network.is_connected(peer));
+        if swept > 0 {
+            tracing::debug!(swept, "swept expired streams");
+        }
+        locked(&self.0.probes).sweep(now);
+        locked(&self.0.writers).retain(|_, writer| !writer.is_closed());
+    }
+
+    /// How many partners have a live heartbeat stream, in either direction.
+    #[must_use]
+    pub fn partners_up(&self) -> usize {
+        locked(&self.0.table).peers_with(protocol::HEARTBEAT_PARTNER)
+    }
+
+    fn federation(&self) -> Arc<Federation> {
+        Arc::clone(&self.0.federation.borrow())
+    }
+
+    fn read_limits(&self) -> crate::wire::ReadLimits {
+        crate::wire::ReadLimits { message_bytes: self.0.limits.line_bytes, depth: self.0.limits.depth }
+    }
+}
