@@ -1,0 +1,36 @@
+//! Every byte form spoken with apps (NATS) and with other daemons (streams, gossip), and nothing else.
+//!
+//! Owns: names, enums, field spellings, base64 and signing rules. Never does I/O, never decides what a message means.
+//! Always holds: reading is tolerant (aliases, names or numbers, base64 or plain payload) but bounded by [`ReadLimits`],
+//! writing has exactly one form, and no code outside this module knows how a field is spelled.
+
+mod considers;
+mod datatype;
+mod envelope;
+mod error;
+mod event;
+mod heartbeat;
+mod json;
+mod names;
+mod payload;
+mod propalgation;
+mod search;
+mod time;
+mod write;
+
+pub use considers::{PEER_IDS_MAX, read_id, read_peer_id, read_peer_ids};
+pub use datatype::DataType;
+pub use envelope::Envelope;
+pub use error::WireError;
+pub use event::{Event, SearchEndMark};
+pub use heartbeat::Heartbeat;
+pub use json::ReadLimits;
+pub use names::{Action, ORIGIN_HEADER, OWN_NAME, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS, protocol};
+pub use propalgation::PropalgationMessage;
+pub use search::{Question, SearchEnd, SearchRequest, SearchScope};
+pub use time::{parse_timestamp, timestamp};
+
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod property_tests;

@@ -1,0 +1,226 @@
+//! Payloads of searches: what an app asks, what one daemon asks another, and how a search ended.
+
+use bytes::Bytes;
+
+use super::datatype::DataType;
+use super::error::{WireError, quoted};
+use super::json;
+use super::write::ObjectWriter;
+
+const NAMES: [&str; 6] = ["search", "id", "limit", "timeoutms", "datatype", "type"];
+const QUESTION_NAMES: [&str; 5] = ["search", "id", "limit", "timeoutms", "datatype"];
+
+/// Whom a search is put to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SearchScope {
+    /// Everyone, by gossip.
+    All,
+    /// Every peer in the store that is not blacklisted.
+    Known,
+    /// Partners.
+    Partner,
+}
+
+impl SearchScope {
+    fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "all" => Some(Self::All),
+            "known" => Some(Self::Known),
+            "partner" => Some(Self::Partner),
+            _ => None,
+        }
+    }
+}
+
+/// What an app asks: the payload of PB_SEARCH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchRequest {
+    /// Whom to ask; all when it does not say.
+    pub scope: SearchScope,
+    /// What to look for; empty matches everything.
+    pub text: String,
+    /// Repeated as `search_id` in the answers.
+    pub id: Option<String>,
+    /// Most answers wanted.
+    pub limit: Option<usize>,
+    /// Milliseconds until it ends.
+    pub timeout_ms: Option<u64>,
+    /// Only this kind.
+    pub datatype: Option<DataType>,
+}
+
+impl SearchRequest {
+    /// Reads the payload of PB_SEARCH, already within the limits of its message.
+    ///
+    /// # Errors
+    /// Not an object, `search` missing, a value of the wrong kind, an unknown scope.
+    pub fn read(payload: &[u8]) -> Result<Self, WireError> {
+        let [search, id, limit, timeout_ms, datatype, scope] = json::object(json::text(payload)?, &NAMES)?;
+        let scope = match json::string(scope, "type")? {
+            None => SearchScope::All,
+            Some(name) if name.is_empty() => SearchScope::All,
+            Some(name) => SearchScope::from_name(&name).ok_or_else(|| WireError::UnknownScope(quoted(&name)))?,
+        };
+        let question = Question::from_fields([search, id, limit, timeout_ms, datatype])?;
+        let Question {
+            text,
+            id,
+            limit,
+            timeout_ms,
+            datatype,
+        } = question;
+        Ok(Self {
+            scope,
+            text,
+            id,
+            limit,
+            timeout_ms,
+            datatype,
+        })
+    }
+}
+
+/// What one daemon asks another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// What to look for; empty matches everything.
+    pub text: String,
+    /// The asker's name for this search.
+    pub id: Option<String>,
+    /// Most answers wanted.
+    pub limit: Option<usize>,
+    /// Milliseconds until the asker stops listening.
+    pub timeout_ms: Option<u64>,
+    /// Only this kind.
+    pub datatype: Option<DataType>,
+}
+
+impl Question {
+    /// The question in a payload; none when it is anything else, which on the search protocol means an answer: a
+    /// question is an object with `search` and no key but those known here.
+    pub fn read(payload: &[u8]) -> Option<Self> {
+        let fields = json::only(json::text(payload).ok()?, &QUESTION_NAMES)?;
+        Self::from_fields(fields).ok()
+    }
+
+    fn from_fields([search, id, limit, timeout_ms, datatype]: [Option<&str>; 5]) -> Result<Self, WireError> {
+        Ok(Self {
+            text: json::string(search, "search")?
+                .ok_or(WireError::Missing("search"))?
+                .into(),
+            id: json::string(id, "id")?.filter(|id| !id.is_empty()).map(Into::into),
+            limit: json::count(limit, "limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
+            timeout_ms: json::count(timeout_ms, "timeout_ms")?,
+            datatype: Some(json::datatype(datatype)?).filter(|kind| *kind != DataType::Invalid),
+        })
+    }
+
+    /// The one written form; what is not set is left out.
+    pub fn write(&self) -> Bytes {
+        ObjectWriter::new(self.text.len() + 96)
+            .string("search", &self.text)
+            .optional_string("id", self.id.as_deref())
+            .optional_number("limit", self.limit.map(|limit| limit as u64))
+            .optional_number("timeout_ms", self.timeout_ms)
+            .optional_number("datatype", self.datatype.map(|kind| kind.code().into()))
+            .finish()
+            .into()
+    }
+}
+
+/// The last word of a search to the app that asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchEnd {
+    /// The `id` the app gave, or the one made for it.
+    pub search_id: String,
+    /// Peers that were asked.
+    pub asked: usize,
+    /// Peers that answered, with or without results.
+    pub answered: usize,
+    /// Peers that could not be reached or broke off.
+    pub failed: usize,
+    /// Peers that were left out.
+    pub skipped: usize,
+    /// Answers passed on.
+    pub results: usize,
+    /// Whether there were more.
+    pub truncated: bool,
+}
+
+impl SearchEnd {
+    /// The one written form.
+    pub fn write(&self) -> Vec<u8> {
+        ObjectWriter::new(self.search_id.len() + 128)
+            .string("search_id", &self.search_id)
+            .number("asked", self.asked as u64)
+            .number("answered", self.answered as u64)
+            .number("failed", self.failed as u64)
+            .number("skipped", self.skipped as u64)
+            .number("results", self.results as u64)
+            .flag("truncated", self.truncated)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_say_whom_and_what() {
+        let plain = SearchRequest::read(br#"{"search":"x"}"#).unwrap();
+        assert_eq!((plain.scope, plain.text.as_str()), (SearchScope::All, "x"));
+        let full = SearchRequest::read(
+            br#"{"type":"partner","Search":"","ID":"i","limit":"5","TimeoutMs":100,"datatype":"data_resource"}"#,
+        )
+        .unwrap();
+        assert_eq!(full.scope, SearchScope::Partner);
+        assert_eq!(
+            (full.id.as_deref(), full.limit, full.timeout_ms),
+            (Some("i"), Some(5), Some(100))
+        );
+        assert_eq!(full.datatype, Some(DataType::DataResource));
+        let zero = SearchRequest::read(br#"{"type":"","search":"x","id":"","limit":0,"timeout_ms":0,"datatype":0}"#);
+        assert_eq!(zero.unwrap(), plain, "what Go writes for unset fields is unset");
+        for (text, rule) in [
+            ("{}", "missing"),
+            ("[]", "wrong_type"),
+            ("\"x\"", "wrong_type"),
+            (r#"{"search":1}"#, "wrong_type"),
+            (r#"{"search":"x","type":"nobody"}"#, "unknown_scope"),
+            (r#"{"search":"x","limit":-1}"#, "wrong_type"),
+            (r#"{"search":"x","limit":1.5}"#, "wrong_type"),
+        ] {
+            assert_eq!(
+                SearchRequest::read(text.as_bytes()).map_err(|error| error.rule()),
+                Err(rule),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_question_has_no_other_key() {
+        let question = Question {
+            text: "x".into(),
+            id: None,
+            limit: Some(3),
+            timeout_ms: None,
+            datatype: None,
+        };
+        assert_eq!(Question::read(br#"{"search":"x","limit":3}"#), Some(question.clone()));
+        assert_eq!(Question::read(&question.write()), Some(question));
+        for answer in [
+            r#"{"id":"1","name":"x"}"#,
+            r#"{"search":"x","name":"y"}"#,
+            r#"{"search":"x","type":"all"}"#,
+            r#"{"search":"x","Search":"y"}"#,
+            r#"{"search":{}}"#,
+            "{}",
+            "[]",
+            "",
+        ] {
+            assert_eq!(Question::read(answer.as_bytes()), None, "{answer}");
+        }
+    }
+}
