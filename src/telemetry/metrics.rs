@@ -1,0 +1,382 @@
+//! The metrics, all named `ocd_...`, in one registry.
+//!
+//! Owns the names and the labels. Labels are bounded: everything but the partner is a word of the code (`&'static str`),
+//! and a partner is named only while it is one ([`Metrics::forget_partner`]).
+
+use std::borrow::Cow;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// `N` labels: fixed names, and values which are words of the code or the name of a partner.
+pub type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
+
+/// Upper bounds, in seconds, of the buckets of `ocd_event_seconds`: from below one hop on loopback up to the time an
+/// event waits for a partner that is away.
+const EVENT_SECONDS: [f64; 15] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
+];
+
+/// A cheap handle to every metric of the daemon.
+#[derive(Clone)]
+pub struct Metrics(Arc<Families>);
+
+impl Deref for Metrics {
+    type Target = Families;
+
+    fn deref(&self) -> &Families {
+        &self.0
+    }
+}
+
+/// The metrics themselves. Callers use the methods of [`Metrics`]; tests and special cases may read the fields.
+pub struct Families {
+    registry: Registry,
+    /// Messages taken from NATS, by the setting's name of the subject.
+    pub nats_received: Family<Labels<1>, Counter>,
+    /// Messages given to NATS, by the setting's name of the subject.
+    pub nats_published: Family<Labels<1>, Counter>,
+    /// Events written to other daemons, by action.
+    pub events_sent: Family<Labels<1>, Counter>,
+    /// Events read from other daemons, by action.
+    pub events_received: Family<Labels<1>, Counter>,
+    /// What was given up at a bound or for want of a receiver, by place and reason.
+    pub dropped: Family<Labels<2>, Counter>,
+    /// What a rule refused, by rule. Raised by [`crate::telemetry::Refusals`].
+    pub refused: Family<Labels<1>, Counter>,
+    /// Open connections.
+    pub connections: Gauge,
+    /// Partners, by `connected` or `away`.
+    pub partners: Family<Labels<1>, Gauge>,
+    /// 1 while the heartbeat of the partner is alive, 0 while it is not.
+    pub partner_up: Family<Labels<1>, Gauge>,
+    /// Open streams, by protocol.
+    pub streams_open: Family<Labels<1>, Gauge>,
+    /// Connection attempts, by result.
+    pub dials: Family<Labels<1>, Counter>,
+    /// Bandwidth challenges, by result.
+    pub challenges: Family<Labels<1>, Counter>,
+    /// Searches asked by the apps, by scope.
+    pub searches: Family<Labels<1>, Counter>,
+    /// Search results given to the apps.
+    pub search_answers: Counter,
+    /// Messages taken from NATS and not yet handled.
+    pub intake_waiting: Gauge,
+    /// Events waiting to be written to a partner.
+    pub peer_queue_waiting: Family<Labels<1>, Gauge>,
+    /// Events between their take from NATS and their last write to the wire.
+    pub inflight: Gauge,
+    /// Seconds from the take of an event from NATS to its write to the wire.
+    pub event_seconds: Histogram,
+}
+
+impl Metrics {
+    /// A registry with every metric in it, and the process's start and build.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("ocd");
+        let families = Families {
+            nats_received: family(&mut registry, "nats_received", "Messages taken from NATS"),
+            nats_published: family(&mut registry, "nats_published", "Messages given to NATS"),
+            events_sent: family(&mut registry, "events_sent", "Events written to other daemons"),
+            events_received: family(&mut registry, "events_received", "Events read from other daemons"),
+            dropped: family(&mut registry, "dropped", "What was given up, by place and reason"),
+            refused: family(&mut registry, "refused", "What a rule refused"),
+            connections: family(&mut registry, "connections", "Open connections"),
+            partners: family(&mut registry, "partners", "Partners, by state"),
+            partner_up: family(&mut registry, "partner_up", "1 while the partner's heartbeat is alive"),
+            streams_open: family(&mut registry, "streams_open", "Open streams, by protocol"),
+            dials: family(&mut registry, "dials", "Connection attempts, by result"),
+            challenges: family(&mut registry, "challenges", "Bandwidth challenges, by result"),
+            searches: family(&mut registry, "searches", "Searches asked by the apps, by scope"),
+            search_answers: family(&mut registry, "search_answers", "Search results given to the apps"),
+            intake_waiting: family(
+                &mut registry,
+                "intake_waiting",
+                "Messages taken from NATS and not yet handled",
+            ),
+            peer_queue_waiting: family(&mut registry, "peer_queue_waiting", "Events waiting for a partner"),
+            inflight: family(
+                &mut registry,
+                "inflight",
+                "Events taken from NATS and not yet on the wire",
+            ),
+            event_seconds: Histogram::new(EVENT_SECONDS),
+            registry: Registry::default(),
+        };
+        registry.register_with_unit(
+            "event",
+            "From the take of an event from NATS to its write to the wire",
+            Unit::Seconds,
+            families.event_seconds.clone(),
+        );
+        let began = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs_f64();
+        registry.register_with_unit(
+            "process_start_time",
+            "Start of the process since the Unix epoch",
+            Unit::Seconds,
+            ConstGauge::new(began),
+        );
+        registry.register(
+            "build",
+            "The running version",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register_collector(Box::new(ResidentMemory));
+        Self(Arc::new(Families { registry, ..families }))
+    }
+
+    /// Every metric as Prometheus (OpenMetrics) text.
+    pub fn encode(&self) -> String {
+        let mut out = String::with_capacity(8 * 1024);
+        if let Err(error) = text::encode(&mut out, &self.0.registry) {
+            tracing::error!(%error, "the metrics could not be written");
+        }
+        out
+    }
+
+    /// One message was taken from NATS; `subject` is the setting's name of the subject.
+    pub fn nats_received(&self, subject: &'static str) {
+        self.0.nats_received.get_or_create(&one("subject", subject)).inc();
+    }
+
+    /// One message was given to NATS; `subject` is the setting's name of the subject.
+    pub fn nats_published(&self, subject: &'static str) {
+        self.0.nats_published.get_or_create(&one("subject", subject)).inc();
+    }
+
+    /// One event was written to one other daemon.
+    pub fn event_sent(&self, action: &'static str) {
+        self.0.events_sent.get_or_create(&one("action", action)).inc();
+    }
+
+    /// One event was read from another daemon.
+    pub fn event_received(&self, action: &'static str) {
+        self.0.events_received.get_or_create(&one("action", action)).inc();
+    }
+
+    /// One thing was given up at `place` because of `reason`.
+    pub fn dropped(&self, place: &'static str, reason: &'static str) {
+        self.dropped_many(place, reason, 1);
+    }
+
+    /// `count` things were given up at `place` because of `reason`.
+    pub fn dropped_many(&self, place: &'static str, reason: &'static str, count: u64) {
+        let labels = [("where", Cow::Borrowed(place)), ("reason", Cow::Borrowed(reason))];
+        self.0.dropped.get_or_create(&labels).inc_by(count);
+    }
+
+    /// `rule` refused something. [`crate::telemetry::Refusals::refuse`] calls this.
+    pub fn refused(&self, rule: &'static str) {
+        self.0.refused.get_or_create(&one("rule", rule)).inc();
+    }
+
+    /// How many connections are open.
+    pub fn set_connections(&self, count: usize) {
+        self.0.connections.set(gauge_value(count));
+    }
+
+    /// How many partners are connected and how many are away.
+    pub fn set_partners(&self, connected: usize, away: usize) {
+        self.0
+            .partners
+            .get_or_create(&one("state", "connected"))
+            .set(gauge_value(connected));
+        self.0
+            .partners
+            .get_or_create(&one("state", "away"))
+            .set(gauge_value(away));
+    }
+
+    /// Whether the heartbeat of `partner` is alive.
+    pub fn set_partner_up(&self, partner: &str, up: bool) {
+        self.0.partner_up.get_or_create(&named(partner)).set(i64::from(up));
+    }
+
+    /// How many events wait for `partner`.
+    pub fn set_peer_queue_waiting(&self, partner: &str, count: usize) {
+        self.0
+            .peer_queue_waiting
+            .get_or_create(&named(partner))
+            .set(gauge_value(count));
+    }
+
+    /// Removes what is told about `partner`; called when it stops being one, so that the names stay bounded.
+    pub fn forget_partner(&self, partner: &str) {
+        self.0.partner_up.remove(&named(partner));
+        self.0.peer_queue_waiting.remove(&named(partner));
+    }
+
+    /// A stream of `protocol` opened.
+    pub fn stream_opened(&self, protocol: &'static str) {
+        self.0.streams_open.get_or_create(&one("protocol", protocol)).inc();
+    }
+
+    /// A stream of `protocol` ended.
+    pub fn stream_closed(&self, protocol: &'static str) {
+        self.0.streams_open.get_or_create(&one("protocol", protocol)).dec();
+    }
+
+    /// A connection attempt ended with `result`.
+    pub fn dialed(&self, result: &'static str) {
+        self.0.dials.get_or_create(&one("result", result)).inc();
+    }
+
+    /// A bandwidth challenge ended with `result`.
+    pub fn challenged(&self, result: &'static str) {
+        self.0.challenges.get_or_create(&one("result", result)).inc();
+    }
+
+    /// An app asked for a search of `scope`.
+    pub fn searched(&self, scope: &'static str) {
+        self.0.searches.get_or_create(&one("scope", scope)).inc();
+    }
+
+    /// One search result was given to the apps.
+    pub fn search_answered(&self) {
+        self.0.search_answers.inc();
+    }
+
+    /// How many messages taken from NATS are not yet handled.
+    pub fn set_intake_waiting(&self, count: usize) {
+        self.0.intake_waiting.set(gauge_value(count));
+    }
+
+    /// An event began its way to the wire.
+    pub fn inflight_started(&self) {
+        self.0.inflight.inc();
+    }
+
+    /// An event reached the wire or was given up.
+    pub fn inflight_ended(&self) {
+        self.0.inflight.dec();
+    }
+
+    /// An event needed `elapsed` from its take from NATS to its write to the wire.
+    pub fn event_took(&self, elapsed: Duration) {
+        self.0.event_seconds.observe(elapsed.as_secs_f64());
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn family<M>(registry: &mut Registry, name: &str, help: &str) -> M
+where
+    M: prometheus_client::registry::Metric + Clone + Default,
+{
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn one(name: &'static str, value: &'static str) -> Labels<1> {
+    [(name, Cow::Borrowed(value))]
+}
+
+fn named(partner: &str) -> Labels<1> {
+    [("partner", Cow::Owned(partner.to_owned()))]
+}
+
+fn gauge_value(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Resident memory, read when it is asked for. Says nothing where `/proc` does not tell.
+#[derive(Debug)]
+struct ResidentMemory;
+
+impl Collector for ResidentMemory {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(bytes) = std::fs::read_to_string("/proc/self/status")
+            .ok()
+            .and_then(|text| resident_bytes(&text))
+        else {
+            return Ok(());
+        };
+        let metric = ConstGauge::new(bytes);
+        let described = encoder.encode_descriptor(
+            "process_resident_memory",
+            "Resident memory of the process",
+            Some(&Unit::Bytes),
+            MetricType::Gauge,
+        )?;
+        metric.encode(described)
+    }
+}
+
+/// `VmRSS` of Linux's `/proc/self/status`, which is given in KiB whatever the page size.
+fn resident_bytes(status: &str) -> Option<u64> {
+    let rest = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    rest.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_begins_with_ocd_and_labels_are_the_agreed_ones() {
+        let metrics = Metrics::new();
+        metrics.nats_received("propalgation_event");
+        metrics.dropped("intake", "full");
+        metrics.dropped_many("intake", "full", 2);
+        metrics.refused("not_partner");
+        metrics.set_partners(2, 1);
+        metrics.event_took(Duration::from_micros(700));
+        let text = metrics.encode();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(line.starts_with("ocd_"), "{line}");
+        }
+        for expected in [
+            "ocd_nats_received_total{subject=\"propalgation_event\"} 1",
+            "ocd_dropped_total{where=\"intake\",reason=\"full\"} 3",
+            "ocd_refused_total{rule=\"not_partner\"} 1",
+            "ocd_partners{state=\"connected\"} 2",
+            "ocd_partners{state=\"away\"} 1",
+            "ocd_event_seconds_bucket{le=\"0.001\"} 1",
+            "ocd_event_seconds_bucket{le=\"0.0005\"} 0",
+            "ocd_build_info{version=",
+            "ocd_process_start_time_seconds ",
+        ] {
+            assert!(text.contains(expected), "{expected} is missing from:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_partner_that_left_is_no_longer_named() {
+        let metrics = Metrics::new();
+        metrics.set_partner_up("did:a", true);
+        metrics.set_peer_queue_waiting("did:a", 4);
+        assert!(metrics.encode().contains("ocd_partner_up{partner=\"did:a\"} 1"));
+        metrics.forget_partner("did:a");
+        assert!(!metrics.encode().contains("did:a"));
+    }
+
+    #[test]
+    fn resident_memory_is_read_from_the_status_file() {
+        assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t    12 kB\n"), Some(12 * 1024));
+        assert_eq!(resident_bytes("VmPeak:\t 9 kB\n"), None);
+        assert_eq!(resident_bytes("VmRSS:\t18446744073709551615 kB\n"), None);
+    }
+}
