@@ -87,14 +87,22 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
             "the level is empty; write `info`, for example".to_owned(),
         ));
     }
-    for part in level.split(',').map(str::trim) {
-        if !part.contains('=') && !part.contains('[') && LevelFilter::from_str(part).is_err() {
+    // Span filters may hold commas of their own: those are left to `tracing` whole.
+    let parts: Vec<&str> = if level.contains('[') {
+        vec![level]
+    } else {
+        level.split(',').map(str::trim).collect()
+    };
+    for part in &parts {
+        let bare = !part.contains('=') && !part.contains('[');
+        // `tracing` reads the empty word as a level.
+        if part.is_empty() || (bare && LevelFilter::from_str(part).is_err()) {
             return Err(LogError::Filter(format!(
                 "`{part}` is no level; write one of off, error, warn, info, debug, trace, or `module=level`"
             )));
         }
     }
-    EnvFilter::try_new(level).map_err(|error| LogError::Filter(format!("`{level}` is no filter: {error}")))
+    EnvFilter::try_new(parts.join(",")).map_err(|error| LogError::Filter(format!("`{level}` is no filter: {error}")))
 }
 
 #[cfg(test)]
