@@ -23,7 +23,7 @@ pub use writer::{Enqueued, OutEvent};
 
 use crate::model::{Federation, Member};
 use crate::network::{Incoming, Inbox, Network, StreamProtocol};
-use crate::settings::Limits;
+use crate::settings::{Limits, Settings};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, protocol};
 use libp2p::PeerId;
@@ -40,6 +40,14 @@ const INBOX: usize = 1024;
 const INBOUND: usize = 256;
 /// Search lines read and not yet handled. Readers wait when it is full.
 const SEARCH_LINES: usize = 256;
+
+/// Questions that wait for an answer or are being answered. Further ones are refused: their askers' time would be up
+/// before their turn.
+const QUESTIONS: usize = 256;
+
+/// The actions that have an event protocol of their own.
+const EVENT_ACTIONS: [Action; 5] =
+    [Action::Create, Action::Update, Action::Delete, Action::Considers, Action::Planner];
 
 /// Protocols that others may open to us.
 const SERVED: [&str; 8] = [
@@ -79,8 +87,8 @@ pub struct Parts {
     pub network: Network,
     /// Who is who.
     pub federation: watch::Receiver<Arc<Federation>>,
-    /// Bounds.
-    pub limits: Limits,
+    /// The settings, to watch.
+    pub settings: watch::Receiver<Arc<Settings>>,
     /// Where to count.
     pub metrics: Metrics,
     /// Where to refuse.
@@ -105,14 +113,21 @@ struct Shared {
     own: Own,
     network: Network,
     federation: watch::Receiver<Arc<Federation>>,
+    settings: watch::Receiver<Arc<Settings>>,
     limits: Limits,
     metrics: Metrics,
     refusals: Refusals,
     shutdown: CancellationToken,
+    /// Cancelled first when the daemon leaves: nothing more is read from others.
+    stop_reading: CancellationToken,
     table: Mutex<StreamTable>,
     writers: Mutex<HashMap<PeerId, writer::Writer>>,
     probes: Mutex<probe::Ledger>,
     half_read: Arc<Semaphore>,
+    /// Questions taken and not yet answered, waiting ones included.
+    questions: Arc<Semaphore>,
+    /// Queries that run in our store at once.
+    searching: Semaphore,
     events: mpsc::Sender<Inbound>,
     search: mpsc::Sender<SearchLine>,
 }
@@ -128,12 +143,17 @@ impl StreamService {
     pub fn start(parts: Parts, mut incoming: mpsc::Receiver<Incoming>) -> (Self, Upward) {
         let (events, events_up) = mpsc::channel(INBOUND);
         let (search, search_up) = mpsc::channel(SEARCH_LINES);
+        let limits = parts.settings.borrow().limits.clone();
         let service = Self(Arc::new(Shared {
             own: parts.own,
             network: parts.network,
             federation: parts.federation,
-            half_read: Arc::new(Semaphore::new(parts.limits.half_read_bytes)),
-            limits: parts.limits,
+            half_read: Arc::new(Semaphore::new(limits.half_read_bytes)),
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
+            searching: Semaphore::new(limits.search_concurrency),
+            settings: parts.settings,
+            limits,
+            stop_reading: parts.shutdown.child_token(),
             metrics: parts.metrics,
             refusals: parts.refusals,
             shutdown: parts.shutdown,
@@ -165,7 +185,7 @@ impl StreamService {
             protocol::HEARTBEAT_PARTNER => drop(tokio::spawn(service.handle_partner_heartbeat(incoming))),
             protocol::PROBE => drop(tokio::spawn(service.echo_probe(incoming))),
             protocol::SEARCH => drop(tokio::spawn(service.read_search(incoming))),
-            name => match Action::of_protocol(name) {
+            name => match EVENT_ACTIONS.into_iter().find(|action| action.protocol() == Some(name)) {
                 Some(action) => drop(tokio::spawn(service.read_loop(incoming, action))),
                 None => drop(incoming),
             },
@@ -202,6 +222,11 @@ impl StreamService {
         }
         self.0.metrics.forget_partner(did);
         tracing::info!(did, streams = closed, "closed every stream of a peer");
+    }
+
+    /// Reads nothing more from others; what was read before still goes up.
+    pub fn stop_reading(&self) {
+        self.0.stop_reading.cancel();
     }
 
     /// Forgets what expired although its task never said so. Called every 30 s.

@@ -1,0 +1,166 @@
+//! Answers a search: looks through our store and streams what the asker may see, `/opencloud/resource/search/1.0`.
+//!
+//! Owns the bounds of answering. Never decides who may see what: that is the access rule, asked by the store. Always:
+//! the first result leaves before the last is found, an asker that goes away or takes nothing stops the query, and an
+//! asker that gave an id is told at the end how many there were and whether that was all.
+
+use super::{StreamService, locked};
+use crate::model::{AskerId, Member, Relation};
+use crate::network::Stream;
+use crate::store::{SearchQuery, Store, StoreError};
+use crate::wire::{Action, DataType, Event, Question, SearchEndMark, protocol, timestamp};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::PeerId;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+/// Results between the store and the wire; a slow asker stops the store's query here.
+const FOUND: usize = 32;
+
+/// A question that was put to us.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Who asks.
+    pub by: Arc<Member>,
+    /// What.
+    pub question: Question,
+    /// Whose question it is at the asker's; repeated in the answers.
+    pub user: String,
+}
+
+/// Why an answer set ended before its end.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{0}")]
+    Unreachable(String),
+    #[error("the asker went away")]
+    AskerLeft,
+    #[error("time is up")]
+    TimeUp,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("writing to the asker failed: {0}")]
+    Write(#[from] std::io::Error),
+}
+
+impl StreamService {
+    /// The diagrams' `SendResponse`: searches the store for `asked` and streams the matches to the asker.
+    pub async fn send_response(&self, asked: Asked, store: Arc<dyn Store>) {
+        let Some(peer) = asked.by.peer_id else { return };
+        let Ok(_waiting) = Arc::clone(&self.0.questions).try_acquire_owned() else {
+            return self.0.refusals.refuse("too_many_questions", &asked.by.did, "too many questions wait for an answer");
+        };
+        let longest = self.0.settings.borrow().search.timeout;
+        let wanted = asked.question.timeout_ms.map(Duration::from_millis);
+        let deadline = Instant::now() + wanted.map_or(longest, |wanted| wanted.min(longest));
+        let stop = locked(&self.0.table).stop_of(peer);
+        let query_stop = stop.child_token();
+        let _stops_query = query_stop.clone().drop_guard();
+        let answering = async {
+            let _turn = self.0.searching.acquire().await;
+            self.answer(&asked, peer, store, deadline, query_stop).await
+        };
+        let outcome = tokio::select! {
+            () = stop.cancelled() => Err(Ended::AskerLeft),
+            outcome = tokio::time::timeout_at(deadline, answering) => outcome.unwrap_or(Err(Ended::TimeUp)),
+        };
+        match outcome {
+            Ok(mark) => info!(asker = %asked.by.did, results = mark.results, truncated = mark.truncated, "answered a search"),
+            Err(error) => debug!(asker = %asked.by.did, %error, "a search was not answered to its end"),
+        }
+    }
+
+    async fn answer(
+        &self,
+        asked: &Asked,
+        peer: PeerId,
+        store: Arc<dyn Store>,
+        deadline: Instant,
+        stop: CancellationToken,
+    ) -> Result<SearchEndMark, Ended> {
+        let connected = self.0.network.connect(peer, &asked.by.addresses).await;
+        connected.map_err(|error| Ended::Unreachable(error.to_string()))?;
+        let opened = self.0.network.open(peer, protocol::SEARCH).await;
+        let mut stream = opened.map_err(|error| Ended::Unreachable(error.to_string()))?;
+        let (out, mut found) = mpsc::channel(FOUND);
+        let query = self.query(asked, peer, deadline, stop);
+        let searching = async move { store.search(query, out).await };
+        let writing = async {
+            let mut results = 0;
+            while let Some(hit) = found.recv().await {
+                self.write_answer(&mut stream, asked, peer, hit.datatype, hit.document.into_bytes()).await?;
+                results += 1;
+            }
+            Ok::<usize, Ended>(results)
+        };
+        let (done, results) = futures::future::try_join(async { searching.await.map_err(Ended::from) }, writing).await?;
+        let mark = SearchEndMark { results, truncated: done.truncated };
+        if asked.question.id.is_some() {
+            // Only for those who gave an id, which others never do: they would take this for an empty resource.
+            let mut end = self.answer_event(asked, DataType::Invalid, bytes::Bytes::new());
+            end.end = Some(mark.clone());
+            stream.write_all(&end.write_line()).await?;
+        }
+        stream.close().await?;
+        Ok(mark)
+    }
+
+    fn query(&self, asked: &Asked, peer: PeerId, deadline: Instant, cancel: CancellationToken) -> SearchQuery {
+        let datatypes = match asked.question.datatype {
+            Some(one) => vec![one],
+            None => DataType::ALL.into_iter().filter(|kind| kind.is_resource_kind()).collect(),
+        };
+        let most = self.0.limits.answers_per_peer;
+        SearchQuery {
+            text: asked.question.text.clone(),
+            datatypes,
+            own_did: self.0.own.did.clone(),
+            asker: AskerId {
+                did: asked.by.did.clone(),
+                peer_id: Some(peer.to_string()),
+                trusted: asked.by.relation != Relation::Blacklist,
+            },
+            limit: asked.question.limit.map_or(most, |limit| limit.min(most)),
+            deadline: deadline.into_std(),
+            cancel,
+        }
+    }
+
+    async fn write_answer(
+        &self,
+        stream: &mut Stream,
+        asked: &Asked,
+        peer: PeerId,
+        datatype: DataType,
+        document: bytes::Bytes,
+    ) -> Result<(), Ended> {
+        let mut event = self.answer_event(asked, datatype, document);
+        let takes_unsigned =
+            self.0.network.connected().borrow().get(&peer).is_some_and(|link| link.takes_unsigned);
+        if !takes_unsigned && let Err(error) = event.sign(&self.0.own.keypair) {
+            debug!(%error, "an answer could not be signed");
+        }
+        let write = async {
+            stream.write_all(&event.write_line()).await?;
+            stream.flush().await
+        };
+        // The asker writes nothing: a read that returns means that it has had enough.
+        write.await?;
+        let mut byte = [0; 1];
+        match futures::FutureExt::now_or_never(stream.read(&mut byte)) {
+            None => Ok(()),
+            Some(_) => Err(Ended::AskerLeft),
+        }
+    }
+
+    fn answer_event(&self, asked: &Asked, datatype: DataType, payload: bytes::Bytes) -> Event {
+        let now = timestamp(SystemTime::now());
+        let mut event = Event::new(Action::Search, &self.0.own.did, &asked.user, datatype, payload, now);
+        event.search_id = asked.question.id.clone();
+        event
+    }
+}

@@ -1,0 +1,124 @@
+//! Keeps one partner connected: dials it while it is away, opens the heartbeat stream, writes a heartbeat every 3 s.
+//!
+//! Owns the opener's side of a partnership. Always: as long as the peer is PARTNER it is tried again, with growing
+//! pauses, and at once when it connects by itself; where to dial is read afresh for each try.
+
+use super::heartbeat::{Beat, PERIOD};
+use super::table::Direction;
+use super::{StreamService, locked};
+use crate::model::Member;
+use crate::network::dial::Backoff;
+use crate::wire::{Heartbeat, protocol};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::PeerId;
+use rand::Rng;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+/// Pause after the first failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// A stream that lived this long was a success: the next failure starts from the first pause again. A refused opener
+/// is closed much sooner and cannot tell why, so its pauses grow.
+const SETTLED: Duration = Duration::from_secs(8);
+/// A write that the connection does not take for this long means that it is dead.
+const WRITE_TIME: Duration = Duration::from_secs(10);
+
+impl StreamService {
+    /// Runs until `stop`; see the module's first lines.
+    pub(super) async fn keep_partner(self, partner: Arc<Member>, stop: CancellationToken) {
+        let did = partner.did.clone();
+        let mut backoff = Backoff::new(FIRST_PAUSE, self.0.limits.dial_backoff_max);
+        self.0.metrics.set_partner_up(&did, false);
+        loop {
+            let began = Instant::now();
+            let current = self.federation().get(&did).cloned();
+            let peer = current.as_ref().and_then(|member| member.peer_id);
+            let outcome = tokio::select! {
+                () = stop.cancelled() => break,
+                outcome = self.partner_session(current) => outcome,
+            };
+            self.0.metrics.set_partner_up(&did, false);
+            if began.elapsed() >= SETTLED {
+                backoff.succeeded();
+            }
+            let pause = backoff.failed(rand::thread_rng().r#gen());
+            let why = outcome.err().unwrap_or_else(|| "the stream ended".to_owned());
+            // Said aloud once an outage; the further tries of it are for those who look closer.
+            if backoff.failures() == 1 {
+                info!(partner = %partner.name, %did, %why, retry_in_ms = pause.as_millis(), "partner is away");
+            } else {
+                debug!(partner = %partner.name, %did, %why, retry_in_ms = pause.as_millis(), "partner is still away");
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+                () = self.connects_by_itself(peer) => {}
+            }
+        }
+    }
+
+    /// One life of the heartbeat stream.
+    async fn partner_session(&self, partner: Option<Arc<Member>>) -> Result<(), String> {
+        let partner = partner.ok_or("its document is gone")?;
+        let peer = partner.peer_id.ok_or("its document names no PeerId")?;
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        self.0.network.connect(peer, &partner.addresses).await.map_err(|error| text(&error))?;
+        let opened = self.0.network.open(peer, protocol::HEARTBEAT_PARTNER).await;
+        let (mut reader, mut writer) = opened.map_err(|error| text(&error))?.split();
+        let line = Heartbeat {
+            name: self.0.own.name.clone(),
+            did: self.0.own.did.clone(),
+            peer_id: self.0.network.local().to_string(),
+        }
+        .write_line();
+        let ticket = locked(&self.0.table).keep(
+            peer,
+            protocol::HEARTBEAT_PARTNER,
+            Direction::Out,
+            Some(Beat::at(Instant::now()).expiry),
+        );
+        let began = Instant::now();
+        let mut up = false;
+        let mut due = tokio::time::interval(PERIOD);
+        let mut byte = [0; 1];
+        let ended = loop {
+            tokio::select! {
+                () = ticket.stop.cancelled() => break Ok(()),
+                // The other side writes nothing: whatever is read here is the end.
+                _ = reader.read(&mut byte) => break Err("the partner closed the heartbeat stream".to_owned()),
+                _ = due.tick() => {
+                    let write = async { writer.write_all(&line).await?; writer.flush().await };
+                    match tokio::time::timeout(WRITE_TIME, write).await {
+                        Ok(Ok(())) => locked(&self.0.table).renew(&ticket, Beat::at(Instant::now()).expiry),
+                        Ok(Err(error)) => break Err(error.to_string()),
+                        Err(_) => break Err("a heartbeat could not be written in time".to_owned()),
+                    }
+                    if !up {
+                        up = true;
+                        self.0.metrics.set_partner_up(&partner.did, true);
+                        info!(partner = %partner.name, did = %partner.did, %peer, "partner is connected");
+                    }
+                }
+            }
+        };
+        locked(&self.0.table).forget(&ticket);
+        debug!(partner = %partner.name, lived_ms = began.elapsed().as_millis(), "a heartbeat stream of ours ended");
+        if self.0.shutdown.is_cancelled() || ticket.stop.is_cancelled() {
+            let _ = writer.close().await;
+        }
+        ended
+    }
+
+    /// Returns when the peer, not connected before, connects.
+    async fn connects_by_itself(&self, peer: Option<PeerId>) {
+        let Some(peer) = peer else { return std::future::pending().await };
+        let mut connected = self.0.network.connected();
+        if connected.wait_for(|links| !links.contains_key(&peer)).await.is_err()
+            || connected.wait_for(|links| links.contains_key(&peer)).await.is_err()
+        {
+            std::future::pending::<()>().await;
+        }
+    }
+}

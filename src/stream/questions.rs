@@ -1,0 +1,217 @@
+//! Puts questions to single peers and reads what comes on `/opencloud/resource/search/1.0`: questions and answers.
+//!
+//! Owns the telling apart of the two and the checks of their sender. Never knows which searches are open: answers go up
+//! with everything that is needed to find theirs. Always: an answer that nobody waits for ends its stream.
+
+use super::events::key_of;
+use super::lines::{LineLimits, Lines, split};
+use super::{Asked, StreamService, locked};
+use crate::model::{Member, is_self_proving};
+use crate::network::Incoming;
+use crate::wire::{Action, DataType, Event, Question, protocol, timestamp};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::PeerId;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio_util::sync::CancellationToken;
+
+/// A search stream on which nothing comes for this long is closed: others may keep theirs open between questions.
+const QUIET: Duration = Duration::from_secs(300);
+/// The peer's own end of a question's stream is waited for this long, so that the question is known to be read.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerFrom {
+    /// Its connection's PeerId.
+    pub peer: PeerId,
+    /// Its DID, checked against the connection.
+    pub did: String,
+}
+
+/// One answer to a search.
+#[derive(Debug)]
+pub struct Answer {
+    /// Who answers.
+    pub from: AnswerFrom,
+    /// Its event; the payload is the resource.
+    pub event: Event,
+    /// Ends the stream on which it came, for an answer that nobody waits for.
+    pub stream: CancellationToken,
+}
+
+/// What was read on a search stream.
+#[derive(Debug)]
+pub enum SearchLine {
+    /// A question for us.
+    Question(Asked),
+    /// An answer to a question of ours.
+    Answer(Box<Answer>),
+    /// An answer set is over; `complete` when its writer ended it in good order.
+    Over {
+        /// Whose.
+        from: AnswerFrom,
+        /// The search, when its answers named one.
+        search_id: Option<String>,
+        /// Ended in good order.
+        complete: bool,
+        /// It was cut at a bound of the answerer.
+        truncated: bool,
+    },
+}
+
+impl StreamService {
+    /// Puts a question to one peer, connecting first where needed.
+    ///
+    /// # Errors
+    /// A sentence, when the peer could not be asked.
+    pub async fn ask(&self, to: &Member, question: &Question, user: &str, kind: DataType) -> Result<(), String> {
+        let peer = to.peer_id.ok_or("its document names no PeerId")?;
+        self.0.network.connect(peer, &to.addresses).await.map_err(|error| error.to_string())?;
+        let opened = self.0.network.open(peer, protocol::SEARCH).await;
+        let mut stream = opened.map_err(|error| error.to_string())?;
+        let now = timestamp(SystemTime::now());
+        let mut event = Event::new(Action::Search, &self.0.own.did, user, kind, question.write(), now);
+        event.sign(&self.0.own.keypair).map_err(|error| error.to_string())?;
+        let write = async {
+            stream.write_all(&event.write_line()).await?;
+            stream.close().await
+        };
+        write.await.map_err(|error| error.to_string())?;
+        // An end without a word is how both a reader that is done and one that refuses look: neither is an error.
+        let _ = tokio::time::timeout(FAREWELL, stream.read(&mut [0; 1])).await;
+        Ok(())
+    }
+
+    /// Reads one inbound stream of the search protocol.
+    pub(super) async fn read_search(self, incoming: Incoming) {
+        let Incoming { peer, stream, place: _place, .. } = incoming;
+        if self.federation().of_peer(&peer).is_some() && self.federation().known(&peer).is_none() {
+            return self.0.refusals.refuse("blacklisted", &peer.to_string(), protocol::SEARCH);
+        }
+        let limits = LineLimits { quiet: Some(QUIET), ..self.line_limits() };
+        let mut lines = Lines::new(stream, limits, Arc::clone(&self.0.half_read));
+        let stop = locked(&self.0.table).stop_of(peer);
+        let mut answers = AnswerSet::default();
+        let complete = loop {
+            let piece = tokio::select! {
+                () = stop.cancelled() => break false,
+                () = self.0.stop_reading.cancelled() => break false,
+                piece = lines.next() => piece,
+            };
+            match piece {
+                Ok(Some(piece)) => {
+                    if !self.search_piece(&piece, peer, &stop, &mut answers).await {
+                        break false;
+                    }
+                }
+                Ok(None) => break true,
+                Err(error) => {
+                    if let Some(rule) = error.rule() {
+                        self.0.refusals.refuse(rule, &peer.to_string(), &error);
+                    }
+                    break false;
+                }
+            }
+        };
+        if let Some(from) = answers.from {
+            let AnswerSet { search_id, truncated, .. } = answers;
+            let _ = self.0.search.send(SearchLine::Over { from, search_id, complete, truncated }).await;
+        }
+    }
+
+    /// Handles complete lines; false when the stream must end.
+    async fn search_piece(
+        &self,
+        piece: &[u8],
+        peer: PeerId,
+        stop: &CancellationToken,
+        answers: &mut AnswerSet,
+    ) -> bool {
+        let limits = self.read_limits();
+        for line in split(piece) {
+            let refused = |rule, detail: String| self.0.refusals.refuse(rule, &peer.to_string(), detail);
+            let event = match Event::read_line(line, &limits) {
+                Ok(event) => event,
+                Err(error) => {
+                    refused(error.rule(), error.to_string());
+                    return false;
+                }
+            };
+            let sender = match self.sender(&event, &peer) {
+                Ok(sender) => sender,
+                Err(rule) => {
+                    refused(rule, "on the search protocol".to_owned());
+                    return false;
+                }
+            };
+            let question = event.end.is_none().then(|| Question::read(&event.payload)).flatten();
+            let up = match (question, sender) {
+                (Some(question), Sender::Known(by)) => {
+                    self.0.metrics.event_received("question");
+                    SearchLine::Question(Asked { by, question, user: event.user })
+                }
+                (Some(_), Sender::Proven(_)) => {
+                    refused("unknown_peer", "a question".to_owned());
+                    return false;
+                }
+                (None, sender) => {
+                    let from = AnswerFrom { peer, did: sender.did().to_owned() };
+                    answers.from = Some(from.clone());
+                    answers.search_id = event.search_id.clone().or(answers.search_id.take());
+                    if let Some(end) = &event.end {
+                        answers.truncated = end.truncated;
+                        continue;
+                    }
+                    self.0.metrics.event_received("answer");
+                    SearchLine::Answer(Box::new(Answer { from, event, stream: stop.clone() }))
+                }
+            };
+            if self.0.search.send(up).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Who wrote `event` on `peer`'s stream.
+    fn sender(&self, event: &Event, peer: &PeerId) -> Result<Sender, &'static str> {
+        if !matches!(event.kind, Action::Search | Action::SearchResponse) {
+            return Err("not_a_search");
+        }
+        let key = key_of(peer);
+        if event.is_signed() {
+            event.verify(key.as_ref().ok_or("no_key_in_peer_id")?).map_err(|error| error.rule())?;
+        }
+        let federation = self.federation();
+        match federation.known(peer) {
+            Some(member) if member.did == event.from => Ok(Sender::Known(Arc::clone(member))),
+            Some(_) => Err("from_is_not_sender"),
+            // A stranger may answer a gossiped question, if its DID follows from its key.
+            None if key.is_some_and(|key| is_self_proving(&event.from, &key)) => Ok(Sender::Proven(event.from.clone())),
+            None => Err("unknown_peer"),
+        }
+    }
+}
+
+/// What one stream brought of an answer set.
+#[derive(Default)]
+struct AnswerSet {
+    from: Option<AnswerFrom>,
+    search_id: Option<String>,
+    truncated: bool,
+}
+
+enum Sender {
+    Known(Arc<Member>),
+    Proven(String),
+}
+
+impl Sender {
+    fn did(&self) -> &str {
+        match self {
+            Self::Known(member) => &member.did,
+            Self::Proven(did) => did,
+        }
+    }
+}
