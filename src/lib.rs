@@ -1,3 +1,4 @@
 //! map
 
+pub mod model;
 pub mod wire;
