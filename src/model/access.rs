@@ -1,0 +1,145 @@
+//! Who may see a document: ours, and public or shared with the asker by a partnership.
+
+use serde_json::Value;
+
+use super::fields::get;
+use super::relation::{is_number, names};
+
+/// Who asks for a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker<'a> {
+    /// Its DID.
+    pub did: &'a str,
+    /// Its libp2p peer id, when known.
+    pub peer_id: Option<&'a str>,
+    /// Whether its peer document is in our store and not blacklisted. A record from the network alone gives public rights.
+    pub trusted: bool,
+}
+
+/// Whether the asker may see the document: its creator is this organisation, and it is public, or a partnership of one of
+/// its instances names the asker (or everyone, `*`) and the asker is trusted. Anything malformed grants nothing.
+pub fn may_see(doc: &Value, own_did: &str, asker: &Asker<'_>) -> bool {
+    let ours = !own_did.is_empty() && get(doc, "creator_id").and_then(Value::as_str) == Some(own_did);
+    ours && (get(doc, "access_mode").is_some_and(is_public) || asker.trusted && is_shared(doc, asker))
+}
+
+/// Whether an `access_mode` is PUBLIC, by number or by name.
+pub(super) fn is_public(access_mode: &Value) -> bool {
+    match access_mode {
+        Value::String(name) => names(name, "public"),
+        other => is_number(other, 1),
+    }
+}
+
+fn is_shared(doc: &Value, asker: &Asker<'_>) -> bool {
+    items(doc, "instances")
+        .flat_map(|instance| items(instance, "partnerships"))
+        .any(|partnership| {
+            get(partnership, "peer_groups")
+                .and_then(Value::as_object)
+                .is_some_and(|groups| groups.keys().any(|key| names_asker(key, asker)))
+        })
+}
+
+fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
+    get(value, key).and_then(Value::as_array).into_iter().flatten()
+}
+
+fn names_asker(key: &str, asker: &Asker<'_>) -> bool {
+    !key.is_empty() && (key == "*" || key == asker.did || asker.peer_id == Some(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const ME: &str = "did:me";
+
+    fn sees(doc: &Value, asker: Asker<'_>) -> bool {
+        may_see(doc, ME, &asker)
+    }
+
+    fn shared(key: &str) -> Value {
+        json!({ "creator_id": ME, "instances": [{}, { "partnerships": [{}, { "peer_groups": { key: ["g"] } }] }] })
+    }
+
+    #[test]
+    fn the_access_rule_case_by_case() {
+        let trusted = Asker {
+            did: "did:a",
+            peer_id: Some("12D3A"),
+            trusted: true,
+        };
+        let stranger = Asker {
+            trusted: false,
+            ..trusted
+        };
+        let nameless = Asker {
+            did: "",
+            peer_id: None,
+            trusted: true,
+        };
+        let star = Asker {
+            did: "*",
+            peer_id: Some("*"),
+            trusted: false,
+        };
+        // document, trusted, stranger, without a name, stranger who calls itself `*`
+        for (doc, wanted) in [
+            (json!({ "creator_id": ME, "access_mode": 1 }), [true, true, true, true]),
+            (
+                json!({ "creator_id": ME, "access_mode": "public" }),
+                [true, true, true, true],
+            ),
+            (
+                json!({ "creator_id": ME, "access_mode": "PUBLIC" }),
+                [true, true, true, true],
+            ),
+            (
+                json!({ "creator_id": ME, "access_mode": 1.0 }),
+                [true, true, true, true],
+            ),
+            (
+                json!({ "abstractresource": { "abstractobject": { "creator_id": ME, "access_mode": 1 } } }),
+                [true; 4],
+            ),
+            (json!({ "creator_id": ME, "access_mode": 0 }), [false; 4]),
+            (json!({ "creator_id": ME, "access_mode": 2 }), [false; 4]),
+            (json!({ "creator_id": ME, "access_mode": true }), [false; 4]),
+            (json!({ "creator_id": ME, "access_mode": "Public" }), [false; 4]),
+            (json!({ "creator_id": ME }), [false; 4]),
+            (json!({ "creator_id": "did:b", "access_mode": 1 }), [false; 4]),
+            (json!({ "creator_id": null, "access_mode": 1 }), [false; 4]),
+            (json!({ "access_mode": 1 }), [false; 4]),
+            (json!([]), [false; 4]),
+            (shared("did:a"), [true, false, false, false]),
+            (shared("12D3A"), [true, false, false, false]),
+            (shared("*"), [true, false, true, false]),
+            (shared("did:b"), [false; 4]),
+            (shared(""), [false; 4]),
+            (
+                json!({ "creator_id": ME, "instances": { "partnerships": [] } }),
+                [false; 4],
+            ),
+            (
+                json!({ "creator_id": ME, "instances": [{ "partnerships": [{ "peer_groups": ["did:a"] }] }] }),
+                [false; 4],
+            ),
+            (json!({ "creator_id": ME, "peer_groups": { "did:a": [] } }), [false; 4]),
+            (
+                json!({ "creator_id": ME, "abstractinstanciatedresource": {
+                    "instances": [{ "abstractobject": { "partnerships": [{ "peer_groups": { "did:a": null } }] } }] } }),
+                [true, false, false, false],
+            ),
+        ] {
+            let seen = [trusted, stranger, nameless, star].map(|asker| sees(&doc, asker));
+            assert_eq!(seen, wanted, "{doc}");
+        }
+        assert!(
+            !may_see(&json!({ "creator_id": "", "access_mode": 1 }), "", &trusted),
+            "no own DID, nothing is ours"
+        );
+    }
+}

@@ -1,0 +1,26 @@
+//! What documents mean: peers and their relation, the header every document has, who may see what.
+//!
+//! Pure: no I/O, no clock of its own, nothing of the wire. A document is kept byte for byte; only what is needed is read.
+
+mod access;
+mod bucket;
+mod did;
+mod document;
+mod error;
+mod fields;
+mod header;
+mod lift;
+mod peer;
+mod relation;
+mod stored;
+
+pub use access::{Asker, may_see};
+pub use bucket::TokenBucket;
+pub use did::{derived_did, is_self_proving};
+pub use document::Document;
+pub use error::ModelError;
+pub use header::{Header, ID_MAX, read_header};
+pub use lift::{SearchFields, lift, search_fields};
+pub use peer::{ADDRESSES_MAX, Peer};
+pub use relation::Relation;
+pub use stored::{StoredFields, read_stored};
