@@ -1,3 +1,4 @@
 //! map
 
+pub mod settings;
 pub mod telemetry;
