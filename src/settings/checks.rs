@@ -1,0 +1,135 @@
+//! What must hold between settings, and what this version does not have yet.
+
+use super::list::{JetStream, Role, Settings, StoreUrl};
+use super::reading::Reading;
+
+/// What must hold between settings that are each right by themselves.
+pub(super) fn together(settings: &Settings, reading: &mut Reading<'_>) {
+    subjects_differ(settings, reading);
+    log_in_is_one_way(settings, reading);
+    bounds_fit(settings, reading);
+}
+
+/// Settings that are understood and belong to what is not there yet. Lift each one together with the part that
+/// brings it.
+pub(super) fn not_in_this_version(settings: &Settings, reading: &mut Reading<'_>) {
+    if settings.nats.jetstream == JetStream::Require {
+        reading.mistake_about(
+            "nats.jetstream",
+            "this version takes from core NATS only: use `auto` or `off`",
+        );
+    }
+    if matches!(settings.store.url, StoreUrl::MongoDb(_)) {
+        reading.mistake_about(
+            "store.url",
+            "this version has the embedded store only: use `sqlite:PATH`",
+        );
+    }
+    if settings.discovery.role == Role::Indexer {
+        reading.mistake_about("discovery.role", "this version has the node role only: use `node`");
+    }
+    if !settings.discovery.indexers.is_empty() {
+        let text = "this version finds partners by the stream_address of their documents only: leave it empty";
+        reading.mistake_about("discovery.indexers", text);
+    }
+}
+
+fn subjects_differ(settings: &Settings, reading: &mut Reading<'_>) {
+    let subjects = &settings.nats.subjects;
+    let all = [
+        ("nats.subjects.propalgation_event", &subjects.propalgation_event),
+        ("nats.subjects.create_resource", &subjects.create_resource),
+        ("nats.subjects.remove_resource", &subjects.remove_resource),
+        ("nats.subjects.search_event", &subjects.search_event),
+        ("nats.subjects.search_end", &subjects.search_end),
+    ];
+    for (number, (key, subject)) in all.iter().enumerate() {
+        if let Some((other, _)) = all.iter().take(number).find(|(_, earlier)| earlier == subject) {
+            reading.mistake_about(key, format!("is the same as {other}: each needs its own"));
+        }
+    }
+}
+
+fn log_in_is_one_way(settings: &Settings, reading: &mut Reading<'_>) {
+    let nats = &settings.nats;
+    let pairs = [
+        (
+            "nats.tls.cert_file",
+            nats.tls.cert_file.is_some(),
+            "nats.tls.key_file",
+            nats.tls.key_file.is_some(),
+        ),
+        (
+            "nats.user",
+            nats.user.is_some(),
+            "nats.password_file",
+            nats.password_file.is_some(),
+        ),
+    ];
+    for (first, has_first, second, has_second) in pairs {
+        if has_first && !has_second {
+            reading.mistake_about(first, format!("needs {second} as well"));
+        }
+        if has_second && !has_first {
+            reading.mistake_about(second, format!("needs {first} as well"));
+        }
+    }
+    let ways = [
+        ("nats.creds_file", nats.creds_file.is_some()),
+        ("nats.user", nats.user.is_some()),
+        ("nats.token_file", nats.token_file.is_some()),
+    ];
+    let mut used = ways.iter().filter(|(_, used)| *used).map(|(key, _)| *key);
+    if let Some(first) = used.next() {
+        for other in used {
+            reading.mistake_about(other, format!("{first} is set too: only one way to log in can be used"));
+        }
+    }
+}
+
+fn bounds_fit(settings: &Settings, reading: &mut Reading<'_>) {
+    let limits = &settings.limits;
+    let fits = [
+        (
+            "limits.document_bytes",
+            limits.document_bytes,
+            "limits.message_bytes",
+            limits.message_bytes,
+        ),
+        (
+            "limits.document_bytes",
+            limits.document_bytes,
+            "limits.line_bytes",
+            limits.line_bytes,
+        ),
+        (
+            "limits.message_bytes",
+            limits.message_bytes,
+            "limits.intake_bytes",
+            limits.intake_bytes,
+        ),
+        (
+            "limits.line_bytes",
+            limits.line_bytes,
+            "limits.half_read_bytes",
+            limits.half_read_bytes,
+        ),
+        (
+            "limits.line_bytes",
+            limits.line_bytes,
+            "limits.peer_queue_bytes",
+            limits.peer_queue_bytes,
+        ),
+        (
+            "limits.connections_per_peer",
+            limits.connections_per_peer,
+            "limits.connections",
+            limits.connections,
+        ),
+    ];
+    for (small, small_value, big, big_value) in fits {
+        if small_value > big_value {
+            reading.mistake_about(big, format!("must not be less than {small}"));
+        }
+    }
+}
