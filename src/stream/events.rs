@@ -44,7 +44,8 @@ fn may_send<'a>(federation: &'a Federation, peer: &PeerId, action: Action) -> Re
 }
 
 /// The key inside an ed25519 PeerId; other kinds of key are hashed into it and cannot be read back.
-pub(crate) fn key_of(peer: &PeerId) -> Option<PublicKey> {
+#[must_use]
+pub fn key_of(peer: &PeerId) -> Option<PublicKey> {
     let hash = peer.as_ref();
     (hash.code() == 0).then(|| PublicKey::try_decode_protobuf(hash.digest()).ok()).flatten()
 }

@@ -15,7 +15,7 @@ mod table;
 mod writer;
 
 pub use answers::Asked;
-pub use events::Inbound;
+pub use events::{Inbound, key_of};
 pub use heartbeat::{Beat, EXPIRY, PERIOD};
 pub use questions::{Answer, AnswerFrom, SearchLine};
 pub use table::{Direction, StreamTable};
@@ -32,6 +32,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Inbound streams waiting to be looked at, over all protocols. A stream that finds it full is reset and counted.
 const INBOX: usize = 1024;
@@ -120,6 +121,7 @@ struct Shared {
     shutdown: CancellationToken,
     /// Cancelled first when the daemon leaves: nothing more is read from others.
     stop_reading: CancellationToken,
+    readers: TaskTracker,
     table: Mutex<StreamTable>,
     writers: Mutex<HashMap<PeerId, writer::Writer>>,
     probes: Mutex<probe::Ledger>,
@@ -154,9 +156,10 @@ impl StreamService {
             settings: parts.settings,
             limits,
             stop_reading: parts.shutdown.child_token(),
+            readers: TaskTracker::new(),
             metrics: parts.metrics,
             refusals: parts.refusals,
-            shutdown: parts.shutdown,
+            shutdown: parts.shutdown.clone(),
             table: Mutex::new(StreamTable::default()),
             writers: Mutex::new(HashMap::new()),
             probes: Mutex::new(probe::Ledger::default()),
@@ -186,7 +189,7 @@ impl StreamService {
             protocol::PROBE => drop(tokio::spawn(service.echo_probe(incoming))),
             protocol::SEARCH => drop(tokio::spawn(service.read_search(incoming))),
             name => match EVENT_ACTIONS.into_iter().find(|action| action.protocol() == Some(name)) {
-                Some(action) => drop(tokio::spawn(service.read_loop(incoming, action))),
+                Some(action) => drop(self.0.readers.spawn(service.read_loop(incoming, action))),
                 None => drop(incoming),
             },
         }
@@ -224,9 +227,11 @@ impl StreamService {
         tracing::info!(did, streams = closed, "closed every stream of a peer");
     }
 
-    /// Reads nothing more from others; what was read before still goes up.
-    pub fn stop_reading(&self) {
+    /// Reads nothing more from others; returns when what was read before has gone up.
+    pub async fn stop_reading(&self) {
         self.0.stop_reading.cancel();
+        self.0.readers.close();
+        self.0.readers.wait().await;
     }
 
     /// Forgets what expired although its task never said so. Called every 30 s.

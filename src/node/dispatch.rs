@@ -1,0 +1,305 @@
+//! What a message from NATS asks of this daemon: the `alt` boxes of the diagrams, under their names.
+//!
+//! Pure: bytes and a view of ourselves in, a [`Decision`] out. Owns the loop guards, the rule "only our own resources go
+//! out" and the datatype rules. Never does anything about them. Always: every message ends in exactly one decision, and
+//! a refusal names its rule.
+
+use crate::bus::Subject;
+use crate::model::{Peer, Relation, read_header};
+use crate::wire::{
+    Action, DataType, Envelope, OWN_NAME, PropalgationMessage, ReadLimits, SearchRequest, WireError, read_id,
+    read_peer_id, read_peer_ids,
+};
+use bytes::Bytes;
+
+/// What dispatch knows of this daemon.
+#[derive(Debug, Clone)]
+pub struct View<'a> {
+    /// Our DID.
+    pub own_did: &'a str,
+    /// Bounds of reading.
+    pub limits: ReadLimits,
+    /// Largest document that goes out or into the store.
+    pub document_bytes: usize,
+}
+
+/// A resource that changed here and goes to every partner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Create, update or delete.
+    pub action: Action,
+    /// Its kind.
+    pub datatype: DataType,
+    /// Its id.
+    pub id: String,
+    /// Who did it here.
+    pub user: String,
+    /// The document, untouched.
+    pub payload: Bytes,
+}
+
+/// An event for listed or single peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Directed {
+    /// Considers or planner.
+    pub action: Action,
+    /// What it is about.
+    pub datatype: DataType,
+    /// Who did it here.
+    pub user: String,
+    /// To whom: DIDs or PeerIds.
+    pub to: Vec<String>,
+    /// The payload, untouched.
+    pub payload: Bytes,
+}
+
+/// What is to be done about one message.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Decision {
+    /// Nothing: it is our own or another daemon's word.
+    Ignore(&'static str),
+    /// Nothing, because of a rule.
+    Refuse {
+        /// Its short name, a metric label.
+        rule: &'static str,
+        /// For people.
+        detail: String,
+    },
+    /// `ToPartnerPublishEvent`.
+    ToPartners(Change),
+    /// PB_DELETE that names only an id: what was propagated under it decides whose it is.
+    DeleteById {
+        /// The delete, as far as it is known.
+        change: Change,
+    },
+    /// `PublishCommon` to each listed peer (PB_CONSIDERS), or a line on the planner stream (PB_PLANNER).
+    ToListed(Directed),
+    /// PB_CLOSE_PLANNER.
+    ClosePlanner {
+        /// DID or PeerId.
+        peer: String,
+    },
+    /// PB_SEARCH, datatype PEER: `GetPeerRecord`.
+    SearchPeer {
+        /// DID, PeerId or name, in `text`.
+        request: SearchRequest,
+        /// Who asks here.
+        user: String,
+    },
+    /// PB_SEARCH, any other datatype: `SearchPublishEvent`, or direct questions.
+    Search {
+        /// What and whom to ask.
+        request: SearchRequest,
+        /// The message's datatype.
+        datatype: DataType,
+        /// Who asks here.
+        user: String,
+    },
+    /// PB_CLOSE_SEARCH.
+    CloseSearch {
+        /// The search's id.
+        id: String,
+    },
+    /// CREATE_RESOURCE with datatype PEER.
+    PeerChanged(Box<Peer>),
+    /// REMOVE_RESOURCE of a PEER: counts as "not PARTNER".
+    PeerRemoved {
+        /// Its DID.
+        did: String,
+    },
+    /// CREATE_RESOURCE of anything else: into the store, when the daemon writes it.
+    Put {
+        /// Its kind.
+        datatype: DataType,
+        /// Its id.
+        id: String,
+        /// The document.
+        document: Bytes,
+    },
+    /// REMOVE_RESOURCE of anything else.
+    Remove {
+        /// Its kind.
+        datatype: DataType,
+        /// Its id.
+        id: String,
+    },
+}
+
+fn refuse(rule: &'static str, detail: impl Into<String>) -> Decision {
+    Decision::Refuse { rule, detail: detail.into() }
+}
+
+impl From<WireError> for Decision {
+    fn from(error: WireError) -> Self {
+        refuse(error.rule(), error.to_string())
+    }
+}
+
+/// Decides about one message. `origin` is its `Oc-Origin` header.
+#[must_use]
+pub fn dispatch(subject: Subject, message: &[u8], origin: Option<&str>, view: &View<'_>) -> Decision {
+    if origin.is_some() {
+        return Decision::Ignore("published by a daemon (Oc-Origin)");
+    }
+    let envelope = match Envelope::read(message, &view.limits) {
+        Ok(envelope) => envelope,
+        Err(error) => return error.into(),
+    };
+    if envelope.from_app == OWN_NAME {
+        return Decision::Ignore("published by oc-discovery (from_app)");
+    }
+    match subject {
+        Subject::PropalgationEvent => propalgation(envelope, view),
+        Subject::CreateResource => create_resource(envelope, view),
+        Subject::RemoveResource => remove_resource(&envelope),
+    }
+}
+
+/// PROPALGATION_EVENT.
+fn propalgation(envelope: Envelope, view: &View<'_>) -> Decision {
+    let message = match PropalgationMessage::read(&envelope.payload, &view.limits) {
+        Ok(message) => message,
+        Err(error) => return error.into(),
+    };
+    let datatype = message.effective_datatype(envelope.datatype);
+    let (user, payload) = (envelope.user, message.payload);
+    match message.action {
+        Action::Create | Action::Update => own_resource(message.action, datatype, user, payload, view),
+        Action::Delete => own_delete(datatype, user, payload, view),
+        Action::Considers => match read_peer_ids(&payload) {
+            Ok(to) => directed(Action::Considers, datatype, user, to, payload, view),
+            Err(error) => error.into(),
+        },
+        Action::Planner => match read_peer_id(&payload) {
+            Ok(peer) => directed(Action::Planner, datatype, user, vec![peer], payload, view),
+            Err(error) => error.into(),
+        },
+        Action::ClosePlanner => match read_peer_id(&payload) {
+            Ok(peer) => Decision::ClosePlanner { peer },
+            Err(error) => error.into(),
+        },
+        Action::Search => match SearchRequest::read(&payload) {
+            Ok(request) if datatype == DataType::Peer => Decision::SearchPeer { request, user },
+            Ok(request) => Decision::Search { request, datatype, user },
+            Err(error) => error.into(),
+        },
+        Action::CloseSearch => match read_id(&payload) {
+            Ok(id) => Decision::CloseSearch { id },
+            Err(error) => error.into(),
+        },
+        Action::SearchResponse => refuse("unknown_action", "search_response is an answer, nothing to ask of a daemon"),
+    }
+}
+
+/// Which kinds of documents go from one organisation to another.
+fn may_travel(datatype: DataType) -> Result<(), Decision> {
+    match datatype {
+        DataType::Invalid => Err(refuse("unknown_datatype", "the message names no datatype")),
+        // It would rewrite the far trust table.
+        DataType::Peer => Err(refuse("datatype_peer", "peer documents never leave and never enter by a resource stream")),
+        _ => Ok(()),
+    }
+}
+
+fn fits(payload: &[u8], view: &View<'_>) -> Result<(), Decision> {
+    let (bytes, most) = (payload.len(), view.document_bytes);
+    if bytes > most {
+        return Err(refuse("too_large", format!("a document of {bytes} bytes, limits.document_bytes is {most}")));
+    }
+    Ok(())
+}
+
+/// PB_CREATE, PB_UPDATE: `only our proper resource can be propalgate: creator_id == self`.
+fn own_resource(action: Action, datatype: DataType, user: String, payload: Bytes, view: &View<'_>) -> Decision {
+    if let Err(refusal) = may_travel(datatype).and_then(|()| fits(&payload, view)) {
+        return refusal;
+    }
+    match read_header(&payload) {
+        Ok(header) if header.creator_id == view.own_did => {
+            Decision::ToPartners(Change { action, datatype, id: header.id, user, payload })
+        }
+        Ok(header) => not_ours(&header.id),
+        Err(error) => refuse(error.rule(), error.to_string()),
+    }
+}
+
+/// The refusal of a resource that is another organisation's.
+#[must_use]
+pub fn not_ours(id: &str) -> Decision {
+    refuse("not_creator", format!("resource {id:?}: its creator_id is not this organisation's DID"))
+}
+
+/// PB_DELETE: the document, or `{id}`.
+fn own_delete(datatype: DataType, user: String, payload: Bytes, view: &View<'_>) -> Decision {
+    if let Err(refusal) = may_travel(datatype).and_then(|()| fits(&payload, view)) {
+        return refusal;
+    }
+    let action = Action::Delete;
+    match read_header(&payload) {
+        Ok(header) if header.creator_id == view.own_did => {
+            Decision::ToPartners(Change { action, datatype, id: header.id, user, payload })
+        }
+        Ok(header) => not_ours(&header.id),
+        Err(error) if error.rule() != "missing" => refuse(error.rule(), error.to_string()),
+        Err(_) => match read_id(&payload) {
+            Ok(id) => Decision::DeleteById { change: Change { action, datatype, id, user, payload } },
+            Err(error) => error.into(),
+        },
+    }
+}
+
+fn directed(
+    action: Action,
+    datatype: DataType,
+    user: String,
+    to: Vec<String>,
+    payload: Bytes,
+    view: &View<'_>,
+) -> Decision {
+    if datatype == DataType::Peer {
+        return refuse("datatype_peer", "peer documents never leave and never enter by a resource stream");
+    }
+    match fits(&payload, view) {
+        Ok(()) => Decision::ToListed(Directed { action, datatype, user, to, payload }),
+        Err(refusal) => refusal,
+    }
+}
+
+/// CREATE_RESOURCE.
+fn create_resource(envelope: Envelope, view: &View<'_>) -> Decision {
+    let (datatype, document) = (envelope.datatype, envelope.payload);
+    if let Err(refusal) = fits(&document, view) {
+        return refusal;
+    }
+    match datatype {
+        DataType::Invalid => refuse("unknown_datatype", "the message names no datatype"),
+        DataType::Peer => match Peer::read(&document) {
+            Ok(peer) if peer.did == view.own_did && peer.relation != Relation::SelfPeer => {
+                refuse("self_relation", "our own peer document must keep relation SELF")
+            }
+            Ok(peer) if peer.did != view.own_did && peer.relation == Relation::SelfPeer => {
+                refuse("self_relation", format!("{:?} is not this organisation's DID, its relation cannot be SELF", peer.did))
+            }
+            Ok(peer) => Decision::PeerChanged(Box::new(peer)),
+            Err(error) => refuse(error.rule(), format!("a peer document: {error}")),
+        },
+        _ => match read_id(&document) {
+            Ok(id) => Decision::Put { datatype, id, document },
+            Err(error) => error.into(),
+        },
+    }
+}
+
+/// REMOVE_RESOURCE: the document, or `{id}`.
+fn remove_resource(envelope: &Envelope) -> Decision {
+    match (envelope.datatype, read_id(&envelope.payload)) {
+        (_, Err(error)) => error.into(),
+        (DataType::Invalid, _) => refuse("unknown_datatype", "the message names no datatype"),
+        (DataType::Peer, Ok(did)) => Decision::PeerRemoved { did },
+        (datatype, Ok(id)) => Decision::Remove { datatype, id },
+    }
+}
+
+#[cfg(test)]
+#[path = "dispatch_tests.rs"]
+mod tests;

@@ -1,0 +1,229 @@
+//! The partner table: who is who, as a function of the store and of the peer events of the last 30 s.
+//!
+//! Pure: time is passed in. The table's only writer is the desk beside it. Owns relations, the pins DID -> PeerId and
+//! their conflicts. Always: an event overrides the store while it is fresh (it may come before the app's write) and the
+//! store alone decides after that, so that a missed event heals; one PeerId is one member.
+
+use crate::model::{Federation, Member, Peer, Relation};
+use libp2p::PeerId;
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+/// How long a peer event overrides the store.
+pub const FRESH: Duration = Duration::from_secs(30);
+/// Fresh events kept; apps do not change peers by the thousand. Past it the oldest goes, and the store decides sooner.
+const FRESH_EVENTS: usize = 10_000;
+
+/// Why a peer document is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The document's DID.
+    pub did: String,
+    /// Its rule, a metric label.
+    pub rule: &'static str,
+    /// For people.
+    pub why: String,
+}
+
+#[derive(Debug, Clone)]
+struct Fresh {
+    /// `None`: it was removed.
+    member: Option<Member>,
+    until: Instant,
+}
+
+/// The table; see the module's first lines.
+#[derive(Debug)]
+pub struct PartnerTable {
+    own_did: String,
+    own_peer: PeerId,
+    stored: BTreeMap<String, Member>,
+    fresh: BTreeMap<String, Fresh>,
+    /// The first PeerId that each DID had.
+    pins: HashMap<String, PeerId>,
+}
+
+/// What the table needs of a peer document.
+#[must_use]
+pub fn member_of(peer: &Peer) -> Member {
+    Member {
+        did: peer.did.clone(),
+        name: if peer.name.is_empty() { peer.did.clone() } else { peer.name.clone() },
+        relation: peer.relation,
+        peer_id: peer.peer_id,
+        addresses: peer.addresses.clone(),
+    }
+}
+
+impl PartnerTable {
+    /// An empty table of the daemon `own_did`.
+    #[must_use]
+    pub fn new(own_did: String, own_peer: PeerId) -> Self {
+        Self { own_did, own_peer, stored: BTreeMap::new(), fresh: BTreeMap::new(), pins: HashMap::new() }
+    }
+
+    /// The store was read.
+    pub fn read_store(&mut self, peers: impl IntoIterator<Item = Member>) {
+        self.stored = peers.into_iter().map(|member| (member.did.clone(), member)).collect();
+    }
+
+    /// CREATE_RESOURCE of a PEER was heard.
+    pub fn changed(&mut self, member: Member, now: Instant) {
+        self.overlay(member.did.clone(), Some(member), now);
+    }
+
+    /// REMOVE_RESOURCE of a PEER was heard: its pin goes too, so that the operator can admit it anew with another key.
+    pub fn removed(&mut self, did: &str, now: Instant) {
+        self.pins.remove(did);
+        self.overlay(did.to_owned(), None, now);
+    }
+
+    fn overlay(&mut self, did: String, member: Option<Member>, now: Instant) {
+        if self.fresh.len() >= FRESH_EVENTS && !self.fresh.contains_key(&did) {
+            let oldest = self.fresh.iter().min_by_key(|(_, fresh)| fresh.until).map(|(did, _)| did.clone());
+            if let Some(oldest) = oldest {
+                self.fresh.remove(&oldest);
+            }
+        }
+        self.fresh.insert(did, Fresh { member, until: now + FRESH });
+    }
+
+    /// The federation as it stands at `now`, and the documents that are not used.
+    pub fn settle(&mut self, now: Instant) -> (Federation, Vec<Conflict>) {
+        self.fresh.retain(|_, fresh| fresh.until > now);
+        let mut candidates = self.stored.clone();
+        for (did, fresh) in &self.fresh {
+            match &fresh.member {
+                Some(member) => drop(candidates.insert(did.clone(), member.clone())),
+                None => drop(candidates.remove(did)),
+            }
+        }
+        let mut conflicts = Vec::new();
+        let mut owners: HashMap<PeerId, String> = self.pins.iter().map(|(did, peer)| (*peer, did.clone())).collect();
+        owners.insert(self.own_peer, self.own_did.clone());
+        let mut members = Vec::new();
+        for (did, mut member) in candidates {
+            if let Err(conflict) = self.settle_one(&mut member, &mut owners) {
+                conflicts.push(conflict);
+                // A blacklisting counts whatever else is wrong with the document.
+                if member.relation != Relation::Blacklist {
+                    continue;
+                }
+                member.peer_id = self.pins.get(&did).copied();
+            }
+            members.push(member);
+        }
+        (Federation::new(self.own_did.clone(), members), conflicts)
+    }
+
+    fn settle_one(&mut self, member: &mut Member, owners: &mut HashMap<PeerId, String>) -> Result<(), Conflict> {
+        let did = member.did.clone();
+        let conflict = |rule, why: String| Err(Conflict { did: did.clone(), rule, why });
+        if member.relation == Relation::SelfPeer && member.did != self.own_did {
+            return conflict("self_relation", "a second peer document with relation SELF".to_owned());
+        }
+        let Some(peer) = member.peer_id else { return Ok(()) };
+        if let Some(owner) = owners.get(&peer).filter(|owner| **owner != member.did) {
+            return conflict("peer_id_taken", format!("its PeerId {peer} is already that of {owner}"));
+        }
+        match self.pins.get(&member.did) {
+            Some(pinned) if *pinned != peer => conflict(
+                "pinned_to_another_peer",
+                format!("it is pinned to {pinned}, its document now says {peer}; remove the peer and add it again to change that"),
+            ),
+            _ => {
+                owners.insert(peer, member.did.clone());
+                if member.did != self.own_did {
+                    self.pins.insert(member.did.clone(), peer);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(did: &str, relation: Relation, peer_id: PeerId) -> Member {
+        Member { did: did.into(), name: did.into(), relation, peer_id: Some(peer_id), addresses: vec![] }
+    }
+
+    fn relation_of(table: &mut PartnerTable, did: &str, now: Instant) -> Option<Relation> {
+        table.settle(now).0.get(did).map(|member| member.relation)
+    }
+
+    #[test]
+    fn an_event_counts_before_the_app_has_written_and_the_store_decides_afterwards() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let mut table = PartnerTable::new("me".into(), PeerId::random());
+        table.changed(member("bob", Relation::Partner, peer), now);
+        assert_eq!(relation_of(&mut table, "bob", now), Some(Relation::Partner));
+        table.read_store([]);
+        assert_eq!(relation_of(&mut table, "bob", now + Duration::from_secs(29)), Some(Relation::Partner));
+        assert_eq!(relation_of(&mut table, "bob", now + Duration::from_secs(30)), None, "the app never wrote it");
+        table.read_store([member("bob", Relation::Partner, peer)]);
+        assert_eq!(relation_of(&mut table, "bob", now + Duration::from_secs(31)), Some(Relation::Partner));
+    }
+
+    #[test]
+    fn a_missed_event_heals_by_the_store() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let mut table = PartnerTable::new("me".into(), PeerId::random());
+        table.read_store([member("bob", Relation::Partner, peer)]);
+        assert_eq!(relation_of(&mut table, "bob", now), Some(Relation::Partner));
+        table.read_store([member("bob", Relation::Blacklist, peer)]);
+        assert_eq!(relation_of(&mut table, "bob", now), Some(Relation::Blacklist));
+    }
+
+    #[test]
+    fn a_removed_peer_is_nobody_at_once() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let mut table = PartnerTable::new("me".into(), PeerId::random());
+        table.read_store([member("bob", Relation::Partner, peer)]);
+        table.removed("bob", now);
+        assert_eq!(relation_of(&mut table, "bob", now), None);
+    }
+
+    #[test]
+    fn the_first_peer_id_is_pinned_until_the_peer_is_removed() {
+        let (now, first, second) = (Instant::now(), PeerId::random(), PeerId::random());
+        let mut table = PartnerTable::new("me".into(), PeerId::random());
+        table.read_store([member("bob", Relation::Partner, first)]);
+        table.settle(now);
+        table.read_store([member("bob", Relation::Partner, second)]);
+        let (federation, conflicts) = table.settle(now);
+        assert!(federation.get("bob").is_none());
+        assert_eq!(conflicts.first().map(|conflict| conflict.rule), Some("pinned_to_another_peer"));
+        table.removed("bob", now);
+        table.changed(member("bob", Relation::Partner, second), now);
+        assert_eq!(table.settle(now).0.get("bob").and_then(|bob| bob.peer_id), Some(second));
+    }
+
+    #[test]
+    fn one_peer_id_is_one_member_and_never_ours() {
+        let (now, ours, shared) = (Instant::now(), PeerId::random(), PeerId::random());
+        let mut table = PartnerTable::new("me".into(), ours);
+        table.read_store([
+            member("bob", Relation::Partner, shared),
+            member("eve", Relation::Partner, shared),
+            member("mallory", Relation::Partner, ours),
+        ]);
+        let (federation, conflicts) = table.settle(now);
+        assert_eq!(federation.partners().count(), 1);
+        assert_eq!(federation.of_peer(&shared).map(|member| member.did.as_str()), Some("bob"));
+        assert_eq!(conflicts.len(), 2);
+    }
+
+    #[test]
+    fn a_blacklisting_counts_also_with_a_conflicting_document() {
+        let (now, first, second) = (Instant::now(), PeerId::random(), PeerId::random());
+        let mut table = PartnerTable::new("me".into(), PeerId::random());
+        table.read_store([member("bob", Relation::Partner, first)]);
+        table.settle(now);
+        table.read_store([member("bob", Relation::Blacklist, second)]);
+        let (federation, _) = table.settle(now);
+        assert!(federation.blacklist().contains(&first));
+    }
+}

@@ -1,0 +1,215 @@
+//! The desk beside the partner table: hears of peers, re-reads the store, and puts every change into effect.
+//!
+//! Owns the table and its I/O, and is the only one to tell the services who is whose partner. Always: when
+//! [`Registry::changed`] returns, the change is in effect; the store is re-read every [`REREAD`], so that a missed event
+//! heals.
+
+use super::partners::{Conflict, PartnerTable, member_of};
+use crate::model::{Federation, Member, Relation};
+use crate::network::Network;
+use crate::store::Store;
+use crate::stream::StreamService;
+use crate::telemetry::{Metrics, Readiness, Refusals};
+use libp2p::PeerId;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// Pause between two readings of the store.
+const REREAD: Duration = Duration::from_secs(30);
+/// How often an expired event is looked for.
+const TICK: Duration = Duration::from_secs(5);
+/// Peer events waiting. The node waits when it is full: a partner must be in effect before what follows it is sent.
+const WAITING: usize = 64;
+/// Connections kept for the gossip mesh: partners first, then other known peers, until there are so many.
+const MESH: usize = 6;
+
+/// A peer event, answered when it is in effect.
+enum Event {
+    Changed(Box<Member>, oneshot::Sender<()>),
+    Removed(String, oneshot::Sender<()>),
+    Reread(oneshot::Sender<()>),
+}
+
+/// Cloneable handle.
+#[derive(Clone)]
+pub struct Registry(mpsc::Sender<Event>);
+
+/// What the desk works with.
+pub struct Parts {
+    /// Where peer documents are.
+    pub store: Arc<dyn Store>,
+    /// To block and keep connections.
+    pub network: Network,
+    /// To connect and close partners.
+    pub streams: StreamService,
+    /// Where the snapshot goes.
+    pub federation: watch::Sender<Arc<Federation>>,
+    /// Peer documents read at most.
+    pub peers: usize,
+    /// Our PeerId.
+    pub own_peer: PeerId,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Where to tell whether the store answers.
+    pub readiness: Readiness,
+    /// Where to refuse.
+    pub refusals: Refusals,
+}
+
+impl Registry {
+    /// Starts the desk of the daemon `own_did`; returns after the first reading of the store.
+    pub async fn start(own_did: String, parts: Parts, shutdown: CancellationToken) -> Self {
+        let (sender, events) = mpsc::channel(WAITING);
+        let table = PartnerTable::new(own_did, parts.own_peer);
+        let mut desk = Desk { parts, table, linked: HashSet::new() };
+        desk.read_store().await;
+        desk.put_into_effect().await;
+        tokio::spawn(desk.run(events, shutdown));
+        Self(sender)
+    }
+
+    /// A peer was created or changed here; returns when that is in effect.
+    pub async fn changed(&self, member: Member) {
+        self.tell(|done| Event::Changed(Box::new(member), done)).await;
+    }
+
+    /// A peer was removed here; returns when that is in effect.
+    pub async fn removed(&self, did: String) {
+        self.tell(|done| Event::Removed(did, done)).await;
+    }
+
+    /// Reads the store now.
+    pub async fn reread(&self) {
+        self.tell(Event::Reread).await;
+    }
+
+    async fn tell(&self, event: impl FnOnce(oneshot::Sender<()>) -> Event) {
+        let (done, in_effect) = oneshot::channel();
+        if self.0.send(event(done)).await.is_ok() {
+            let _ = in_effect.await;
+        }
+    }
+}
+
+struct Desk {
+    parts: Parts,
+    table: PartnerTable,
+    /// The partners that are being kept connected.
+    linked: HashSet<String>,
+}
+
+impl Desk {
+    async fn run(mut self, mut events: mpsc::Receiver<Event>, shutdown: CancellationToken) {
+        let start = tokio::time::Instant::now();
+        let mut reread = tokio::time::interval_at(start + REREAD, REREAD);
+        let mut tick = tokio::time::interval_at(start + TICK, TICK);
+        loop {
+            let mut done = None;
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                event = events.recv() => match event {
+                    None => return,
+                    Some(Event::Changed(member, told)) => {
+                        self.table.changed(*member, Instant::now());
+                        done = Some(told);
+                    }
+                    Some(Event::Removed(did, told)) => {
+                        self.table.removed(&did, Instant::now());
+                        done = Some(told);
+                    }
+                    Some(Event::Reread(told)) => {
+                        self.read_store().await;
+                        done = Some(told);
+                    }
+                },
+                _ = reread.tick() => {
+                    self.read_store().await;
+                    self.parts.streams.sweep();
+                }
+                _ = tick.tick() => {}
+            }
+            self.put_into_effect().await;
+            if let Some(done) = done {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Reads every peer document. When the store does not answer, what was read before stands.
+    async fn read_store(&mut self) {
+        match self.parts.store.peers(self.parts.peers).await {
+            Ok(peers) => {
+                self.parts.readiness.set_ok("store");
+                for (id, why) in &peers.unreadable {
+                    self.parts.refusals.refuse("unreadable_peer", id, why);
+                }
+                if peers.truncated {
+                    let limit = self.parts.peers;
+                    self.parts.refusals.refuse("too_many_peers", "", format_args!("limits.peers is {limit}"));
+                }
+                for peer in &peers.peers {
+                    if let Some(error) = &peer.address_error {
+                        self.parts.refusals.refuse("bad_address", &peer.did, error);
+                    }
+                }
+                self.table.read_store(peers.peers.iter().map(member_of));
+            }
+            Err(error) => self.parts.readiness.set_bad("store", error.to_string()),
+        }
+    }
+
+    async fn put_into_effect(&mut self) {
+        let (federation, conflicts) = self.table.settle(Instant::now());
+        for Conflict { did, rule, why } in conflicts {
+            self.parts.refusals.refuse(rule, &did, why);
+        }
+        self.count(&federation);
+        let before = Arc::clone(&self.parts.federation.borrow());
+        if *before == federation {
+            return;
+        }
+        let after = Arc::new(federation);
+        self.parts.federation.send_replace(Arc::clone(&after));
+        self.parts.network.block(after.blacklist()).await;
+        self.parts.network.keep(kept(&after)).await;
+        for old in before.others() {
+            let new = after.get(&old.did);
+            let still_partner = new.is_some_and(|new| new.relation == Relation::Partner);
+            let same_peer = new.is_some_and(|new| new.peer_id == old.peer_id);
+            // Whoever stops being PARTNER, or becomes somebody else, keeps no stream. So does whoever is blacklisted.
+            let was_partner = old.relation == Relation::Partner;
+            let now_black = new.is_some_and(|new| new.relation == Relation::Blacklist);
+            if (was_partner && !(still_partner && same_peer)) || now_black || new.is_none() {
+                self.parts.streams.close_peer(&old.did, old.peer_id);
+                self.linked.remove(&old.did);
+            }
+        }
+        for partner in after.partners() {
+            if self.linked.insert(partner.did.clone()) {
+                info!(partner = %partner.name, did = %partner.did, "a peer is PARTNER: connecting");
+                self.parts.streams.connect_to_partner(Arc::clone(partner));
+            }
+        }
+    }
+
+    fn count(&self, federation: &Federation) {
+        let connected = self.parts.network.connected();
+        let links = connected.borrow();
+        let all = federation.partners().count();
+        let here = federation.partners().filter(|p| p.peer_id.is_some_and(|peer| links.contains_key(&peer))).count();
+        self.parts.metrics.set_partners(here, all.saturating_sub(here));
+    }
+}
+
+/// Whose connections stay although no stream is open on them.
+fn kept(federation: &Federation) -> HashSet<PeerId> {
+    let mut kept: HashSet<PeerId> = federation.partners().filter_map(|member| member.peer_id).collect();
+    let others = federation.others().filter(|member| member.relation == Relation::None);
+    let room = MESH.saturating_sub(kept.len());
+    kept.extend(others.filter_map(|member| member.peer_id).take(room));
+    kept
+}

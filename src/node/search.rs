@@ -1,0 +1,323 @@
+//! The search desk: opens searches, puts their questions, passes answers to NATS, and reports each end.
+//!
+//! Owns the table of open searches and its I/O. Always: every search an app asks for ends with one report on
+//! `search_end`; answering others' questions happens beside it and is bounded by rate and number.
+
+use super::resolve::{get_peer_record, record_json};
+use super::searches::{Answered, AskedPeers, OpenSearch, Searches};
+use crate::bus::{Bus, Out};
+use crate::model::{Federation, Member, Relation, TokenBucket, read_header};
+use crate::pubsub::PubSubService;
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::stream::{Answer, Asked, SearchLine, StreamService};
+use crate::telemetry::{Metrics, Refusals};
+use crate::wire::{DataType, Envelope, OWN_NAME, Question, SearchEnd, SearchRequest, SearchScope};
+use bytes::Bytes;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+/// Wishes of the apps waiting. The node waits when it is full; the table behind it is bounded anyway.
+const WISHES: usize = 256;
+/// Peers asked at once for one search.
+const ASKING: usize = 32;
+
+/// What the node asks of the desk.
+#[derive(Debug)]
+pub enum Wish {
+    /// PB_SEARCH.
+    Search {
+        /// What and whom.
+        request: SearchRequest,
+        /// The message's datatype.
+        datatype: DataType,
+        /// Who asks here.
+        user: String,
+    },
+    /// PB_SEARCH with datatype PEER.
+    Peer {
+        /// DID, PeerId or name, in `text`.
+        request: SearchRequest,
+        /// Who asks here.
+        user: String,
+    },
+    /// PB_CLOSE_SEARCH.
+    Close {
+        /// The search's id.
+        id: String,
+    },
+}
+
+/// What the desk works with.
+pub struct SearchDesk {
+    /// Our NATS.
+    pub bus: Bus,
+    /// Where resources and peers are.
+    pub store: Arc<dyn Store>,
+    /// To ask and to answer.
+    pub streams: StreamService,
+    /// To ask everybody.
+    pub pubsub: PubSubService,
+    /// Who is who.
+    pub federation: watch::Receiver<Arc<Federation>>,
+    /// Times and limits, which may change while running.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Where to refuse.
+    pub refusals: Refusals,
+}
+
+/// A peer that could not be asked.
+struct NotAsked {
+    search: String,
+    did: String,
+}
+
+struct Running {
+    desk: SearchDesk,
+    table: Searches,
+    rates: HashMap<String, TokenBucket>,
+    not_asked: mpsc::Sender<NotAsked>,
+}
+
+impl SearchDesk {
+    /// Starts the desk; `lines` is what the streams read.
+    #[must_use]
+    pub fn start(self, lines: mpsc::Receiver<SearchLine>, shutdown: CancellationToken) -> mpsc::Sender<Wish> {
+        let (wishes, wished) = mpsc::channel(WISHES);
+        let (not_asked, failures) = mpsc::channel(WISHES);
+        let limits = self.settings.borrow().limits.clone();
+        let table = Searches::new(limits.open_searches, limits.answers_per_peer);
+        let running = Running { desk: self, table, rates: HashMap::new(), not_asked };
+        tokio::spawn(running.run(wished, lines, failures, shutdown));
+        wishes
+    }
+}
+
+impl Running {
+    async fn run(
+        mut self,
+        mut wishes: mpsc::Receiver<Wish>,
+        mut lines: mpsc::Receiver<SearchLine>,
+        mut failures: mpsc::Receiver<NotAsked>,
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            let deadline = self.table.next_deadline();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                wish = wishes.recv() => match wish {
+                    Some(wish) => self.on_wish(wish).await,
+                    None => return,
+                },
+                Some(line) = lines.recv() => self.on_line(line).await,
+                Some(NotAsked { search, did }) = failures.recv() => self.table.failed(&search, &did),
+                () = until(deadline) => {}
+            }
+            for end in self.table.ended(Instant::now()) {
+                self.report(&end).await;
+            }
+        }
+    }
+
+    async fn on_wish(&mut self, wish: Wish) {
+        match wish {
+            Wish::Search { request, datatype, user } => self.search(request, datatype, user).await,
+            Wish::Peer { request, user } => self.search_peer(request, user).await,
+            Wish::Close { id } => match self.table.close(&id) {
+                Some(end) => self.report(&end).await,
+                None => debug!(id, "no such search is open"),
+            },
+        }
+    }
+
+    /// The diagrams' PB_SEARCH with datatype PEER.
+    async fn search_peer(&mut self, request: SearchRequest, user: String) {
+        self.desk.metrics.searched("peer");
+        let id = request.id.clone();
+        let hits = match get_peer_record(self.desk.store.as_ref(), &request.text).await {
+            Ok(hits) => hits,
+            Err(error) => {
+                self.desk.refusals.refuse("store_down", "search", &error);
+                Vec::new()
+            }
+        };
+        let most = request.limit.unwrap_or(usize::MAX).min(self.desk.settings.borrow().search.max_results);
+        let results = hits.len().min(most);
+        for peer in hits.iter().take(most) {
+            self.publish(DataType::Peer, record_json(peer).into(), &user, id.clone()).await;
+        }
+        let truncated = hits.len() > most;
+        let end = SearchEnd {
+            search_id: id.unwrap_or_else(new_id),
+            asked: 0,
+            answered: 0,
+            failed: 0,
+            skipped: 0,
+            results,
+            truncated,
+        };
+        self.report(&end).await;
+    }
+
+    /// The diagrams' PB_SEARCH with any other datatype.
+    async fn search(&mut self, request: SearchRequest, datatype: DataType, user: String) {
+        let named = request.id.is_some();
+        let id = request.id.clone().unwrap_or_else(new_id);
+        if let Err(rule) = self.table.may_open(&id) {
+            return self.desk.refusals.refuse(rule, "search", format_args!("search {id:?}"));
+        }
+        let search = self.desk.settings.borrow().search.clone();
+        let time = request.timeout_ms.map_or(search.timeout, |ms| Duration::from_millis(ms).min(search.timeout));
+        let limit = request.limit.unwrap_or(search.max_results).min(search.max_results);
+        // The message's own datatype narrows the search, too, when it is a kind that can be searched.
+        let wanted = request.datatype.or(Some(datatype).filter(|kind| kind.is_resource_kind()));
+        let opened = OpenSearch::new(user.clone(), named, wanted, Instant::now() + time, limit);
+        self.table.open(id.clone(), opened);
+        let question = Question {
+            text: request.text,
+            id: Some(id.clone()),
+            limit: Some(limit),
+            timeout_ms: u64::try_from(time.as_millis()).ok(),
+            datatype: wanted,
+        };
+        match request.scope {
+            SearchScope::All => self.ask_everybody(id, &question, &user, datatype).await,
+            SearchScope::Known => self.ask_each(id, question, user, datatype, "known", |_| true),
+            SearchScope::Partner => {
+                self.ask_each(id, question, user, datatype, "partner", |member| member.relation == Relation::Partner);
+            }
+        }
+    }
+
+    async fn ask_everybody(&mut self, id: String, question: &Question, user: &str, datatype: DataType) {
+        self.desk.metrics.searched("all");
+        let listeners = match self.desk.pubsub.search_publish_event(question, user, datatype).await {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                debug!(%error, "a search was not gossiped");
+                0
+            }
+        };
+        self.table.set_asked(&id, AskedPeers::Everybody(listeners), 0);
+    }
+
+    fn ask_each(
+        &mut self,
+        id: String,
+        question: Question,
+        user: String,
+        datatype: DataType,
+        scope: &'static str,
+        wanted: impl Fn(&Member) -> bool,
+    ) {
+        self.desk.metrics.searched(scope);
+        let federation = Arc::clone(&self.desk.federation.borrow());
+        let (ask, skip): (Vec<_>, Vec<_>) = federation
+            .others()
+            .filter(|member| wanted(member))
+            .cloned()
+            .partition(|member| member.relation != Relation::Blacklist && member.peer_id.is_some());
+        let dids: HashSet<String> = ask.iter().map(|member| member.did.clone()).collect();
+        self.table.set_asked(&id, AskedPeers::These(dids), skip.len());
+        let (streams, not_asked) = (self.desk.streams.clone(), self.not_asked.clone());
+        tokio::spawn(async move {
+            let (question, user) = (&question, &user);
+            let asks = ask.into_iter().map(|member| {
+                let (streams, not_asked, id) = (streams.clone(), not_asked.clone(), id.clone());
+                async move {
+                    if let Err(error) = streams.ask(&member, question, user, datatype).await {
+                        debug!(did = %member.did, %error, "a peer could not be asked");
+                        let _ = not_asked.send(NotAsked { search: id, did: member.did.clone() }).await;
+                    }
+                }
+            });
+            futures::StreamExt::for_each_concurrent(futures::stream::iter(asks), ASKING, |ask| ask).await;
+        });
+    }
+
+    async fn on_line(&mut self, line: SearchLine) {
+        match line {
+            SearchLine::Question(asked) => self.on_question(asked),
+            SearchLine::Answer(answer) => self.retrieve_response(*answer).await,
+            SearchLine::Over { from, search_id, complete, truncated } => {
+                self.table.over(&from.did, search_id.as_deref(), complete, truncated);
+            }
+        }
+    }
+
+    fn on_question(&mut self, asked: Asked) {
+        let limits = &self.desk.settings.borrow().limits;
+        let known = self.desk.federation.borrow();
+        self.rates.retain(|did, _| known.get(did).is_some());
+        let fresh = || TokenBucket::new(limits.questions_per_second, limits.questions_burst);
+        if !self.rates.entry(asked.by.did.clone()).or_insert_with(fresh).take(Instant::now()) {
+            return self.desk.refusals.refuse("question_rate", &asked.by.did, "limits.questions_per_second");
+        }
+        let (streams, store) = (self.desk.streams.clone(), Arc::clone(&self.desk.store));
+        tokio::spawn(async move { streams.send_response(asked, store).await });
+    }
+
+    /// The diagrams' `retrieveResponse`: an answer goes to NATS when a search waits for it.
+    async fn retrieve_response(&mut self, answer: Answer) {
+        let Answer { from, event, stream } = answer;
+        let refused = match read_header(&event.payload) {
+            _ if event.payload.len() > self.desk.settings.borrow().limits.document_bytes => Some("too_large"),
+            Ok(header) if header.creator_id != from.did => Some("not_creator"),
+            Ok(_) => None,
+            Err(error) => Some(error.rule()),
+        };
+        if let Some(rule) = refused {
+            return self.desk.refusals.refuse(rule, &from.did, "an answer to a search");
+        }
+        let now = Instant::now();
+        match self.table.answer(&from.did, event.search_id.as_deref(), &event.user, event.datatype, now) {
+            Answered::Publish { user, search_id } => {
+                self.desk.metrics.search_answered();
+                self.publish(event.datatype, event.payload, &user, search_id).await;
+            }
+            Answered::Drop(reason) => {
+                self.desk.metrics.dropped("search_answer", reason);
+                // Nobody waits for the rest of it either.
+                stream.cancel();
+            }
+        }
+    }
+
+    async fn publish(&self, datatype: DataType, payload: Bytes, user: &str, search_id: Option<String>) {
+        let envelope = Envelope {
+            from_app: OWN_NAME.to_owned(),
+            datatype,
+            user: user.to_owned(),
+            groups: Vec::new(),
+            payload,
+            search_id,
+        };
+        if let Err(error) = self.desk.bus.publish(Out::SearchEvent, envelope.write().into()).await {
+            self.desk.refusals.refuse("nats_refused", "search_event", error);
+        }
+    }
+
+    async fn report(&self, end: &SearchEnd) {
+        debug!(id = %end.search_id, results = end.results, answered = end.answered, "a search is over");
+        if let Err(error) = self.desk.bus.publish(Out::SearchEnd, end.write().into()).await {
+            self.desk.refusals.refuse("nats_refused", "search_end", error);
+        }
+    }
+}
+
+fn new_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,350 @@
+//! The searches that are open: whose answers are wanted, how many still, and when each ends.
+//!
+//! Pure: time is passed in. Always: every search that is opened ends exactly once, by all answers, its limit, its time
+//! or its asker's word, with a report; an answer is passed on only to a search that put its question to the answerer.
+
+use crate::wire::{DataType, SearchEnd};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Instant;
+
+/// To whom a question was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AskedPeers {
+    /// To everybody, by gossip; so many connected peers listened.
+    Everybody(usize),
+    /// To these DIDs.
+    These(HashSet<String>),
+}
+
+/// One open search.
+#[derive(Debug)]
+pub struct OpenSearch {
+    /// Whose it is here; answers without a search id repeat it.
+    pub user: String,
+    /// The app gave an id, so the answers' envelopes repeat it.
+    pub named: bool,
+    /// Only this kind is wanted.
+    pub datatype: Option<DataType>,
+    /// When it ends at the latest.
+    pub deadline: Instant,
+    /// Results wanted at most, in all.
+    pub limit: usize,
+    /// Whom it was put to.
+    pub asked: AskedPeers,
+    /// Peers left out from the start: blacklisted, or without a way to reach them.
+    pub skipped: usize,
+    serial: u64,
+    results: usize,
+    of_peer: HashMap<String, usize>,
+    answered: HashSet<String>,
+    over: HashSet<String>,
+    failed: HashSet<String>,
+    truncated: bool,
+}
+
+impl OpenSearch {
+    /// A search nobody has answered yet.
+    #[must_use]
+    pub fn new(user: String, named: bool, datatype: Option<DataType>, deadline: Instant, limit: usize) -> Self {
+        Self {
+            user,
+            named,
+            datatype,
+            deadline,
+            limit,
+            asked: AskedPeers::Everybody(0),
+            skipped: 0,
+            serial: 0,
+            results: 0,
+            of_peer: HashMap::new(),
+            answered: HashSet::new(),
+            over: HashSet::new(),
+            failed: HashSet::new(),
+            truncated: false,
+        }
+    }
+
+    fn was_asked(&self, did: &str) -> bool {
+        match &self.asked {
+            AskedPeers::Everybody(_) => true,
+            AskedPeers::These(dids) => dids.contains(did),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        if self.results >= self.limit {
+            return true;
+        }
+        match &self.asked {
+            // Who else listens, beyond the peers we are connected to, nobody knows: only time ends it.
+            AskedPeers::Everybody(listeners) => *listeners == 0,
+            AskedPeers::These(dids) => dids.iter().all(|did| self.over.contains(did) || self.failed.contains(did)),
+        }
+    }
+
+    fn report(&self, id: &str) -> SearchEnd {
+        let asked = match &self.asked {
+            AskedPeers::Everybody(listeners) => (*listeners).max(self.answered.len()),
+            AskedPeers::These(dids) => dids.len(),
+        };
+        SearchEnd {
+            search_id: id.to_owned(),
+            asked,
+            answered: self.answered.len(),
+            failed: self.failed.difference(&self.answered).count(),
+            skipped: self.skipped,
+            results: self.results,
+            truncated: self.truncated,
+        }
+    }
+}
+
+/// What becomes of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// It goes to NATS, for this search; the id only when the app gave it.
+    Publish {
+        /// Whose search it is here.
+        user: String,
+        /// The id to repeat.
+        search_id: Option<String>,
+    },
+    /// It is dropped, for this counted reason.
+    Drop(&'static str),
+}
+
+/// The table; see the module's first lines.
+#[derive(Debug)]
+pub struct Searches {
+    open: BTreeMap<String, OpenSearch>,
+    serial: u64,
+    most: usize,
+    per_peer: usize,
+}
+
+impl Searches {
+    /// A table of at most `most` searches, taking at most `per_peer` answers of one peer for each.
+    #[must_use]
+    pub fn new(most: usize, per_peer: usize) -> Self {
+        Self { open: BTreeMap::new(), serial: 0, most, per_peer }
+    }
+
+    /// Whether a search with this id could be opened.
+    ///
+    /// # Errors
+    /// The rule that refuses it.
+    pub fn may_open(&self, id: &str) -> Result<(), &'static str> {
+        if self.open.contains_key(id) {
+            return Err("search_id_in_use");
+        }
+        if self.open.len() >= self.most { Err("too_many_searches") } else { Ok(()) }
+    }
+
+    /// Opens a search.
+    pub fn open(&mut self, id: String, mut search: OpenSearch) {
+        self.serial += 1;
+        search.serial = self.serial;
+        self.open.insert(id, search);
+    }
+
+    /// The question was put, or not, after the search was opened.
+    pub fn set_asked(&mut self, id: &str, asked: AskedPeers, skipped: usize) {
+        if let Some(search) = self.open.get_mut(id) {
+            search.asked = asked;
+            search.skipped = skipped;
+        }
+    }
+
+    /// One peer could not be asked.
+    pub fn failed(&mut self, id: &str, did: &str) {
+        if let Some(search) = self.open.get_mut(id) {
+            search.failed.insert(did.to_owned());
+        }
+    }
+
+    /// An answer came.
+    pub fn answer(
+        &mut self,
+        did: &str,
+        search_id: Option<&str>,
+        user: &str,
+        datatype: DataType,
+        now: Instant,
+    ) -> Answered {
+        let per_peer = self.per_peer;
+        let Some(id) = self.find(did, search_id, user, now) else { return Answered::Drop("no_open_search") };
+        let Some(search) = self.open.get_mut(&id) else { return Answered::Drop("no_open_search") };
+        if search.datatype.is_some_and(|wanted| wanted != datatype) || !datatype.is_resource_kind() {
+            return Answered::Drop("other_datatype");
+        }
+        search.answered.insert(did.to_owned());
+        let count = search.of_peer.entry(did.to_owned()).or_default();
+        if *count >= per_peer || search.results >= search.limit {
+            search.truncated = true;
+            return Answered::Drop("enough_answers");
+        }
+        *count += 1;
+        search.results += 1;
+        Answered::Publish { user: search.user.clone(), search_id: search.named.then_some(id) }
+    }
+
+    /// A peer's answer set is over.
+    pub fn over(&mut self, did: &str, search_id: Option<&str>, complete: bool, truncated: bool) {
+        let id = match search_id {
+            Some(id) => Some(id.to_owned()),
+            // Without an id: the newest search that this peer has answered and not ended.
+            None => self.newest(|search| search.answered.contains(did) && !search.over.contains(did)),
+        };
+        let Some(search) = id.and_then(|id| self.open.get_mut(&id)).filter(|search| search.was_asked(did)) else {
+            return;
+        };
+        search.truncated |= truncated;
+        if complete {
+            search.answered.insert(did.to_owned());
+            search.over.insert(did.to_owned());
+        } else {
+            search.failed.insert(did.to_owned());
+        }
+    }
+
+    /// The asker wants no more.
+    pub fn close(&mut self, id: &str) -> Option<SearchEnd> {
+        self.open.remove(id).map(|search| search.report(id))
+    }
+
+    /// The searches that are over at `now`, removed from the table.
+    pub fn ended(&mut self, now: Instant) -> Vec<SearchEnd> {
+        let mut ended = Vec::new();
+        self.open.retain(|id, search| {
+            let over = search.deadline <= now || search.is_complete();
+            if over {
+                ended.push(search.report(id));
+            }
+            !over
+        });
+        ended
+    }
+
+    /// When the next search's time is up.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.open.values().map(|search| search.deadline).min()
+    }
+
+    /// The search that an answer belongs to: by its id, else the newest with the same user that asked this peer.
+    fn find(&self, did: &str, search_id: Option<&str>, user: &str, now: Instant) -> Option<String> {
+        match search_id {
+            Some(id) => {
+                let search = self.open.get(id)?;
+                (search.was_asked(did) && search.deadline > now).then(|| id.to_owned())
+            }
+            None => self.newest(|search| search.user == user && search.was_asked(did) && search.deadline > now),
+        }
+    }
+
+    fn newest(&self, fits: impl Fn(&OpenSearch) -> bool) -> Option<String> {
+        let fitting = self.open.iter().filter(|(_, search)| fits(search));
+        fitting.max_by_key(|(_, search)| search.serial).map(|(id, _)| id.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const KIND: DataType = DataType::ComputeResource;
+
+    fn table(asked: &[&str], limit: usize, now: Instant) -> Searches {
+        let mut table = Searches::new(4, 2);
+        let mut search = OpenSearch::new("u".into(), true, None, now + Duration::from_secs(10), limit);
+        search.asked = AskedPeers::These(asked.iter().map(|did| (*did).to_owned()).collect());
+        table.open("s".into(), search);
+        table
+    }
+
+    fn published(table: &mut Searches, did: &str, id: Option<&str>, user: &str, now: Instant) -> bool {
+        matches!(table.answer(did, id, user, KIND, now), Answered::Publish { .. })
+    }
+
+    #[test]
+    fn ends_when_everybody_asked_has_ended_or_failed() {
+        let now = Instant::now();
+        let mut table = table(&["a", "b", "c"], 100, now);
+        assert!(published(&mut table, "a", Some("s"), "u", now));
+        table.over("a", Some("s"), true, false);
+        table.over("b", Some("s"), true, true);
+        assert!(table.ended(now).is_empty());
+        table.failed("s", "c");
+        let ended = table.ended(now);
+        let expected = SearchEnd {
+            search_id: "s".into(),
+            asked: 3,
+            answered: 2,
+            failed: 1,
+            skipped: 0,
+            results: 1,
+            truncated: true,
+        };
+        assert_eq!(ended, [expected]);
+        assert!(table.ended(now).is_empty(), "a search ends once");
+    }
+
+    #[test]
+    fn ends_at_its_limit_at_its_time_and_by_its_askers_word() {
+        let now = Instant::now();
+        let mut table_a = table(&["a", "b"], 1, now);
+        assert!(published(&mut table_a, "a", Some("s"), "u", now));
+        assert_eq!(table_a.ended(now).len(), 1);
+        let mut table_b = table(&["a"], 10, now);
+        assert_eq!(table_b.next_deadline(), Some(now + Duration::from_secs(10)));
+        assert_eq!(table_b.ended(now + Duration::from_secs(10)).len(), 1);
+        let mut table_c = table(&["a"], 10, now);
+        assert!(table_c.close("s").is_some() && table_c.close("s").is_none());
+    }
+
+    #[test]
+    fn answers_go_to_the_search_that_asked_their_sender() {
+        let now = Instant::now();
+        let mut table = table(&["a"], 10, now);
+        assert!(!published(&mut table, "stranger", Some("s"), "u", now));
+        assert!(!published(&mut table, "a", Some("other"), "u", now));
+        assert!(!published(&mut table, "a", None, "another user", now));
+        assert!(published(&mut table, "a", None, "u", now), "others repeat the user, not the id");
+        assert!(!published(&mut table, "a", Some("s"), "u", now + Duration::from_secs(11)));
+        assert_eq!(table.answer("a", Some("s"), "u", DataType::Peer, now), Answered::Drop("other_datatype"));
+    }
+
+    #[test]
+    fn one_peer_gives_only_so_many() {
+        let now = Instant::now();
+        let mut table = table(&["a", "b"], 10, now);
+        let taken = (0..5).filter(|_| published(&mut table, "a", Some("s"), "u", now)).count();
+        assert_eq!(taken, 2);
+        assert!(table.close("s").unwrap().truncated);
+    }
+
+    #[test]
+    fn an_id_is_used_once_at_a_time_and_the_table_is_bounded() {
+        let now = Instant::now();
+        let mut table = table(&["a"], 10, now);
+        assert_eq!(table.may_open("s"), Err("search_id_in_use"));
+        for n in 0..3 {
+            table.open(n.to_string(), OpenSearch::new("u".into(), false, None, now, 1));
+        }
+        assert_eq!(table.may_open("x"), Err("too_many_searches"));
+    }
+
+    #[test]
+    fn gossip_that_nobody_heard_is_over_at_once_and_else_waits_for_its_time() {
+        let now = Instant::now();
+        let mut table = Searches::new(4, 2);
+        table.open("s".into(), OpenSearch::new("u".into(), false, None, now + Duration::from_secs(10), 5));
+        table.set_asked("s", AskedPeers::Everybody(2), 0);
+        table.over("a", Some("s"), true, false);
+        table.over("b", Some("s"), true, false);
+        assert!(table.ended(now).is_empty());
+        table.set_asked("s", AskedPeers::Everybody(0), 0);
+        assert_eq!(table.ended(now).len(), 1);
+    }
+}

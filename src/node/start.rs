@@ -1,0 +1,365 @@
+//! Starts the daemon's parts in the order that the design gives, and ends them in the other.
+//!
+//! Owns that order and the daemon's own peer document. Always: nothing is taken from NATS before our DID is known (a
+//! made-up one would silently send nothing), and at the end what was taken is finished before the connections close.
+
+use super::inbound::InboundHandler;
+use super::registry::{self, Registry};
+use super::search::SearchDesk;
+use super::{Node, Propagated, stored_did};
+use crate::bus::{self, Bus, Lease, NatsState};
+use crate::identity::Identity;
+use crate::model::{Federation, derived_did};
+use crate::network::{self, Network};
+use crate::pubsub::{Listening, PubSubService, judge::Judge};
+use crate::settings::{Settings, StoreUrl, Writes};
+use crate::store::{Change, SqliteStore, Store, StoreError, Write};
+use crate::stream::{self, Own, StreamService, Upward};
+use crate::telemetry::{Metrics, Readiness, Refusals};
+use crate::wire::{DataType, ReadLimits, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS, timestamp};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Pause between two looks for our peer document, when the apps own the store and there is none yet.
+const WAIT_FOR_SELF: Duration = Duration::from_secs(2);
+/// What the network may need to put the last written bytes on the wire.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// What the daemon is started with.
+pub struct NodeParts {
+    /// The settings, to watch.
+    pub settings: watch::Receiver<Arc<Settings>>,
+    /// Key and PSK.
+    pub identity: Identity,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Where to tell what is up.
+    pub readiness: Readiness,
+    /// Where to refuse.
+    pub refusals: Refusals,
+    /// Cancelled when the daemon must finish what it has in hand and end.
+    pub shutdown: CancellationToken,
+}
+
+/// What the daemon cannot start or go on with.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The store cannot be opened.
+    #[error("store.url: {0}")]
+    Store(#[from] StoreError),
+    /// NATS settings that cannot be used.
+    #[error(transparent)]
+    Nats(#[from] bus::ConnectError),
+    /// The network cannot be started.
+    #[error(transparent)]
+    Network(#[from] network::StartError),
+    /// A subject cannot be subscribed.
+    #[error("nats.subjects: cannot listen to {0}")]
+    Subscribe(String),
+    /// Another daemon answers for our DID.
+    #[error(transparent)]
+    Lease(#[from] bus::LeaseError),
+}
+
+/// The checks that make the daemon ready, in the order in which they are shown.
+pub const CHECKS: [&str; 5] = ["store", "nats", "network", "identity", "listener"];
+
+/// Starts everything; returns once the daemon listens to others, while NATS may still be away.
+///
+/// # Errors
+/// See [`NodeError`]: whatever an operator has to mend before a start can succeed.
+pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>, NodeError> {
+    let settings = Arc::clone(&parts.settings.borrow());
+    let store = open_store(&settings)?;
+    store.ready().await?;
+    parts.readiness.set_ok("store");
+    let bus = bus::connect(&settings.nats, &settings.limits, parts.metrics.clone()).await?;
+    let (doors, incoming) = stream::inbox();
+    // Ends after `shutdown`, when what was in hand is finished.
+    let end = CancellationToken::new();
+    let config = network_config(&settings, &parts, doors);
+    let (network, gossip) = network::start(config, end.clone()).await?;
+    parts.readiness.set_ok("network");
+    info!(peer_id = %network.local(), listening = ?*network.listening().borrow(), "network is up");
+    let daemon = Daemon { parts, settings, store, bus, network, end };
+    Ok(tokio::spawn(daemon.run(gossip, incoming)))
+}
+
+fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
+    match &settings.store.url {
+        StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path)?)),
+        StoreUrl::MongoDb(_) => Err(StoreError::unsupported("mongodb")),
+    }
+}
+
+fn network_config(
+    settings: &Settings,
+    parts: &NodeParts,
+    inboxes: Vec<(network::StreamProtocol, network::Inbox)>,
+) -> network::Config {
+    network::Config {
+        keypair: parts.identity.keypair.clone(),
+        psk: parts.identity.psk,
+        listen: settings.network.listen.clone(),
+        announce: settings.network.announce.clone(),
+        inboxes,
+        streams_per_protocol: settings.limits.streams_per_protocol,
+        connections: u32::try_from(settings.limits.connections).unwrap_or(u32::MAX),
+        connections_per_peer: u32::try_from(settings.limits.connections_per_peer).unwrap_or(u32::MAX),
+        dial_timeout: settings.limits.dial_timeout,
+        handshake_timeout: settings.limits.handshake_timeout,
+        topics: vec![TOPIC_SEARCH, TOPIC_SEARCH_ALIAS],
+        metrics: parts.metrics.clone(),
+    }
+}
+
+/// The DID that a daemon with this key has when its store names none: it proves itself by the key.
+#[must_use]
+pub fn own_did(identity: &Identity) -> String {
+    derived_did(&identity.keypair.public())
+}
+
+struct Daemon {
+    parts: NodeParts,
+    settings: Arc<Settings>,
+    store: Arc<dyn Store>,
+    bus: Bus,
+    network: Network,
+    end: CancellationToken,
+}
+
+impl Daemon {
+    async fn run(
+        self,
+        gossip: mpsc::Receiver<network::Gossip>,
+        incoming: mpsc::Receiver<network::Incoming>,
+    ) -> Result<(), NodeError> {
+        let shutdown = self.parts.shutdown.clone();
+        let outcome = match self.wait_for_did().await {
+            Some(did) => self.serve(did, gossip, incoming).await,
+            None => Ok(()),
+        };
+        if let Err(error) = &outcome {
+            warn!(%error, "the daemon cannot go on");
+        }
+        shutdown.cancel();
+        self.end.cancel();
+        outcome
+    }
+
+    /// Our DID: the SELF peer's id. Made when the daemon owns the store, waited for when the apps do.
+    async fn wait_for_did(&self) -> Option<String> {
+        loop {
+            let found = match stored_did(self.store.as_ref()).await {
+                Ok(None) if self.settings.store.writes == Writes::Daemon => self.make_self().await.map(Some),
+                other => other,
+            };
+            match found {
+                Ok(Some(did)) => {
+                    self.parts.readiness.set_ok("identity");
+                    info!(%did, "this is our DID");
+                    return Some(did);
+                }
+                Ok(None) => {
+                    let why = "the store has no peer document with relation SELF yet; the apps have to write it";
+                    self.parts.readiness.set_bad("identity", why.to_owned());
+                }
+                Err(error) => self.parts.readiness.set_bad("identity", error.to_string()),
+            }
+            tokio::select! {
+                () = self.parts.shutdown.cancelled() => return None,
+                () = tokio::time::sleep(WAIT_FOR_SELF) => {}
+            }
+        }
+    }
+
+    async fn make_self(&self) -> Result<String, StoreError> {
+        let did = own_did(&self.parts.identity);
+        let peer = self.network.local();
+        let announced = match self.settings.network.announce.as_slice() {
+            [] => self.network.listening().borrow().clone(),
+            announced => announced.to_vec(),
+        };
+        let addresses: Vec<String> = announced.iter().map(|address| format!("{address}/p2p/{peer}")).collect();
+        let now = timestamp(SystemTime::now());
+        let document = serde_json::json!({
+            "id": did,
+            "name": self.settings.name,
+            "is_draft": false,
+            "creator_id": did,
+            "creation_date": now,
+            "update_date": now,
+            "access_mode": 0,
+            "api_url": "",
+            "stream_address": addresses.join(","),
+            "nats_address": "",
+            "wallet_address": "",
+            "public_key": super::resolve::public_key_text(&self.parts.identity.keypair.public()),
+            "peer_id": peer.to_string(),
+            "relation": 1,
+        });
+        let change = Change::Put(document.to_string().into_bytes().into());
+        let write = Write { datatype: DataType::Peer, id: did.clone(), change, only_if_owner: None };
+        self.store.apply(vec![write]).await?;
+        Ok(did)
+    }
+
+    async fn serve(
+        &self,
+        did: String,
+        gossip: mpsc::Receiver<network::Gossip>,
+        incoming: mpsc::Receiver<network::Incoming>,
+    ) -> Result<(), NodeError> {
+        let (parts, end) = (&self.parts, &self.end);
+        let bus = self.bus.clone().signed_as(&did);
+        let (federation, seen) = watch::channel(Arc::new(Federation::default()));
+        let (streams, upward) = self.start_streams(&did, seen.clone(), incoming);
+        let registry = self.start_registry(&did, federation, &streams).await;
+        let Upward { events, search } = upward;
+        let no_more = CancellationToken::new();
+        let inbound = tokio::spawn(self.inbound(&did, &bus).run(events, no_more.clone()));
+        let pubsub = PubSubService::new(self.network.clone(), &did, parts.identity.keypair.clone());
+        tokio::spawn(pubsub.clone().subscribe_events(self.listening(gossip, &seen, &streams), end.clone()));
+        let desk = SearchDesk {
+            bus: bus.clone(),
+            store: Arc::clone(&self.store),
+            streams: streams.clone(),
+            pubsub,
+            federation: seen.clone(),
+            settings: parts.settings.clone(),
+            metrics: parts.metrics.clone(),
+            refusals: parts.refusals.clone(),
+        };
+        let searches = desk.start(search, end.clone());
+        let node = Node {
+            own_did: did.clone(),
+            store: Arc::clone(&self.store),
+            writes_store: self.settings.store.writes == Writes::Daemon,
+            streams: streams.clone(),
+            registry,
+            searches,
+            federation: seen,
+            settings: parts.settings.clone(),
+            propagated: Propagated::default(),
+            last_ts: SystemTime::UNIX_EPOCH,
+            metrics: parts.metrics.clone(),
+            refusals: parts.refusals.clone(),
+        };
+        let limits = &self.settings.limits;
+        let stop_intake = parts.shutdown.clone();
+        let taken = bus::listen(&bus, limits, parts.metrics.clone(), parts.refusals.clone(), stop_intake);
+        let taken = taken.await.map_err(NodeError::Subscribe)?;
+        parts.readiness.set_ok("listener");
+        let listening = tokio::spawn(node.listen_nats(taken));
+        let lease = Lease::new(&did, parts.identity.keypair.clone()).hold(bus.clone(), parts.shutdown.clone());
+        let outcome = tokio::select! {
+            outcome = lease => outcome.map_err(NodeError::from),
+            () = tell_nats_state(bus.clone(), parts.readiness.clone()) => Ok(()),
+            () = parts.shutdown.cancelled() => Ok(()),
+        };
+        parts.shutdown.cancel();
+        // In hand: first what was taken from NATS, then what waits for peers, then what peers have sent.
+        let _ = listening.await;
+        streams.drain().await;
+        streams.stop_reading().await;
+        no_more.cancel();
+        let _ = inbound.await;
+        let _ = bus.flush().await;
+        tokio::time::sleep(LINGER).await;
+        end.cancel();
+        info!("everything in hand is finished");
+        outcome
+    }
+
+    fn start_streams(
+        &self,
+        did: &str,
+        federation: watch::Receiver<Arc<Federation>>,
+        incoming: mpsc::Receiver<network::Incoming>,
+    ) -> (StreamService, Upward) {
+        let own = Own {
+            did: did.to_owned(),
+            name: self.settings.name.clone(),
+            keypair: self.parts.identity.keypair.clone(),
+        };
+        let parts = stream::Parts {
+            own,
+            network: self.network.clone(),
+            federation,
+            settings: self.parts.settings.clone(),
+            metrics: self.parts.metrics.clone(),
+            refusals: self.parts.refusals.clone(),
+            shutdown: self.end.clone(),
+        };
+        StreamService::start(parts, incoming)
+    }
+
+    async fn start_registry(
+        &self,
+        did: &str,
+        federation: watch::Sender<Arc<Federation>>,
+        streams: &StreamService,
+    ) -> Registry {
+        let parts = registry::Parts {
+            store: Arc::clone(&self.store),
+            network: self.network.clone(),
+            streams: streams.clone(),
+            federation,
+            peers: self.settings.limits.peers,
+            own_peer: self.network.local(),
+            metrics: self.parts.metrics.clone(),
+            readiness: self.parts.readiness.clone(),
+            refusals: self.parts.refusals.clone(),
+        };
+        Registry::start(did.to_owned(), parts, self.end.clone()).await
+    }
+
+    fn inbound(&self, did: &str, bus: &Bus) -> InboundHandler {
+        InboundHandler {
+            store: Arc::clone(&self.store),
+            bus: bus.clone(),
+            writes_store: self.settings.store.writes == Writes::Daemon,
+            own_did: did.to_owned(),
+            document_bytes: self.settings.limits.document_bytes,
+            metrics: self.parts.metrics.clone(),
+            refusals: self.parts.refusals.clone(),
+        }
+    }
+
+    fn listening(
+        &self,
+        gossip: mpsc::Receiver<network::Gossip>,
+        federation: &watch::Receiver<Arc<Federation>>,
+        streams: &StreamService,
+    ) -> Listening {
+        let limits = &self.settings.limits;
+        Listening {
+            gossip,
+            federation: federation.clone(),
+            streams: streams.clone(),
+            store: Arc::clone(&self.store),
+            limits: ReadLimits { message_bytes: limits.line_bytes, depth: limits.depth },
+            judge: Judge::new(SystemTime::now(), limits.gossip_per_second, limits.gossip_burst),
+            metrics: self.parts.metrics.clone(),
+            refusals: self.parts.refusals.clone(),
+        }
+    }
+}
+
+/// Tells readiness whether NATS is there, as long as the daemon runs.
+async fn tell_nats_state(bus: Bus, readiness: Readiness) {
+    let mut state = bus.state();
+    loop {
+        match &*state.borrow_and_update() {
+            NatsState::Connected => readiness.set_ok("nats"),
+            NatsState::Away(why) => readiness.set_bad("nats", why.clone()),
+        }
+        if state.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}

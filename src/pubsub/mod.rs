@@ -1,0 +1,156 @@
+//! PubSubService: signed search events on GossipSub.
+//!
+//! Owns what is published there and what is done with what is heard. Gossip carries questions, never data that must
+//! arrive. Always: nothing is forwarded before [`judge::Judge`] has let it pass, and nobody is answered whose DID, in our
+//! store, is not that of the message's source.
+
+pub mod judge;
+
+use crate::network::{Gossip, Network, PublishError};
+use crate::store::Store;
+use crate::stream::{Asked, StreamService};
+use crate::telemetry::{Metrics, Refusals};
+use crate::model::Federation;
+use crate::wire::{Action, DataType, Event, Question, ReadLimits, TOPIC_SEARCH, timestamp};
+use judge::{Judge, Verdict};
+use libp2p::gossipsub::MessageAcceptance;
+use libp2p::identity::Keypair;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+/// Cloneable handle.
+#[derive(Clone)]
+pub struct PubSubService {
+    network: Network,
+    own_did: Arc<str>,
+    keypair: Keypair,
+}
+
+/// What listening needs.
+pub struct Listening {
+    /// What arrives.
+    pub gossip: mpsc::Receiver<Gossip>,
+    /// Who is who.
+    pub federation: watch::Receiver<Arc<Federation>>,
+    /// To answer.
+    pub streams: StreamService,
+    /// Where resources are.
+    pub store: Arc<dyn Store>,
+    /// Bounds of reading.
+    pub limits: ReadLimits,
+    /// The judge, with its memory.
+    pub judge: Judge,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Where to refuse.
+    pub refusals: Refusals,
+}
+
+impl PubSubService {
+    /// The service of the daemon `own_did`.
+    #[must_use]
+    pub fn new(network: Network, own_did: &str, keypair: Keypair) -> Self {
+        Self { network, own_did: own_did.into(), keypair }
+    }
+
+    /// The diagrams' `SearchPublishEvent`: asks everybody; says how many connected peers listen.
+    ///
+    /// # Errors
+    /// When nobody listens, or the message is refused.
+    pub async fn search_publish_event(
+        &self,
+        question: &Question,
+        user: &str,
+        datatype: DataType,
+    ) -> Result<usize, PublishError> {
+        let event = self.publish_event(question, user, datatype);
+        let event = event.map_err(|error| PublishError::Refused(error.to_string()))?;
+        let mut line = event.write_line();
+        line.pop();
+        self.network.publish(TOPIC_SEARCH, line).await
+    }
+
+    /// The diagrams' `publishEvent`: `from` is our DID, the body is signed with our key.
+    fn publish_event(
+        &self,
+        question: &Question,
+        user: &str,
+        datatype: DataType,
+    ) -> Result<Event, crate::wire::WireError> {
+        let now = timestamp(SystemTime::now());
+        let mut event = Event::new(Action::Search, &self.own_did, user, datatype, question.write(), now);
+        event.sign(&self.keypair)?;
+        Ok(event)
+    }
+
+    /// The diagrams' `subscribeEvents`: judges what arrives and answers searches, until `shutdown`.
+    pub async fn subscribe_events(self, mut listening: Listening, shutdown: CancellationToken) {
+        loop {
+            let gossip = tokio::select! {
+                () = shutdown.cancelled() => return,
+                gossip = listening.gossip.recv() => match gossip {
+                    Some(gossip) => gossip,
+                    None => return,
+                },
+            };
+            let federation = Arc::clone(&listening.federation.borrow());
+            let heard = Event::read_line(&gossip.data, &listening.limits);
+            let (acceptance, asked) = match heard {
+                Ok(event) => {
+                    let now = (SystemTime::now(), Instant::now());
+                    let verdict = listening.judge.judge(&gossip.source, &event, now, &federation);
+                    self.on_verdict(&listening, &gossip, event, verdict)
+                }
+                Err(error) => {
+                    listening.refusals.refuse(error.rule(), &gossip.source.to_string(), &error);
+                    (MessageAcceptance::Reject, None)
+                }
+            };
+            self.network.judge(gossip.verdict(acceptance)).await;
+            if let Some(asked) = asked {
+                listening.metrics.event_received("question");
+                self.handle_event_search(&listening, asked);
+            }
+        }
+    }
+
+    fn on_verdict(
+        &self,
+        listening: &Listening,
+        gossip: &Gossip,
+        event: Event,
+        verdict: Verdict,
+    ) -> (MessageAcceptance, Option<Asked>) {
+        let source = gossip.source.to_string();
+        match verdict {
+            Verdict::Answer(by) => match Question::read(&event.payload) {
+                Some(question) => (MessageAcceptance::Accept, Some(Asked { by, question, user: event.user })),
+                None => {
+                    listening.refusals.refuse("no_question", &source, "a search without a question");
+                    (MessageAcceptance::Reject, None)
+                }
+            },
+            Verdict::Forward => {
+                debug!(%source, "a search of a peer that our store does not know: passed on, not answered");
+                (MessageAcceptance::Accept, None)
+            }
+            Verdict::Ignore(rule) => {
+                listening.refusals.refuse(rule, &source, "a gossiped search");
+                (MessageAcceptance::Ignore, None)
+            }
+            Verdict::Reject(rule) => {
+                listening.refusals.refuse(rule, &source, "a gossiped search");
+                (MessageAcceptance::Reject, None)
+            }
+        }
+    }
+
+    /// The diagrams' `handleEventSearch`: answers beside the listening, so that no answer delays the next message.
+    fn handle_event_search(&self, listening: &Listening, asked: Asked) {
+        let (streams, store) = (listening.streams.clone(), Arc::clone(&listening.store));
+        tokio::spawn(async move { streams.send_response(asked, store).await });
+    }
+}
