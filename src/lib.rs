@@ -1,4 +1,5 @@
 //! map
 
 pub mod model;
+pub mod store;
 pub mod wire;
