@@ -24,3 +24,6 @@ pub use lift::{SearchFields, lift, search_fields};
 pub use peer::{ADDRESSES_MAX, Peer};
 pub use relation::Relation;
 pub use stored::{StoredFields, read_stored};
+
+#[cfg(test)]
+mod property_tests;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::access::is_public;
 use super::error::ModelError;
 use super::fields;
+use super::relation::Relation;
 
 const NAMES: [&str; 6] = [
     "creator_id",
@@ -12,7 +13,7 @@ const NAMES: [&str; 6] = [
     "name",
     "description",
     "short_description",
-    "peer_id",
+    "relation",
 ];
 
 /// Texts of a document a store looks for. What is missing, or not a string, is empty.
@@ -28,8 +29,8 @@ pub struct StoredFields {
     pub description: String,
     /// For people.
     pub short_description: String,
-    /// Of a peer document.
-    pub peer_id: String,
+    /// Of a peer document; none when it is one this version does not know.
+    pub relation: Option<Relation>,
 }
 
 /// Reads what a store keeps beside a document, nested parts included.
@@ -37,19 +38,20 @@ pub struct StoredFields {
 /// # Errors
 /// Not one JSON object in UTF-8.
 pub fn read_stored(doc: &[u8]) -> Result<StoredFields, ModelError> {
-    let [creator_id, access_mode, name, description, short_description, peer_id] = fields::read(doc, &NAMES)?.values;
+    let [creator_id, access_mode, name, description, short_description, relation] = fields::read(doc, &NAMES)?.values;
     let text = |raw: Option<&str>| {
         raw.and_then(fields::string)
             .map(|text| text.into_owned())
             .unwrap_or_default()
     };
+    let value = |raw: &str| serde_json::from_str::<Value>(raw).ok();
     Ok(StoredFields {
         creator_id: creator_id.and_then(fields::string).map(|text| text.into_owned()),
-        public: access_mode.is_some_and(|raw| serde_json::from_str::<Value>(raw).is_ok_and(|value| is_public(&value))),
+        public: access_mode.and_then(value).is_some_and(|mode| is_public(&mode)),
         name: text(name),
         description: text(description),
         short_description: text(short_description),
-        peer_id: text(peer_id),
+        relation: Relation::read(relation.and_then(value).as_ref()).ok(),
     })
 }
 
@@ -67,10 +69,23 @@ mod tests {
             public: true,
             name: "n".into(),
             description: "x\ty".into(),
+            relation: Some(Relation::None),
             ..StoredFields::default()
         };
         assert_eq!(read_stored(doc), Ok(wanted));
-        assert_eq!(read_stored(b"{}"), Ok(StoredFields::default()));
+        let empty = read_stored(b"{}").unwrap();
+        assert_eq!(
+            empty,
+            StoredFields {
+                relation: Some(Relation::None),
+                ..StoredFields::default()
+            }
+        );
+        assert_eq!(
+            read_stored(br#"{"relation":"partner"}"#).unwrap().relation,
+            Some(Relation::Partner)
+        );
+        assert_eq!(read_stored(br#"{"relation":7}"#).unwrap().relation, None);
         assert_eq!(read_stored(b"[]"), Err(ModelError::NotObject));
     }
 }

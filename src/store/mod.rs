@@ -1,0 +1,75 @@
+//! Where documents are: behind one trait, embedded (SQLite) or shared with the apps.
+//!
+//! Owns what a stored document is found by. Never decides who is a partner or what is forwarded. Always holds: documents
+//! stay byte for byte, one `apply` is one transaction, and every call ends within a bound, with an error if it must.
+
+mod error;
+mod sqlite;
+mod types;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+pub use error::StoreError;
+pub use sqlite::SqliteStore;
+pub use types::{Applied, AskerId, Change, Found, Peers, SearchDone, SearchQuery, Write};
+
+use crate::model::{Document, Peer};
+use crate::wire::DataType;
+
+/// Most peers one look-up by DID, peer id or name returns; a name may be borne by many.
+pub const FIND_PEERS_MAX: usize = 100;
+/// Longest search text, in bytes; a longer one is refused.
+pub const SEARCH_TEXT_MAX: usize = 1024;
+
+/// The documents of this organisation, and what partners shared with it.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Whether documents can be read, and written when the daemon writes them.
+    async fn ready(&self) -> Result<(), StoreError>;
+
+    /// The peer document whose relation is self.
+    ///
+    /// # Errors
+    /// [`StoreError::SeveralSelf`] when there are two: choosing one would speak in a wrong name.
+    async fn self_peer(&self) -> Result<Option<Peer>, StoreError>;
+
+    /// All peers, at most `limit` documents of them; those that cannot be read are listed, not fatal.
+    async fn peers(&self, limit: usize) -> Result<Peers, StoreError>;
+
+    /// The peers whose DID, peer id or exact name is `key`: all of them, since a name is no identity, but at most
+    /// [`FIND_PEERS_MAX`]. Documents that cannot be read are not among them.
+    async fn find_peers(&self, key: &str) -> Result<Vec<Peer>, StoreError>;
+
+    /// One document.
+    async fn get(&self, datatype: DataType, id: &str) -> Result<Option<Document>, StoreError>;
+
+    /// The `creator_id` of what is stored under each key, in the order of the keys; none when nothing is stored there or it
+    /// does not say.
+    async fn owners(&self, keys: &[(DataType, String)]) -> Result<Vec<Option<String>>, StoreError>;
+
+    /// Applies all writes in one transaction, in their order, and says of each what became of it.
+    ///
+    /// # Errors
+    /// Nothing was written, except after [`StoreError::Timeout`], when it may yet be; writes are idempotent.
+    async fn apply(&self, writes: Vec<Write>) -> Result<Vec<Applied>, StoreError>;
+
+    /// Makes what was applied outlive a power cut. A store that does so with every write does nothing here.
+    async fn sync(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Sends every matching document the asker may see to `out`, as found, until the limit, the deadline, the cancelling of
+    /// `cancel` or the closing of `out`.
+    ///
+    /// A document matches when each word of the text is the beginning of a word of its name, description or short description,
+    /// whatever the case and accents; words written together (`a-b`) must stand together. An empty text matches all, a text
+    /// of nothing but signs matches nothing. No character of it is ever an operator.
+    ///
+    /// # Errors
+    /// [`StoreError::TextTooLong`] beside those of reading. Running out of time is none.
+    async fn search(&self, query: SearchQuery, out: mpsc::Sender<Found>) -> Result<SearchDone, StoreError>;
+}
+
+#[cfg(test)]
+pub(crate) mod contract;

@@ -1,0 +1,86 @@
+//! A small pool of reading connections on blocking threads.
+//!
+//! Always holds: at most [`READERS_MAX`] at once, later ones wait; a reader whose caller went away, or whose time is up, is
+//! interrupted inside SQLite, so no thread outlives its question for long.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::schema;
+use crate::store::StoreError;
+
+/// Reading connections: searches may be slow, and look-ups must not wait for one of them.
+const READERS_MAX: usize = 4;
+/// SQLite instructions between two looks at the clock: some tens of microseconds.
+const STEPS_PER_CHECK: i32 = 4000;
+
+/// When a reader must stop.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    /// Somebody said so, or nobody waits any more.
+    pub(super) cancel: CancellationToken,
+    /// Its time is up.
+    pub(super) deadline: Instant,
+}
+
+impl Stop {
+    /// Whether it must stop now.
+    pub(super) fn is_now(&self) -> bool {
+        self.cancel.is_cancelled() || Instant::now() >= self.deadline
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Readers {
+    path: PathBuf,
+    permits: Arc<Semaphore>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Readers {
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            permits: Arc::new(Semaphore::new(READERS_MAX)),
+            idle: Arc::default(),
+        }
+    }
+
+    /// Runs `work` with a connection; none when it was stopped before one was free. `stop.cancel` is cancelled when the caller
+    /// goes away.
+    pub(super) async fn run<T, F>(&self, stop: Stop, work: F) -> Result<Option<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let permit = tokio::select! {
+            permit = Arc::clone(&self.permits).acquire_owned() => permit.map_err(|_| StoreError::Closed)?,
+            () = stop.cancel.cancelled() => return Ok(None),
+            () = tokio::time::sleep_until(stop.deadline.into()) => return Ok(None),
+        };
+        let _gone = stop.cancel.clone().drop_guard();
+        let (path, idle) = (self.path.clone(), Arc::clone(&self.idle));
+        let reading = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let waiting = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let mut connection = match waiting {
+                Some(connection) => connection,
+                None => schema::open_reader(&path)?,
+            };
+            let watched = connection.progress_handler(STEPS_PER_CHECK, Some(move || stop.is_now()));
+            let result = watched
+                .map_err(|error| super::store_error(&path, &error))
+                .and_then(|()| work(&connection));
+            if connection.progress_handler(0, None::<fn() -> bool>).is_ok() {
+                idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            }
+            result
+        });
+        reading.await.unwrap_or(Err(StoreError::Closed)).map(Some)
+    }
+}

@@ -1,0 +1,186 @@
+//! Searching the store on one of its readers, streaming what is found.
+//!
+//! The index narrows, the access rule decides: every document sent has passed it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, Row, ToSql};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::readers::{Readers, Stop};
+use super::{document, store_error};
+use crate::model::may_see;
+use crate::store::{Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, StoreError};
+use crate::wire::DataType;
+
+/// Longest a search may run, whatever its deadline: its reader, and the log it holds back, are needed again.
+const SEARCH_MAX: Duration = Duration::from_secs(60);
+
+/// Runs the query on a reader.
+pub(super) async fn run(
+    readers: &Readers,
+    path: &Path,
+    mut query: SearchQuery,
+    out: mpsc::Sender<Found>,
+) -> Result<SearchDone, StoreError> {
+    let size = query.text.len();
+    if size > SEARCH_TEXT_MAX {
+        return Err(StoreError::TextTooLong {
+            size,
+            limit: SEARCH_TEXT_MAX,
+        });
+    }
+    query.deadline = query.deadline.min(Instant::now() + SEARCH_MAX);
+    let stop = Stop {
+        cancel: query.cancel.child_token(),
+        deadline: query.deadline,
+    };
+    let done = SearchDone {
+        truncated: false,
+        results: 0,
+    };
+    let walk = Walk {
+        query,
+        out,
+        stop: stop.clone(),
+        handle: Handle::current(),
+        done,
+    };
+    let path = path.to_owned();
+    let done = readers.run(stop, move |connection| walk.run(connection, &path)).await?;
+    Ok(done.unwrap_or(SearchDone {
+        truncated: true,
+        results: 0,
+    }))
+}
+
+struct Walk {
+    query: SearchQuery,
+    out: mpsc::Sender<Found>,
+    stop: Stop,
+    handle: Handle,
+    done: SearchDone,
+}
+
+impl Walk {
+    fn run(mut self, connection: &Connection, path: &Path) -> Result<SearchDone, StoreError> {
+        let walked = if self.stop.is_now() {
+            Ok(false)
+        } else {
+            self.walk(connection)
+        };
+        self.done.truncated = match walked {
+            Ok(to_the_end) => !to_the_end,
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => true,
+            Err(error) => return Err(store_error(path, &error)),
+        };
+        Ok(self.done)
+    }
+
+    /// Sends what matches; false when it was stopped before the end.
+    fn walk(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
+        let words = match_expression(&self.query.text);
+        let Some(sql) = statement(&self.query.datatypes, words.is_some()) else {
+            return Ok(true);
+        };
+        let mut parameters: Vec<&dyn ToSql> = vec![&self.query.own_did, &self.query.asker.trusted];
+        parameters.extend(words.as_ref().map(|words| words as &dyn ToSql));
+        let mut query = connection.prepare_cached(&sql)?;
+        let mut rows = query.query(parameters.as_slice())?;
+        while let Some(row) = rows.next()? {
+            if self.stop.is_now() {
+                return Ok(false);
+            }
+            let Some(found) = visible(row, &self.query)? else {
+                continue;
+            };
+            if self.done.results >= self.query.limit || !self.send(found) {
+                return Ok(false);
+            }
+            self.done.results += 1;
+        }
+        Ok(true)
+    }
+
+    /// Waits for a slow listener, but not beyond the end of the search.
+    fn send(&self, found: Found) -> bool {
+        match self.out.try_send(found) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(found)) => self.handle.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = self.stop.cancel.cancelled() => false,
+                    sent = self.out.send(found) => sent.is_ok(),
+                    () = tokio::time::sleep_until(self.stop.deadline.into()) => false,
+                }
+            }),
+        }
+    }
+}
+
+/// The row's document when the asker may see it. One that cannot be read wholly is shown to nobody.
+fn visible(row: &Row<'_>, query: &SearchQuery) -> rusqlite::Result<Option<Found>> {
+    let Some(datatype) = DataType::from_code(row.get::<_, u8>(0)?.into()) else {
+        return Ok(None);
+    };
+    let Ok(document) = document(datatype, "", row.get(1)?) else {
+        return Ok(None);
+    };
+    let seen = document
+        .value()
+        .is_ok_and(|value| may_see(&value, &query.own_did, &query.asker.as_asker()));
+    Ok(seen.then_some(Found { datatype, document }))
+}
+
+/// The query for these kinds; none when no kind is left. Kinds are numbers of ours, so they may stand in the text.
+fn statement(datatypes: &[DataType], by_words: bool) -> Option<String> {
+    let wanted = |kind: &DataType| datatypes.is_empty() || datatypes.contains(kind);
+    let kinds: Vec<String> = DataType::RESOURCE_KINDS
+        .iter()
+        .filter(|kind| wanted(kind))
+        .map(|kind| kind.code().to_string())
+        .collect();
+    let (from, matching) = match by_words {
+        true => (
+            "words CROSS JOIN document ON document.n = words.rowid",
+            "words MATCH ?3 AND",
+        ),
+        false => ("document", ""),
+    };
+    (!kinds.is_empty()).then(|| {
+        format!(
+            "SELECT datatype, doc FROM {from} WHERE {matching} creator_id = ?1 AND (access = 1 OR ?2)
+             AND datatype BETWEEN 1 AND 5 AND datatype IN ({})",
+            kinds.join(",")
+        )
+    })
+}
+
+/// The text as an index query: every word quoted, as the beginning of a word, all of them needed. None for no words at all.
+fn match_expression(text: &str) -> Option<String> {
+    let words = text
+        .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty());
+    let quoted: Vec<String> = words
+        .map(|word| format!("\"{}\"*", word.replace('"', "\"\"")))
+        .collect();
+    (!quoted.is_empty()).then(|| quoted.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_character_is_an_operator() {
+        assert_eq!(
+            match_expression("a NEAR\t\"b\"\0c*"),
+            Some(r#""a"* "NEAR"* """b"""* "c*"*"#.to_owned())
+        );
+        assert_eq!(match_expression(" \n\0 "), None);
+    }
+}

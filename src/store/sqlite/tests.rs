@@ -1,0 +1,148 @@
+//! The embedded store keeps the contract, survives being closed, and refuses files it cannot trust.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use rusqlite::{Connection, OpenFlags};
+use tempfile::TempDir;
+
+use super::*;
+use crate::store::Change;
+use crate::store::contract::store_contract;
+
+async fn make() -> (SqliteStore, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (SqliteStore::open(&dir.path().join("documents.db")).unwrap(), dir)
+}
+
+store_contract!(make);
+
+fn put(id: &str, doc: &str) -> Write {
+    let change = Change::Put(Bytes::from(doc.to_owned()));
+    Write {
+        datatype: DataType::DataResource,
+        id: id.to_owned(),
+        change,
+        only_if_owner: None,
+    }
+}
+
+#[tokio::test]
+async fn what_was_stored_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("documents.db");
+    let store = SqliteStore::open(&path).unwrap();
+    store.apply(vec![put("r", "{\"a\":1}")]).await.unwrap();
+    drop(store);
+    let store = SqliteStore::open(&path).unwrap();
+    let document = store.get(DataType::DataResource, "r").await.unwrap().unwrap();
+    assert_eq!(document.as_ref(), b"{\"a\":1}");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn many_callers_share_commits_and_all_are_answered() {
+    let (store, _dir) = make().await;
+    let writes = (0..500).map(|n| {
+        store.apply(vec![
+            put(&format!("r{n}"), "{}"),
+            put("shared", &format!("{{\"n\":{n}}}")),
+        ])
+    });
+    for applied in futures::future::join_all(writes).await {
+        assert_eq!(applied, Ok(vec![Applied::Done, Applied::Done]));
+    }
+    let keys: Vec<_> = (0..500).map(|n| (DataType::DataResource, format!("r{n}"))).collect();
+    for (datatype, id) in keys {
+        assert!(store.get(datatype, &id).await.unwrap().is_some());
+    }
+}
+
+#[test]
+fn files_that_are_no_store_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("documents.db");
+    let opened = || SqliteStore::open(&path).map(|_| ());
+
+    fs::write(&path, "not a database, but longer than the header of one ".repeat(20)).unwrap();
+    assert_eq!(opened(), Err(StoreError::NotAStore { path: path.clone() }));
+    assert!(opened().unwrap_err().to_string().contains(path.to_str().unwrap()));
+    fs::remove_file(&path).unwrap();
+
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("CREATE TABLE other (a)")
+        .unwrap();
+    assert_eq!(
+        opened(),
+        Err(StoreError::NotAStore { path: path.clone() }),
+        "somebody else's database"
+    );
+    fs::remove_file(&path).unwrap();
+
+    assert_eq!(opened(), Ok(()));
+    Connection::open(&path)
+        .unwrap()
+        .pragma_update(None, "user_version", schema::FORMAT + 1)
+        .unwrap();
+    let newer = StoreError::NewerFormat {
+        path: path.clone(),
+        found: schema::FORMAT + 1,
+        known: schema::FORMAT,
+    };
+    assert_eq!(opened(), Err(newer));
+
+    let nowhere = dir.path().join("none/documents.db");
+    assert!(matches!(
+        SqliteStore::open(&nowhere),
+        Err(StoreError::CannotOpen { .. })
+    ));
+    assert!(
+        matches!(SqliteStore::open(dir.path()), Err(StoreError::CannotOpen { .. })),
+        "a directory"
+    );
+}
+
+#[tokio::test]
+async fn damage_is_told_not_hidden() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("documents.db");
+    drop(schema::open(&path).unwrap());
+    let whole = Connection::open(&path).unwrap();
+    let insert = "INSERT INTO document (datatype, id, access, doc) VALUES (9, ?1, 0, ?2)";
+    for n in 0..200 {
+        let doc = format!("{{\"id\":\"p{n}\",\"name\":\"{}\"}}", "x".repeat(2000));
+        whole.execute(insert, (format!("p{n}"), doc.as_bytes())).unwrap();
+    }
+    drop(whole);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 8;
+    bytes[middle..].fill(0xa5);
+    fs::write(&path, bytes).unwrap();
+    let told = match SqliteStore::open(&path) {
+        Ok(store) => store.peers(1000).await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    assert!(
+        matches!(&told, Err(StoreError::Corrupt { path: named, .. }) if *named == path),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("documents.db");
+    fs::write(&path, "").unwrap();
+    // The mode does not bind a privileged user; a connection that may only read is bound for everyone.
+    let mut connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    assert_eq!(
+        schema::prepare(&mut connection, &path),
+        Err(StoreError::ReadOnly { path: path.clone() })
+    );
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    if fs::OpenOptions::new().write(true).open(&path).is_err() {
+        assert_eq!(SqliteStore::open(&path).map(|_| ()), Err(StoreError::ReadOnly { path }));
+    }
+}
