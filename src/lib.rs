@@ -1,4 +1,5 @@
 //! map
 
+pub mod identity;
 pub mod settings;
 pub mod telemetry;
