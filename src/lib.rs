@@ -1,5 +1,7 @@
 //! map
-pub mod bus;
-pub mod model;
-pub mod store;
-pub mod wire;
+
+pub mod admin;
+pub mod cli;
+pub mod identity;
+pub mod settings;
+pub mod telemetry;

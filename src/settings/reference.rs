@@ -47,7 +47,7 @@ pub fn reference_markdown() -> String {
             row.help.trim()
         );
     }
-    out.push_str("\n## Names of other services\n\nThese work too, unless the own name above is set:\n\n| environment | sets |\n|---|---|\n");
+    out.push_str("\n## Names of other services\n\nThese work too, unless the own name above is set; `OCDISCOVERY_PORT` is the port of `admin.listen`, whose host stays:\n\n| environment | sets |\n|---|---|\n");
     for (name, key) in OTHER_NAMES {
         let _ = writeln!(out, "| `{name}` | `{key}` |");
     }

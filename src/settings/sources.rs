@@ -165,22 +165,27 @@ fn raw(value: &DeValue<'_>) -> Option<Raw> {
 fn from_env(env: &[(String, String)], keys: &[&'static str], reading: &mut Reading<'_>) {
     let names: Vec<(String, &'static str)> = keys.iter().map(|key| (env_name(key), *key)).collect();
     let native = |key: &str| env.iter().any(|(name, _)| *name == env_name(key));
-    for (name, value) in env.iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)) {
+    let ours = || env.iter().filter(|(name, _)| name.starts_with(ENV_PREFIX));
+    for (name, value) in ours() {
         let origin = Origin::Env(name.clone());
         if let Some((_, key)) = names.iter().find(|(known, _)| known == name) {
             reading.give(key, Raw::One(value.clone()), origin);
-        } else if let Some((_, key)) = OTHER_NAMES.iter().find(|(known, _)| known == name) {
-            // Our own name for the same setting is the more exact one. The platform's files set unused names empty.
-            if !value.is_empty() && !native(key) {
-                other_name(name, value, key, origin, reading);
-            }
-        } else {
+        } else if !OTHER_NAMES.iter().any(|(known, _)| known == name) {
             let known = names
                 .iter()
                 .map(|(name, _)| name.as_str())
                 .chain(OTHER_NAMES.iter().map(|(name, _)| *name));
             let text = unknown("variable", name, known);
             reading.mistake(origin, "", text);
+        }
+    }
+    // The platform's files set unused names empty. Our own name for the same setting is the more exact one; the port is
+    // but a part of its setting.
+    for (name, value) in ours().filter(|(_, value)| !value.is_empty()) {
+        if let Some((_, key)) = OTHER_NAMES.iter().find(|(known, _)| known == name)
+            && (name == "OCDISCOVERY_PORT" || !native(key))
+        {
+            other_name(name, value, key, Origin::Env(name.clone()), reading);
         }
     }
 }
@@ -190,7 +195,12 @@ fn other_name(name: &str, value: &str, key: &'static str, origin: Origin, readin
     match name {
         "OCDISCOVERY_PORT" => {
             let Ok(port) = value.parse::<u16>() else {
-                return reading.mistake(origin, key, "is no port number");
+                // Kubernetes sets such names for a service called "ocdiscovery".
+                return reading.mistake(
+                    origin,
+                    key,
+                    "is no port number (in Kubernetes: `enableServiceLinks: false`)",
+                );
             };
             let set = reading
                 .given(key)

@@ -1,0 +1,81 @@
+//! The directory of all that the daemon keeps: made private, and locked so that one daemon uses it at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use super::{IdentityError, read_file_bounded};
+
+const LOCK_FILE: &str = "lock";
+
+/// A locked directory. The lock ends with this value, or with the process however it ends.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    /// Makes the directory (0700) when it is not there, and locks it.
+    pub fn lock(path: &Path) -> Result<Self, IdentityError> {
+        make_dir(path)?;
+        let lock_path = path.join(LOCK_FILE);
+        let unmade = |source| IdentityError::Make {
+            path: lock_path.clone(),
+            source,
+        };
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(unmade)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                return Err(IdentityError::InUse {
+                    path: path.to_owned(),
+                    by: holder(&lock),
+                });
+            }
+            Err(error) => return Err(unmade(error.into())),
+        }
+        // Only now: the file tells the process that has the lock.
+        lock.set_len(0).map_err(unmade)?;
+        writeln!(lock, "{}", std::process::id()).map_err(unmade)?;
+        Ok(Self {
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Makes a directory that only the daemon's user can enter, with its parents. One that is there stays as it is.
+pub fn make_dir(path: &Path) -> Result<(), IdentityError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source: io::Error| IdentityError::Make {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn holder(lock: &File) -> String {
+    match read_file_bounded(lock)
+        .ok()
+        .and_then(|text| text.trim().parse::<u32>().ok())
+    {
+        Some(pid) => format!("process {pid}"),
+        None => "another process".to_owned(),
+    }
+}
