@@ -8,17 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Common, Failure};
 use crate::admin;
 use crate::identity::{Identity, StateDir};
+use crate::node::{self, NodeParts};
 use crate::settings::{Loaded, Settings, Sources, load, take_changes};
 use crate::telemetry::{LogHandle, Metrics, Readiness, Refusals, init_logs};
-
-/// What must be good for the daemon to be ready. The node reports each.
-const CHECKS: [&str; 3] = ["nats", "store", "listener"];
 
 pub(super) fn run(common: &Common) -> Result<(), Failure> {
     let sources = common.sources();
@@ -88,7 +85,7 @@ async fn daemon(sources: Sources, loaded: Loaded, log: LogHandle, identity: Iden
     let mut end = End::new()?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let metrics = Metrics::new();
-    let readiness = Readiness::new(&CHECKS);
+    let readiness = Readiness::new(&node::CHECKS);
     let refusals = Refusals::new(metrics.clone());
     if let Some(address) = loaded.settings.admin.listen {
         let listener = admin::bind(address).await?;
@@ -109,8 +106,16 @@ async fn daemon(sources: Sources, loaded: Loaded, log: LogHandle, identity: Iden
         settings,
     };
     let shutdown = CancellationToken::new();
+    let parts = NodeParts {
+        settings: watched,
+        identity,
+        metrics,
+        readiness: readiness.clone(),
+        refusals,
+        shutdown: shutdown.clone(),
+    };
     let mut node = tokio::select! {
-        node = start_node(watched, identity, metrics, readiness.clone(), refusals, shutdown.clone()) => node?,
+        node = node::start(parts) => node?,
         () = end.wanted() => {
             tracing::info!("told to stop while starting");
             return Ok(());
@@ -136,21 +141,6 @@ async fn daemon(sources: Sources, loaded: Loaded, log: LogHandle, identity: Iden
     }
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Starts the node; it ends when `shutdown` is cancelled and what it has begun is finished.
-async fn start_node(
-    _settings: watch::Receiver<Arc<Settings>>,
-    _identity: Identity,
-    _metrics: Metrics,
-    _readiness: Readiness,
-    _refusals: Refusals,
-    shutdown: CancellationToken,
-) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
-    Ok(tokio::spawn(async move {
-        shutdown.cancelled().await;
-        Ok(())
-    }))
 }
 
 impl Running {

@@ -15,7 +15,7 @@ mod search;
 pub mod searches;
 mod start;
 
-pub use start::{NodeError, NodeParts, own_did, start};
+pub use start::{CHECKS, NodeError, NodeParts, start};
 
 use crate::bus::Taken;
 use crate::model::{Federation, Relation};

@@ -51,6 +51,9 @@ pub enum NodeError {
     /// The store cannot be opened.
     #[error("store.url: {0}")]
     Store(#[from] StoreError),
+    /// This version has the embedded store only; the settings say so too.
+    #[error("store.url: this version has the embedded store only; write sqlite:PATH")]
+    NoMongoDb,
     /// NATS settings that cannot be used.
     #[error(transparent)]
     Nats(#[from] bus::ConnectError),
@@ -89,10 +92,10 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
     Ok(tokio::spawn(daemon.run(gossip, incoming)))
 }
 
-fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
+fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, NodeError> {
     match &settings.store.url {
         StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path)?)),
-        StoreUrl::MongoDb(_) => Err(StoreError::unsupported("mongodb")),
+        StoreUrl::MongoDb(_) => Err(NodeError::NoMongoDb),
     }
 }
 
@@ -343,7 +346,7 @@ impl Daemon {
             streams: streams.clone(),
             store: Arc::clone(&self.store),
             limits: ReadLimits { message_bytes: limits.line_bytes, depth: limits.depth },
-            judge: Judge::new(SystemTime::now(), limits.gossip_per_second, limits.gossip_burst),
+            judge: Judge::new(SystemTime::now(), limits.gossip_per_second.into(), limits.gossip_burst.into()),
             metrics: self.parts.metrics.clone(),
             refusals: self.parts.refusals.clone(),
         }

@@ -5,9 +5,9 @@
 //! asker that gave an id is told at the end how many there were and whether that was all.
 
 use super::{StreamService, locked};
-use crate::model::{AskerId, Member, Relation};
+use crate::model::{Member, Relation};
 use crate::network::Stream;
-use crate::store::{SearchQuery, Store, StoreError};
+use crate::store::{AskerId, SearchQuery, Store, StoreError};
 use crate::wire::{Action, DataType, Event, Question, SearchEndMark, protocol, timestamp};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;

@@ -133,7 +133,7 @@ impl StreamService {
                 }
             }
         }
-        self.0.metrics.events_received(action.name(), events.len());
+        self.0.metrics.events_received_many(action.name(), events.len());
         Some(Inbound { from: Arc::clone(from), action, events, at: Instant::now() })
     }
 

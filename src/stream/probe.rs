@@ -82,7 +82,7 @@ impl StreamService {
         let mut stream = self.0.network.open(peer, protocol::PROBE).await.map_err(|error| error.to_string())?;
         let mut bytes = vec![0; CHALLENGE_BYTES];
         rand::thread_rng().fill_bytes(&mut bytes);
-        let (mut reader, mut writer) = (&mut stream).split();
+        let (reader, mut writer) = (&mut stream).split();
         let send = async {
             writer.write_all(&bytes).await?;
             writer.close().await

@@ -294,7 +294,7 @@ impl Task {
     }
 
     fn count_sent(&self, action: Action, events: &[Arc<OutEvent>]) {
-        self.service.0.metrics.events_sent(action.name(), events.len());
+        self.service.0.metrics.events_sent_many(action.name(), events.len());
         for event in events {
             self.service.0.metrics.event_took(event.at.elapsed());
             debug!(to = %self.did, action = action.name(), id = %event.id, "event written");
@@ -343,7 +343,7 @@ impl Task {
         self.open.get_mut(&action).ok_or(OpenError::Gone)
     }
 
-    async fn open_stream(&self, action: Action) -> Result<Stream, OpenError> {
+    async fn open_stream(&mut self, action: Action) -> Result<Stream, OpenError> {
         let network = &self.service.0.network;
         if !network.is_connected(&self.peer) {
             let member = self.service.federation().of_peer(&self.peer).cloned().ok_or(OpenError::NotConnected)?;

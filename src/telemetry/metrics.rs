@@ -157,14 +157,19 @@ impl Metrics {
         self.0.nats_published.get_or_create(&one("subject", subject)).inc();
     }
 
-    /// One event was written to one other daemon.
-    pub fn event_sent(&self, action: &'static str) {
-        self.0.events_sent.get_or_create(&one("action", action)).inc();
+    /// So many events of `action` were written to one other daemon.
+    pub fn events_sent_many(&self, action: &'static str, count: usize) {
+        self.0.events_sent.get_or_create(&one("action", action)).inc_by(count as u64);
     }
 
-    /// One event was read from another daemon.
+    /// One event, a question or an answer, was read from another daemon.
     pub fn event_received(&self, action: &'static str) {
-        self.0.events_received.get_or_create(&one("action", action)).inc();
+        self.events_received_many(action, 1);
+    }
+
+    /// So many events of `action` were read from another daemon.
+    pub fn events_received_many(&self, action: &'static str, count: usize) {
+        self.0.events_received.get_or_create(&one("action", action)).inc_by(count as u64);
     }
 
     /// One thing was given up at `place` because of `reason`.
