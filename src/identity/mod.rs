@@ -17,16 +17,14 @@ use base64::engine::general_purpose::STANDARD;
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use libp2p::pnet::PreSharedKey;
-use uuid::Uuid;
 
 pub use new_file::write_new;
 pub use psk_file::{generate_psk, parse_psk};
 pub use state_dir::{StateDir, make_dir};
 
+use crate::model::derived_did;
 use crate::settings::Settings;
 
-/// The namespace of DIDs that are made from a public key. Never change it: every such DID would change.
-const DID_NAMESPACE: Uuid = Uuid::from_u128(0xf321_71a2_07ed_4557_a6cc_d9c2_c7c2_bce4);
 /// Where, below `state_dir`, the daemon remembers its own DID.
 const DID_FILE: &str = "did";
 /// Longest DID taken from that file, in bytes.
@@ -191,10 +189,25 @@ pub fn own_did(settings: &Settings, identity: &Identity) -> Result<String, Ident
             Ok(did.to_owned())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(Uuid::new_v5(&DID_NAMESPACE, &identity.keypair.public().encode_protobuf()).to_string())
+            Ok(derived_did(&identity.keypair.public()))
         }
         Err(source) => Err(IdentityError::Read { path, source }),
     }
+}
+
+/// Remembers the DID that the store gave, so that `id` can tell it without the store.
+pub fn remember_did(state_dir: &Path, did: &str) -> Result<(), IdentityError> {
+    let path = state_dir.join(DID_FILE);
+    let text = format!("{did}\n");
+    if read_bounded(&path).is_ok_and(|known| known == text) {
+        return Ok(());
+    }
+    let failed = |source| IdentityError::Make { path: path.clone(), source };
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    write_new(&path, text.as_bytes(), 0o644).map_err(failed)
 }
 
 /// The text of a small file.

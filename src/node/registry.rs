@@ -31,7 +31,6 @@ const MESH: usize = 6;
 enum Event {
     Changed(Box<Member>, oneshot::Sender<()>),
     Removed(String, oneshot::Sender<()>),
-    Reread(oneshot::Sender<()>),
 }
 
 /// Cloneable handle.
@@ -82,11 +81,6 @@ impl Registry {
         self.tell(|done| Event::Removed(did, done)).await;
     }
 
-    /// Reads the store now.
-    pub async fn reread(&self) {
-        self.tell(Event::Reread).await;
-    }
-
     async fn tell(&self, event: impl FnOnce(oneshot::Sender<()>) -> Event) {
         let (done, in_effect) = oneshot::channel();
         if self.0.send(event(done)).await.is_ok() {
@@ -119,10 +113,6 @@ impl Desk {
                     }
                     Some(Event::Removed(did, told)) => {
                         self.table.removed(&did, Instant::now());
-                        done = Some(told);
-                    }
-                    Some(Event::Reread(told)) => {
-                        self.read_store().await;
                         done = Some(told);
                     }
                 },

@@ -8,7 +8,7 @@ use super::registry::{self, Registry};
 use super::search::SearchDesk;
 use super::{Node, Propagated, stored_did};
 use crate::bus::{self, Bus, Lease, NatsState};
-use crate::identity::Identity;
+use crate::identity::{Identity, remember_did};
 use crate::model::{Federation, derived_did};
 use crate::network::{self, Network};
 use crate::pubsub::{Listening, PubSubService, judge::Judge};
@@ -120,12 +120,6 @@ fn network_config(
     }
 }
 
-/// The DID that a daemon with this key has when its store names none: it proves itself by the key.
-#[must_use]
-pub fn own_did(identity: &Identity) -> String {
-    derived_did(&identity.keypair.public())
-}
-
 struct Daemon {
     parts: NodeParts,
     settings: Arc<Settings>,
@@ -165,6 +159,9 @@ impl Daemon {
                 Ok(Some(did)) => {
                     self.parts.readiness.set_ok("identity");
                     info!(%did, "this is our DID");
+                    if let Err(error) = remember_did(&self.settings.state_dir, &did) {
+                        warn!(%error, "the DID is not remembered; `oc-discovery id` will not tell it");
+                    }
                     return Some(did);
                 }
                 Ok(None) => {
@@ -181,7 +178,7 @@ impl Daemon {
     }
 
     async fn make_self(&self) -> Result<String, StoreError> {
-        let did = own_did(&self.parts.identity);
+        let did = derived_did(&self.parts.identity.keypair.public());
         let peer = self.network.local();
         let announced = match self.settings.network.announce.as_slice() {
             [] => self.network.listening().borrow().clone(),

@@ -88,16 +88,6 @@ impl Lines {
         }
     }
 
-    /// Changes how long the stream may say nothing.
-    pub(super) fn set_quiet(&mut self, quiet: Option<Duration>) {
-        self.limits.quiet = quiet;
-    }
-
-    /// The stream itself, to write on it or close it.
-    pub(super) fn into_stream(self) -> Stream {
-        self.io.into_inner()
-    }
-
     /// All complete lines that are there, one at the least, in one piece; `None` at the end of the stream.
     /// Cancel-safe: nothing is lost when the future is dropped.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
