@@ -1,0 +1,208 @@
+//! A `nats-server` of one's own.
+
+use crate::ports::free_port;
+use crate::process::Process;
+use crate::tools::tool;
+use crate::wait::until;
+use async_nats::ConnectOptions;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// How a server shall be.
+#[derive(Debug, Clone, Default)]
+pub struct NatsOptions {
+    /// Largest message; the server's own default (1 MiB) when not set.
+    pub max_payload: Option<usize>,
+    /// Whether it has JetStream.
+    pub jetstream: bool,
+    /// User and password that it wants.
+    pub user: Option<(String, String)>,
+    /// Token that it wants.
+    pub token: Option<String>,
+    /// Speaks TLS with a certificate of its own authority.
+    pub tls: bool,
+}
+
+/// The server; killed when dropped, and startable again on the same port.
+pub struct NatsServer {
+    name: String,
+    dir: PathBuf,
+    port: u16,
+    options: NatsOptions,
+    process: Option<Process>,
+}
+
+impl NatsServer {
+    /// A server that is not started yet; its files go to `dir`.
+    ///
+    /// # Panics
+    /// When its files cannot be written.
+    pub fn new(name: &str, dir: &Path, options: NatsOptions) -> Self {
+        std::fs::create_dir_all(dir).unwrap();
+        let server = Self {
+            name: format!("nats of {name}"),
+            dir: dir.to_owned(),
+            port: free_port(),
+            options,
+            process: None,
+        };
+        if server.options.tls {
+            certificates(dir);
+        }
+        std::fs::write(server.config_file(), server.config()).unwrap();
+        server
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.dir.join("nats.conf")
+    }
+
+    fn config(&self) -> String {
+        let dir = self.dir.display();
+        let mut text = format!(
+            "host: 127.0.0.1\nport: {}\nserver_name: \"{}\"\n",
+            self.port,
+            self.name.replace(' ', "-")
+        );
+        if let Some(bytes) = self.options.max_payload {
+            writeln!(text, "max_payload: {bytes}").unwrap();
+        }
+        if self.options.jetstream {
+            writeln!(text, "jetstream {{ store_dir: \"{dir}/jetstream\" }}").unwrap();
+        }
+        if let Some((user, password)) = &self.options.user {
+            writeln!(text, "authorization {{ user: \"{user}\", password: \"{password}\" }}").unwrap();
+        }
+        if let Some(token) = &self.options.token {
+            writeln!(text, "authorization {{ token: \"{token}\" }}").unwrap();
+        }
+        if self.options.tls {
+            writeln!(
+                text,
+                "tls {{ cert_file: \"{dir}/server.pem\", key_file: \"{dir}/server.key\" }}"
+            )
+            .unwrap();
+        }
+        text
+    }
+
+    /// Where it listens, as the setting `nats.url` says it.
+    pub fn url(&self) -> String {
+        let scheme = if self.options.tls { "tls" } else { "nats" };
+        let host = if self.options.tls { "localhost" } else { "127.0.0.1" };
+        format!("{scheme}://{host}:{}", self.port)
+    }
+
+    /// The certificate of the authority, for a server with TLS.
+    pub fn ca_file(&self) -> PathBuf {
+        self.dir.join("ca.pem")
+    }
+
+    /// How it shall be.
+    pub fn options(&self) -> &NatsOptions {
+        &self.options
+    }
+
+    /// Starts it, and returns when it takes connections.
+    ///
+    /// # Panics
+    /// When there is no nats-server, or it does not start.
+    pub async fn start(&mut self) {
+        if self.process.is_some() {
+            return;
+        }
+        let binary = tool("nats-server").unwrap_or_else(|missing| panic!("{}", missing.0));
+        let mut command = Command::new(binary);
+        command.arg("-c").arg(self.config_file());
+        self.process = Some(Process::start(self.name.clone(), &mut command));
+        let port = self.port;
+        until(format!("{} to listen", self.name), || async move {
+            let mut socket = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+            // Its greeting, in the clear also when TLS follows.
+            let mut greeting = [0; 4];
+            socket.read_exact(&mut greeting).await.ok()?;
+            (&greeting == b"INFO").then_some(())
+        })
+        .await;
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The server's process, while it runs.
+    pub fn process(&mut self) -> Option<&mut Process> {
+        self.process.as_mut()
+    }
+
+    /// What an app needs to connect to it.
+    pub fn connect_options(&self) -> ConnectOptions {
+        let mut options = ConnectOptions::new()
+            .retry_on_initial_connect()
+            .reconnect_delay_callback(|_| Duration::from_millis(30));
+        if let Some((user, password)) = &self.options.user {
+            options = options.user_and_password(user.clone(), password.clone());
+        }
+        if let Some(token) = &self.options.token {
+            options = options.token(token.clone());
+        }
+        if self.options.tls {
+            options = options.add_root_certificates(self.ca_file()).require_tls(true);
+        }
+        options
+    }
+}
+
+/// An authority and a server certificate for `localhost`, made by openssl as an operator would.
+fn certificates(dir: &Path) {
+    let run = |arguments: &[&str]| {
+        let done = Command::new("openssl").args(arguments).current_dir(dir).output();
+        let done = done.expect("openssl is on this machine, for tests with TLS");
+        assert!(
+            done.status.success(),
+            "openssl: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    };
+    let ec = [
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+    ];
+    let with_ec = |first: &[&'static str], rest: &[&'static str]| -> Vec<&'static str> {
+        first.iter().chain(ec.iter()).chain(rest.iter()).copied().collect()
+    };
+    run(&with_ec(
+        &["req", "-x509"],
+        &["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority"],
+    ));
+    run(&with_ec(
+        &["req", "-x509", "-CA", "ca.pem", "-CAkey", "ca.key"],
+        &[
+            "-keyout",
+            "server.key",
+            "-out",
+            "server.pem",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+        ],
+    ));
+}
