@@ -58,12 +58,14 @@ pub enum ConnectError {
 /// See [`ConnectError`].
 pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics) -> Result<Bus, ConnectError> {
     let addresses = settings.url.iter().map(|url| url.parse::<ServerAddr>());
-    let addresses: Vec<ServerAddr> =
-        addresses.collect::<Result<_, _>>().map_err(|error| ConnectError::Url(error.to_string()))?;
+    let addresses: Vec<ServerAddr> = addresses
+        .collect::<Result<_, _>>()
+        .map_err(|error| ConnectError::Url(error.to_string()))?;
     let (tell, state) = watch::channel(NatsState::Away("not connected yet".into()));
     let told = Arc::new(tell);
     let counted = metrics.clone();
-    let options = credentials(ConnectOptions::new(), settings).await?
+    let options = credentials(ConnectOptions::new(), settings)
+        .await?
         .name("oc-discovery")
         .no_echo()
         .retry_on_initial_connect()
@@ -76,8 +78,17 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
             on_event(&event, &told, &counted);
             std::future::ready(())
         });
-    let client = options.connect(addresses).await.map_err(|error| ConnectError::Client(error.to_string()))?;
-    Ok(Bus::new(client, state, Arc::new(settings.subjects.clone()), limits.nats_publish_timeout, metrics))
+    let client = options
+        .connect(addresses)
+        .await
+        .map_err(|error| ConnectError::Client(error.to_string()))?;
+    Ok(Bus::new(
+        client,
+        state,
+        Arc::new(settings.subjects.clone()),
+        limits.nats_publish_timeout,
+        metrics,
+    ))
 }
 
 /// The first attempt at once, then doubling to [`RECONNECT_MAX`] with half of each pause left to chance, so that the
@@ -87,7 +98,9 @@ fn reconnect_delay(attempts: usize) -> Duration {
         return Duration::ZERO;
     }
     let exponent = u32::try_from(attempts - 2).unwrap_or(u32::MAX).min(10);
-    let full = Duration::from_millis(100).saturating_mul(2u32.saturating_pow(exponent)).min(RECONNECT_MAX);
+    let full = Duration::from_millis(100)
+        .saturating_mul(2u32.saturating_pow(exponent))
+        .min(RECONNECT_MAX);
     full.mul_f64(rand::thread_rng().gen_range(0.5..1.0))
 }
 
@@ -124,7 +137,11 @@ fn away(state: &watch::Sender<NatsState>, why: String) {
 
 async fn credentials(mut options: ConnectOptions, nats: &NatsSettings) -> Result<ConnectOptions, ConnectError> {
     if let Some(path) = &nats.creds_file {
-        let unreadable = |why| ConnectError::File { setting: "nats.creds_file", path: path.clone(), why };
+        let unreadable = |why| ConnectError::File {
+            setting: "nats.creds_file",
+            path: path.clone(),
+            why,
+        };
         options = options.credentials_file(path).await.map_err(unreadable)?;
     }
     if let Some(user) = &nats.user {
@@ -144,19 +161,27 @@ async fn credentials(mut options: ConnectOptions, nats: &NatsSettings) -> Result
     if let (Some(cert), Some(key)) = (&nats.tls.cert_file, &nats.tls.key_file) {
         readable("nats.tls.cert_file", cert).await?;
         readable("nats.tls.key_file", key).await?;
-        options = options.add_client_certificate(cert.clone(), key.clone()).require_tls(true);
+        options = options
+            .add_client_certificate(cert.clone(), key.clone())
+            .require_tls(true);
     }
     Ok(options)
 }
 
 async fn readable(setting: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
-    tokio::fs::read(path).await.map_err(|why| ConnectError::File { setting, path: path.to_owned(), why })
+    tokio::fs::read(path).await.map_err(|why| ConnectError::File {
+        setting,
+        path: path.to_owned(),
+        why,
+    })
 }
 
 /// A secret from its file, without the newline that editors leave.
 async fn secret(setting: &'static str, path: &Path) -> Result<String, ConnectError> {
     let bytes = readable(setting, path).await?;
-    Ok(String::from_utf8_lossy(&bytes).trim_end_matches(['\r', '\n']).to_owned())
+    Ok(String::from_utf8_lossy(&bytes)
+        .trim_end_matches(['\r', '\n'])
+        .to_owned())
 }
 
 #[cfg(test)]

@@ -70,7 +70,11 @@ pub async fn listen(
         (Subject::CreateResource, &bus.subjects.create_resource),
         (Subject::RemoveResource, &bus.subjects.remove_resource),
     ] {
-        let subscriber = bus.client.subscribe(name.clone()).await.map_err(|error| format!("{name}: {error}"))?;
+        let subscriber = bus
+            .client
+            .subscribe(name.clone())
+            .await
+            .map_err(|error| format!("{name}: {error}"))?;
         streams.push(subscriber.map(move |message| (subject, message)));
     }
     let (queue, taken) = mpsc::channel(limits.intake_messages);
@@ -119,8 +123,18 @@ impl Mover {
             self.metrics.dropped("intake", "bytes");
             return;
         };
-        let origin = message.headers.as_ref().and_then(|headers| headers.get(ORIGIN_HEADER)).map(|did| did.to_string());
-        let taken = Taken { subject, payload: message.payload, origin, at: Instant::now(), _room: room };
+        let origin = message
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get(ORIGIN_HEADER))
+            .map(|did| did.to_string());
+        let taken = Taken {
+            subject,
+            payload: message.payload,
+            origin,
+            at: Instant::now(),
+            _room: room,
+        };
         if self.queue.try_send(taken).is_err() {
             self.metrics.dropped("intake", "messages");
         }

@@ -6,8 +6,8 @@
 
 use super::Bus;
 use futures::StreamExt;
-use serde::{Deserialize, Serialize};
 use libp2p::identity::Keypair;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
@@ -52,7 +52,10 @@ impl Lease {
     pub fn new(did: &str, keypair: Keypair) -> Self {
         let hash = hex::encode(Sha256::digest(did.as_bytes()));
         let short: String = hash.chars().take(32).collect();
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let started = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
         Self {
             subject: format!("oc_discovery.lease.{short}"),
             claim: Claim {
@@ -68,7 +71,9 @@ impl Lease {
     /// # Errors
     /// [`LeaseError`] when this daemon is the one that must leave.
     pub async fn hold(self, bus: Bus, stop: CancellationToken) -> Result<(), LeaseError> {
-        let Ok(mut others) = bus.client.subscribe(self.subject.clone()).await else { return Ok(()) };
+        let Ok(mut others) = bus.client.subscribe(self.subject.clone()).await else {
+            return Ok(());
+        };
         let mut again = tokio::time::interval(ANNOUNCE_EVERY);
         loop {
             tokio::select! {
@@ -102,13 +107,20 @@ impl Lease {
     fn written(&self) -> Option<Vec<u8>> {
         let text = serde_json::to_vec(&self.claim).ok()?;
         let sig = hex::encode(self.keypair.sign(&text).ok()?);
-        serde_json::to_vec(&Signed { claim: self.claim.clone(), sig }).ok()
+        serde_json::to_vec(&Signed {
+            claim: self.claim.clone(),
+            sig,
+        })
+        .ok()
     }
 
     fn read(&self, message: &[u8]) -> Option<Claim> {
         let Signed { claim, sig } = serde_json::from_slice(message).ok()?;
         let text = serde_json::to_vec(&claim).ok()?;
-        self.keypair.public().verify(&text, &hex::decode(sig).ok()?).then_some(claim)
+        self.keypair
+            .public()
+            .verify(&text, &hex::decode(sig).ok()?)
+            .then_some(claim)
     }
 
     fn against(&self, other: &Claim) -> Verdict {

@@ -12,11 +12,11 @@ pub use connect::{ConnectError, NatsState, connect};
 pub use intake::{Subject, Taken, listen};
 pub use lease::{Lease, LeaseError};
 
-use async_nats::{Client, HeaderMap, HeaderValue};
-use bytes::Bytes;
 use crate::settings::Subjects;
 use crate::telemetry::Metrics;
 use crate::wire::ORIGIN_HEADER;
+use async_nats::{Client, HeaderMap, HeaderValue};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -98,7 +98,14 @@ impl Bus {
         wait: Duration,
         metrics: Metrics,
     ) -> Self {
-        Self { client, state, subjects, headers: HeaderMap::new(), wait, metrics }
+        Self {
+            client,
+            state,
+            subjects,
+            headers: HeaderMap::new(),
+            wait,
+            metrics,
+        }
     }
 
     /// The same connection, from now on marking what it publishes as coming from `did`.
@@ -123,7 +130,9 @@ impl Bus {
         self.ready_for(payload.len()).await?;
         let subject = async_nats::Subject::from(out.subject(&self.subjects));
         let sent = self.client.publish_with_headers(subject, self.headers.clone(), payload);
-        let sent = tokio::time::timeout(self.wait, sent).await.map_err(|_| PublishError::Away)?;
+        let sent = tokio::time::timeout(self.wait, sent)
+            .await
+            .map_err(|_| PublishError::Away)?;
         sent.map_err(|error| PublishError::Refused(error.to_string()))?;
         self.metrics.nats_published(out.name());
         Ok(())
@@ -132,9 +141,14 @@ impl Bus {
     /// Returns once everything published has been written to NATS.
     ///
     /// # Errors
-    /// When NATS is away for longer than the wait.
+    /// When NATS is away, or goes away for longer than the wait.
     pub async fn flush(&self) -> Result<(), PublishError> {
-        let flushed = tokio::time::timeout(self.wait, self.client.flush()).await.map_err(|_| PublishError::Away)?;
+        if *self.state.borrow() != NatsState::Connected {
+            return Err(PublishError::Away);
+        }
+        let flushed = tokio::time::timeout(self.wait, self.client.flush())
+            .await
+            .map_err(|_| PublishError::Away)?;
         flushed.map_err(|error| PublishError::Refused(error.to_string()))
     }
 
@@ -148,9 +162,15 @@ impl Bus {
     async fn ready_for(&self, bytes: usize) -> Result<(), PublishError> {
         let max = self.client.server_info().max_payload;
         if *self.state.borrow() != NatsState::Connected {
-            tokio::time::timeout(self.wait, self.connected()).await.map_err(|_| PublishError::Away)?;
+            tokio::time::timeout(self.wait, self.connected())
+                .await
+                .map_err(|_| PublishError::Away)?;
         }
         // Zero before the first connection: then the server itself refuses what is too large.
-        if max > 0 && bytes > max { Err(PublishError::TooLarge { bytes, max }) } else { Ok(()) }
+        if max > 0 && bytes > max {
+            Err(PublishError::TooLarge { bytes, max })
+        } else {
+            Ok(())
+        }
     }
 }

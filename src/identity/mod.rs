@@ -188,9 +188,7 @@ pub fn own_did(settings: &Settings, identity: &Identity) -> Result<String, Ident
             }
             Ok(did.to_owned())
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Ok(derived_did(&identity.keypair.public()))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(derived_did(&identity.keypair.public())),
         Err(source) => Err(IdentityError::Read { path, source }),
     }
 }
@@ -202,7 +200,10 @@ pub fn remember_did(state_dir: &Path, did: &str) -> Result<(), IdentityError> {
     if read_bounded(&path).is_ok_and(|known| known == text) {
         return Ok(());
     }
-    let failed = |source| IdentityError::Make { path: path.clone(), source };
+    let failed = |source| IdentityError::Make {
+        path: path.clone(),
+        source,
+    };
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}

@@ -36,7 +36,10 @@ impl Federation {
     /// has settled such conflicts before.
     #[must_use]
     pub fn new(own_did: String, members: impl IntoIterator<Item = Member>) -> Self {
-        let mut federation = Self { own_did, ..Self::default() };
+        let mut federation = Self {
+            own_did,
+            ..Self::default()
+        };
         for member in members {
             let member = Arc::new(member);
             if let Some(peer) = member.peer_id {
@@ -73,7 +76,9 @@ impl Federation {
 
     /// Every member but ourselves.
     pub fn others(&self) -> impl Iterator<Item = &Arc<Member>> {
-        self.members.values().filter(|member| member.did != self.own_did && member.relation != Relation::SelfPeer)
+        self.members
+            .values()
+            .filter(|member| member.did != self.own_did && member.relation != Relation::SelfPeer)
     }
 
     /// Every PARTNER.
@@ -91,13 +96,15 @@ impl Federation {
     /// Whether `peer` is a PARTNER.
     #[must_use]
     pub fn is_partner(&self, peer: &PeerId) -> bool {
-        self.of_peer(peer).is_some_and(|member| member.relation == Relation::Partner)
+        self.of_peer(peer)
+            .is_some_and(|member| member.relation == Relation::Partner)
     }
 
     /// The member at the other end, unless unknown or blacklisted.
     #[must_use]
     pub fn known(&self, peer: &PeerId) -> Option<&Arc<Member>> {
-        self.of_peer(peer).filter(|member| member.relation != Relation::Blacklist)
+        self.of_peer(peer)
+            .filter(|member| member.relation != Relation::Blacklist)
     }
 }
 
@@ -106,7 +113,13 @@ mod tests {
     use super::*;
 
     fn member(did: &str, relation: Relation, peer_id: Option<PeerId>) -> Member {
-        Member { did: did.into(), name: did.into(), relation, peer_id, addresses: vec![] }
+        Member {
+            did: did.into(),
+            name: did.into(),
+            relation,
+            peer_id,
+            addresses: vec![],
+        }
     }
 
     #[test]
@@ -121,7 +134,10 @@ mod tests {
                 member("stranger", Relation::None, None),
             ],
         );
-        assert_eq!(federation.partners().map(|m| m.did.as_str()).collect::<Vec<_>>(), ["friend"]);
+        assert_eq!(
+            federation.partners().map(|m| m.did.as_str()).collect::<Vec<_>>(),
+            ["friend"]
+        );
         assert_eq!(federation.blacklist(), HashSet::from([c]));
         assert!(federation.is_partner(&b) && !federation.is_partner(&a) && !federation.is_partner(&c));
         assert!(federation.known(&c).is_none() && federation.known(&b).is_some());

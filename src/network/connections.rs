@@ -18,7 +18,10 @@ impl Connections {
     /// No connections yet, seen from `local`.
     #[must_use]
     pub fn new(local: PeerId) -> Self {
-        Self { local, of: HashMap::new() }
+        Self {
+            local,
+            of: HashMap::new(),
+        }
     }
 
     /// A connection was made; `dialled` when by us.
@@ -39,7 +42,12 @@ impl Connections {
     /// All connections to `peer`, oldest first.
     #[must_use]
     pub fn of(&self, peer: &PeerId) -> Vec<ConnectionId> {
-        self.of.get(peer).into_iter().flatten().map(|(connection, _)| *connection).collect()
+        self.of
+            .get(peer)
+            .into_iter()
+            .flatten()
+            .map(|(connection, _)| *connection)
+            .collect()
     }
 
     /// The connection on which a new stream to `peer` is opened.

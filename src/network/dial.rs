@@ -57,7 +57,11 @@ impl Backoff {
     /// A back-off that has not failed yet.
     #[must_use]
     pub fn new(first: Duration, max: Duration) -> Self {
-        Self { first, max, failures: 0 }
+        Self {
+            first,
+            max,
+            failures: 0,
+        }
     }
 
     /// Forgets all failures.
@@ -99,7 +103,11 @@ mod tests {
         ]);
         let chosen = dialable(&given, peer);
         assert_eq!(chosen.len(), 3);
-        assert!(chosen.iter().all(|address| address.to_string().ends_with(&format!("/p2p/{peer}"))));
+        assert!(
+            chosen
+                .iter()
+                .all(|address| address.to_string().ends_with(&format!("/p2p/{peer}")))
+        );
     }
 
     #[test]
@@ -116,8 +124,9 @@ mod tests {
 
     #[test]
     fn never_more_than_the_bound() {
-        let given: Vec<Multiaddr> =
-            (1..=200).map(|n| format!("/ip4/10.0.0.1/tcp/{}", 4000 + n).parse().unwrap()).collect();
+        let given: Vec<Multiaddr> = (1..=200)
+            .map(|n| format!("/ip4/10.0.0.1/tcp/{}", 4000 + n).parse().unwrap())
+            .collect();
         assert_eq!(dialable(&given, PeerId::random()).len(), MAX_ADDRESSES);
     }
 

@@ -48,7 +48,11 @@ impl Gossip {
     /// The verdict on this message.
     #[must_use]
     pub fn verdict(&self, acceptance: MessageAcceptance) -> GossipVerdict {
-        GossipVerdict { id: self.id.clone(), from: self.from, acceptance }
+        GossipVerdict {
+            id: self.id.clone(),
+            from: self.from,
+            acceptance,
+        }
     }
 }
 

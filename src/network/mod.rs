@@ -13,9 +13,9 @@ mod swarm;
 mod transport;
 
 pub use gossip::{Gossip, GossipVerdict, PublishError};
+pub use libp2p::swarm::{Stream, StreamProtocol};
 pub use streams::{Inbox, Incoming, OpenError, Place};
 pub use swarm::{Config, StartError, start};
-pub use libp2p::swarm::{Stream, StreamProtocol};
 
 use libp2p::{Multiaddr, PeerId};
 use std::collections::{HashMap, HashSet};
@@ -67,13 +67,33 @@ pub enum ConnectError {
 
 /// What the handle asks of the actor.
 enum Command {
-    Dial { peer: PeerId, addresses: Vec<Multiaddr>, reply: oneshot::Sender<Result<(), ConnectError>> },
-    Open { peer: PeerId, protocol: StreamProtocol, reply: oneshot::Sender<Result<Stream, OpenError>> },
-    Disconnect { peer: PeerId },
-    Block { peers: HashSet<PeerId> },
-    Keep { peers: HashSet<PeerId> },
-    Publish { topic: &'static str, data: Vec<u8>, reply: oneshot::Sender<Result<usize, PublishError>> },
-    Judge { verdict: GossipVerdict },
+    Dial {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        reply: oneshot::Sender<Result<(), ConnectError>>,
+    },
+    Open {
+        peer: PeerId,
+        protocol: StreamProtocol,
+        reply: oneshot::Sender<Result<Stream, OpenError>>,
+    },
+    Disconnect {
+        peer: PeerId,
+    },
+    Block {
+        peers: HashSet<PeerId>,
+    },
+    Keep {
+        peers: HashSet<PeerId>,
+    },
+    Publish {
+        topic: &'static str,
+        data: Vec<u8>,
+        reply: oneshot::Sender<Result<usize, PublishError>>,
+    },
+    Judge {
+        verdict: GossipVerdict,
+    },
 }
 
 /// Cloneable handle of the swarm's actor.
@@ -129,7 +149,9 @@ impl Network {
             self.commands.send(wish).await.map_err(|_| ConnectError::Down)?;
             answer.await.map_err(|_| ConnectError::Down)?
         };
-        tokio::time::timeout(self.dial_timeout, attempt).await.unwrap_or(Err(ConnectError::Timeout))
+        tokio::time::timeout(self.dial_timeout, attempt)
+            .await
+            .unwrap_or(Err(ConnectError::Timeout))
     }
 
     /// Opens a stream on an existing connection.
@@ -138,7 +160,11 @@ impl Network {
     /// See [`OpenError`].
     pub async fn open(&self, peer: PeerId, protocol: &'static str) -> Result<Stream, OpenError> {
         let (reply, answer) = oneshot::channel();
-        let wish = Command::Open { peer, protocol: StreamProtocol::new(protocol), reply };
+        let wish = Command::Open {
+            peer,
+            protocol: StreamProtocol::new(protocol),
+            reply,
+        };
         let attempt = async {
             self.commands.send(wish).await.map_err(|_| OpenError::Gone)?;
             answer.await.map_err(|_| OpenError::Gone)?
@@ -168,7 +194,10 @@ impl Network {
     /// See [`PublishError`].
     pub async fn publish(&self, topic: &'static str, data: Vec<u8>) -> Result<usize, PublishError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Publish { topic, data, reply }).await.map_err(|_| PublishError::Down)?;
+        self.commands
+            .send(Command::Publish { topic, data, reply })
+            .await
+            .map_err(|_| PublishError::Down)?;
         answer.await.map_err(|_| PublishError::Down)?
     }
 

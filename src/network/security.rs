@@ -40,7 +40,10 @@ impl Security {
     /// # Errors
     /// When a certificate or static noise key cannot be derived from the key pair.
     pub fn new(keypair: &Keypair) -> Result<Self, SecurityError> {
-        Ok(Self { noise: noise::Config::new(keypair)?, tls: tls::Config::new(keypair)? })
+        Ok(Self {
+            noise: noise::Config::new(keypair)?,
+            tls: tls::Config::new(keypair)?,
+        })
     }
 }
 

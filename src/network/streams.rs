@@ -6,6 +6,7 @@
 use super::connections::Connections;
 use crate::telemetry::Metrics;
 use futures::future::{Ready, ready};
+use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
@@ -15,7 +16,6 @@ use libp2p::swarm::{
     NetworkBehaviour, NotifyHandler, Stream, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler,
     THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
-use libp2p::PeerId;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -114,7 +114,11 @@ impl Streams {
     #[must_use]
     pub fn new(local: PeerId, inboxes: Vec<(StreamProtocol, Inbox)>, per_protocol: usize, metrics: Metrics) -> Self {
         Self {
-            doors: Arc::new(Doors { inboxes, per_protocol, metrics }),
+            doors: Arc::new(Doors {
+                inboxes,
+                per_protocol,
+                metrics,
+            }),
             held: HashMap::new(),
             connections: Connections::new(local),
             keep: HashSet::new(),
@@ -144,15 +148,28 @@ impl Streams {
     }
 
     fn notify(&mut self, peer_id: PeerId, connection: ConnectionId, event: ToHandler) {
-        self.out.push_back(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event });
+        self.out.push_back(ToSwarm::NotifyHandler {
+            peer_id,
+            handler: NotifyHandler::One(connection),
+            event,
+        });
     }
 
     fn handler(&mut self, peer: PeerId) -> Handler {
         let doors = Arc::clone(&self.doors);
         let held = Arc::clone(self.held.entry(peer).or_insert_with(|| {
-            Arc::new(Held(doors.inboxes.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect()))
+            Arc::new(Held(
+                doors.inboxes.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect(),
+            ))
         }));
-        Handler { peer, doors, held, keep: self.keep.contains(&peer), wishes: VecDeque::new(), opening: 0 }
+        Handler {
+            peer,
+            doors,
+            held,
+            keep: self.keep.contains(&peer),
+            wishes: VecDeque::new(),
+            opening: 0,
+        }
     }
 }
 
@@ -184,9 +201,15 @@ impl NetworkBehaviour for Streams {
     fn on_swarm_event(&mut self, event: FromSwarm) {
         match event {
             FromSwarm::ConnectionEstablished(made) => {
-                self.connections.opened(made.peer_id, made.connection_id, made.endpoint.is_dialer());
+                self.connections
+                    .opened(made.peer_id, made.connection_id, made.endpoint.is_dialer());
             }
-            FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, remaining_established, .. }) => {
+            FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id,
+                connection_id,
+                remaining_established,
+                ..
+            }) => {
                 self.connections.closed(&peer_id, connection_id);
                 if remaining_established == 0 {
                     self.held.remove(&peer_id);
@@ -220,15 +243,27 @@ pub struct Handler {
 
 impl Handler {
     fn take_in(&self, stream: Stream, protocol: StreamProtocol) {
-        let Some(index) = self.doors.inboxes.iter().position(|(known, _)| *known == protocol) else { return };
-        let (Some((_, inbox)), Some(count)) = (self.doors.inboxes.get(index), self.held.0.get(index)) else { return };
+        let Some(index) = self.doors.inboxes.iter().position(|(known, _)| *known == protocol) else {
+            return;
+        };
+        let (Some((_, inbox)), Some(count)) = (self.doors.inboxes.get(index), self.held.0.get(index)) else {
+            return;
+        };
         if count.fetch_add(1, Ordering::AcqRel) >= self.doors.per_protocol {
             count.fetch_sub(1, Ordering::AcqRel);
             self.doors.metrics.dropped("stream_inbox", "too_many_streams");
             return;
         }
         let place = Place(Arc::clone(count));
-        if inbox.try_send(Incoming { peer: self.peer, protocol, stream, place }).is_err() {
+        if inbox
+            .try_send(Incoming {
+                peer: self.peer,
+                protocol,
+                stream,
+                place,
+            })
+            .is_err()
+        {
             self.doors.metrics.dropped("stream_inbox", "full");
         }
     }
@@ -276,9 +311,13 @@ impl ConnectionHandler for Handler {
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, ByName, ByName, (), Open>) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
-                protocol: (stream, protocol), ..
+                protocol: (stream, protocol),
+                ..
             }) => self.take_in(stream, protocol),
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (stream, _), info }) => {
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: (stream, _),
+                info,
+            }) => {
                 self.opening = self.opening.saturating_sub(1);
                 let _ = info.reply.send(Ok(stream));
             }

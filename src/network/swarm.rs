@@ -169,7 +169,12 @@ fn behaviour(config: &Config, local: PeerId) -> Result<Behaviour, StartError> {
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY).with_timeout(PING_TIMEOUT)),
         gossip: gossip::behaviour(&config.keypair).map_err(StartError::Gossip)?,
-        streams: Streams::new(local, config.inboxes.clone(), config.streams_per_protocol, config.metrics.clone()),
+        streams: Streams::new(
+            local,
+            config.inboxes.clone(),
+            config.streams_per_protocol,
+            config.metrics.clone(),
+        ),
     })
 }
 
@@ -177,8 +182,13 @@ fn behaviour(config: &Config, local: PeerId) -> Result<Behaviour, StartError> {
 async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Result<Vec<Multiaddr>, StartError> {
     let mut pending = HashMap::new();
     for address in wanted {
-        let failed = |why: String| StartError::Listen { address: address.clone(), why };
-        let listener = swarm.listen_on(address.clone()).map_err(|error| failed(error.to_string()))?;
+        let failed = |why: String| StartError::Listen {
+            address: address.clone(),
+            why,
+        };
+        let listener = swarm
+            .listen_on(address.clone())
+            .map_err(|error| failed(error.to_string()))?;
         pending.insert(listener, address.clone());
     }
     let mut up = Vec::new();
@@ -188,9 +198,13 @@ async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Result<Ve
                 pending.remove(&listener_id);
                 up.push(address);
             }
-            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+            SwarmEvent::ListenerClosed {
+                listener_id, reason, ..
+            } => {
                 if let Some(address) = pending.remove(&listener_id) {
-                    let why = reason.err().map_or_else(|| "closed".to_owned(), |error| error.to_string());
+                    let why = reason
+                        .err()
+                        .map_or_else(|| "closed".to_owned(), |error| error.to_string());
                     return Err(StartError::Listen { address, why });
                 }
             }
@@ -290,8 +304,15 @@ impl Actor {
         match event {
             SwarmEvent::Behaviour(event) => self.on_behaviour(event),
             SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => self.on_connected(peer_id, &endpoint),
-            SwarmEvent::ConnectionClosed { peer_id, num_established, cause, .. } => {
-                self.metrics.connections.set(i64::from(self.swarm.network_info().connection_counters().num_established()));
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established,
+                cause,
+                ..
+            } => {
+                self.metrics.connections.set(i64::from(
+                    self.swarm.network_info().connection_counters().num_established(),
+                ));
                 debug!(peer = %peer_id, cause = cause.map(|error| error.to_string()), "connection closed");
                 if num_established == 0 {
                     self.links.remove(&peer_id);
@@ -299,7 +320,9 @@ impl Actor {
                 }
             }
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => self.on_dial_failed(peer_id, &error),
-            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+            SwarmEvent::IncomingConnectionError {
+                send_back_addr, error, ..
+            } => {
                 self.metrics.dialed("inbound_failed");
                 let blocked = matches!(error, ListenError::Denied { .. });
                 debug!(from = %send_back_addr, blocked, %error, "an inbound connection was not made");
@@ -309,11 +332,13 @@ impl Actor {
                 self.listening.send_modify(|list| list.push(address));
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
-                self.listening.send_modify(|list| list.retain(|known| *known != address));
+                self.listening
+                    .send_modify(|list| list.retain(|known| *known != address));
             }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 warn!(?addresses, ?reason, "a listener closed");
-                self.listening.send_modify(|list| list.retain(|known| !addresses.contains(known)));
+                self.listening
+                    .send_modify(|list| list.retain(|known| !addresses.contains(known)));
             }
             SwarmEvent::ListenerError { error, .. } => warn!(%error, "a listener failed to take a connection"),
             _ => {}
@@ -322,20 +347,37 @@ impl Actor {
 
     fn on_behaviour(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+            BehaviourEvent::Gossip(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            }) => {
                 let Some(source) = message.source else { return };
-                let gossip = Gossip { source, from: propagation_source, id: message_id, data: message.data };
+                let gossip = Gossip {
+                    source,
+                    from: propagation_source,
+                    id: message_id,
+                    data: message.data,
+                };
                 if self.gossip.try_send(gossip).is_err() {
                     self.metrics.dropped("gossip_waiting", "full");
                 }
             }
-            BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(ping::Failure::Timeout) }) => {
+            BehaviourEvent::Ping(ping::Event {
+                peer,
+                connection,
+                result: Err(ping::Failure::Timeout),
+            }) => {
                 debug!(%peer, "no answer to a ping, closing the connection");
                 self.swarm.close_connection(connection);
             }
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 let takes_unsigned = info.protocols.iter().any(|name| name.as_ref() == super::TAKES_UNSIGNED);
-                if let Some(link) = self.links.get_mut(&peer_id).filter(|link| link.takes_unsigned != takes_unsigned) {
+                if let Some(link) = self
+                    .links
+                    .get_mut(&peer_id)
+                    .filter(|link| link.takes_unsigned != takes_unsigned)
+                {
                     link.takes_unsigned = takes_unsigned;
                     self.show_links();
                 }
@@ -345,8 +387,11 @@ impl Actor {
     }
 
     fn on_connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {
-        self.metrics.connections.set(i64::from(self.swarm.network_info().connection_counters().num_established()));
-        self.metrics.dialed(if endpoint.is_dialer() { "outbound" } else { "inbound" });
+        self.metrics.connections.set(i64::from(
+            self.swarm.network_info().connection_counters().num_established(),
+        ));
+        self.metrics
+            .dialed(if endpoint.is_dialer() { "outbound" } else { "inbound" });
         debug!(%peer, address = %endpoint.get_remote_address(), dialled = endpoint.is_dialer(), "connected");
         let link = self.links.entry(peer).or_default();
         link.address = Some(endpoint.get_remote_address().clone());
@@ -359,7 +404,9 @@ impl Actor {
     fn on_dial_failed(&mut self, peer: Option<PeerId>, error: &DialError) {
         self.metrics.dialed("outbound_failed");
         debug!(?peer, error = %explain(error), "a dial failed");
-        let waiting = peer.filter(|peer| !self.swarm.is_connected(peer)).and_then(|peer| self.dials.remove(&peer));
+        let waiting = peer
+            .filter(|peer| !self.swarm.is_connected(peer))
+            .and_then(|peer| self.dials.remove(&peer));
         for reply in waiting.into_iter().flatten() {
             let _ = reply.send(Err(explain(error)));
         }
@@ -378,7 +425,9 @@ fn explain(error: &DialError) -> ConnectError {
             ConnectError::Blocked
         }
         DialError::Transport(failures) => {
-            let each = failures.iter().map(|(address, why)| format!("{address}: {}", innermost(why)));
+            let each = failures
+                .iter()
+                .map(|(address, why)| format!("{address}: {}", innermost(why)));
             ConnectError::Failed(each.collect::<Vec<_>>().join("; "))
         }
         other => ConnectError::Failed(innermost(other)),
@@ -386,14 +435,14 @@ fn explain(error: &DialError) -> ConnectError {
 }
 
 fn innermost(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        let text = cause.to_string().trim_matches([':', ' ']).to_owned();
+        if !text.is_empty() && !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
         }
-        cause = inner.source();
+        next = cause.source();
     }
-    text.chars().take(300).collect()
+    parts.join(": ").chars().take(300).collect()
 }

@@ -126,7 +126,10 @@ pub enum Decision {
 }
 
 fn refuse(rule: &'static str, detail: impl Into<String>) -> Decision {
-    Decision::Refuse { rule, detail: detail.into() }
+    Decision::Refuse {
+        rule,
+        detail: detail.into(),
+    }
 }
 
 impl From<WireError> for Decision {
@@ -180,14 +183,21 @@ fn propalgation(envelope: Envelope, view: &View<'_>) -> Decision {
         },
         Action::Search => match SearchRequest::read(&payload) {
             Ok(request) if datatype == DataType::Peer => Decision::SearchPeer { request, user },
-            Ok(request) => Decision::Search { request, datatype, user },
+            Ok(request) => Decision::Search {
+                request,
+                datatype,
+                user,
+            },
             Err(error) => error.into(),
         },
         Action::CloseSearch => match read_id(&payload) {
             Ok(id) => Decision::CloseSearch { id },
             Err(error) => error.into(),
         },
-        Action::SearchResponse => refuse("unknown_action", "search_response is an answer, nothing to ask of a daemon"),
+        Action::SearchResponse => refuse(
+            "unknown_action",
+            "search_response is an answer, nothing to ask of a daemon",
+        ),
     }
 }
 
@@ -196,7 +206,10 @@ fn may_travel(datatype: DataType) -> Result<(), Decision> {
     match datatype {
         DataType::Invalid => Err(refuse("unknown_datatype", "the message names no datatype")),
         // It would rewrite the far trust table.
-        DataType::Peer => Err(refuse("datatype_peer", "peer documents never leave and never enter by a resource stream")),
+        DataType::Peer => Err(refuse(
+            "datatype_peer",
+            "peer documents never leave and never enter by a resource stream",
+        )),
         _ => Ok(()),
     }
 }
@@ -204,7 +217,10 @@ fn may_travel(datatype: DataType) -> Result<(), Decision> {
 fn fits(payload: &[u8], view: &View<'_>) -> Result<(), Decision> {
     let (bytes, most) = (payload.len(), view.document_bytes);
     if bytes > most {
-        return Err(refuse("too_large", format!("a document of {bytes} bytes, limits.document_bytes is {most}")));
+        return Err(refuse(
+            "too_large",
+            format!("a document of {bytes} bytes, limits.document_bytes is {most}"),
+        ));
     }
     Ok(())
 }
@@ -215,9 +231,13 @@ fn own_resource(action: Action, datatype: DataType, user: String, payload: Bytes
         return refusal;
     }
     match read_header(&payload) {
-        Ok(header) if header.creator_id == view.own_did => {
-            Decision::ToPartners(Change { action, datatype, id: header.id, user, payload })
-        }
+        Ok(header) if header.creator_id == view.own_did => Decision::ToPartners(Change {
+            action,
+            datatype,
+            id: header.id,
+            user,
+            payload,
+        }),
         Ok(header) => not_ours(&header.id),
         Err(error) => refuse(error.rule(), error.to_string()),
     }
@@ -226,7 +246,10 @@ fn own_resource(action: Action, datatype: DataType, user: String, payload: Bytes
 /// The refusal of a resource that is another organisation's.
 #[must_use]
 pub fn not_ours(id: &str) -> Decision {
-    refuse("not_creator", format!("resource {id:?}: its creator_id is not this organisation's DID"))
+    refuse(
+        "not_creator",
+        format!("resource {id:?}: its creator_id is not this organisation's DID"),
+    )
 }
 
 /// PB_DELETE: the document, or `{id}`.
@@ -236,13 +259,25 @@ fn own_delete(datatype: DataType, user: String, payload: Bytes, view: &View<'_>)
     }
     let action = Action::Delete;
     match read_header(&payload) {
-        Ok(header) if header.creator_id == view.own_did => {
-            Decision::ToPartners(Change { action, datatype, id: header.id, user, payload })
-        }
+        Ok(header) if header.creator_id == view.own_did => Decision::ToPartners(Change {
+            action,
+            datatype,
+            id: header.id,
+            user,
+            payload,
+        }),
         Ok(header) => not_ours(&header.id),
         Err(error) if error.rule() != "missing" => refuse(error.rule(), error.to_string()),
         Err(_) => match read_id(&payload) {
-            Ok(id) => Decision::DeleteById { change: Change { action, datatype, id, user, payload } },
+            Ok(id) => Decision::DeleteById {
+                change: Change {
+                    action,
+                    datatype,
+                    id,
+                    user,
+                    payload,
+                },
+            },
             Err(error) => error.into(),
         },
     }
@@ -257,10 +292,19 @@ fn directed(
     view: &View<'_>,
 ) -> Decision {
     if datatype == DataType::Peer {
-        return refuse("datatype_peer", "peer documents never leave and never enter by a resource stream");
+        return refuse(
+            "datatype_peer",
+            "peer documents never leave and never enter by a resource stream",
+        );
     }
     match fits(&payload, view) {
-        Ok(()) => Decision::ToListed(Directed { action, datatype, user, to, payload }),
+        Ok(()) => Decision::ToListed(Directed {
+            action,
+            datatype,
+            user,
+            to,
+            payload,
+        }),
         Err(refusal) => refusal,
     }
 }
@@ -277,9 +321,13 @@ fn create_resource(envelope: Envelope, view: &View<'_>) -> Decision {
             Ok(peer) if peer.did == view.own_did && peer.relation != Relation::SelfPeer => {
                 refuse("self_relation", "our own peer document must keep relation SELF")
             }
-            Ok(peer) if peer.did != view.own_did && peer.relation == Relation::SelfPeer => {
-                refuse("self_relation", format!("{:?} is not this organisation's DID, its relation cannot be SELF", peer.did))
-            }
+            Ok(peer) if peer.did != view.own_did && peer.relation == Relation::SelfPeer => refuse(
+                "self_relation",
+                format!(
+                    "{:?} is not this organisation's DID, its relation cannot be SELF",
+                    peer.did
+                ),
+            ),
             Ok(peer) => Decision::PeerChanged(Box::new(peer)),
             Err(error) => refuse(error.rule(), format!("a peer document: {error}")),
         },

@@ -83,7 +83,11 @@ pub fn handle_event_from_partner(
     }
     let datatype = event.datatype;
     match read_header(&event.payload) {
-        Ok(header) if header.creator_id == from => Ok(Accepted::Data { action, datatype, id: header.id }),
+        Ok(header) if header.creator_id == from => Ok(Accepted::Data {
+            action,
+            datatype,
+            id: header.id,
+        }),
         Ok(_) => Err("not_creator"),
         // A delete may name only the id; whose it is decides what is stored under it.
         Err(error) if action == Action::Delete && error.rule() == "missing" => match read_id(&event.payload) {
@@ -108,11 +112,16 @@ fn message(accepted: &Accepted, event: &Event) -> (Out, Vec<u8>) {
         .write()
     };
     match accepted {
-        Accepted::Data { action: Action::Delete, .. } => (Out::RemoveResource, envelope(event.payload.clone())),
+        Accepted::Data {
+            action: Action::Delete, ..
+        } => (Out::RemoveResource, envelope(event.payload.clone())),
         Accepted::Data { .. } => (Out::CreateResource, envelope(event.payload.clone())),
         Accepted::Passed(action) => {
-            let inner =
-                PropalgationMessage { datatype: event.datatype, action: *action, payload: event.payload.clone() };
+            let inner = PropalgationMessage {
+                datatype: event.datatype,
+                action: *action,
+                payload: event.payload.clone(),
+            };
             (Out::PropalgationEvent, envelope(inner.write().into()))
         }
     }
@@ -143,7 +152,6 @@ impl InboundHandler {
             let checked = self.apply(checked).await;
             self.publish(checked).await;
         }
-        let _ = self.bus.flush().await;
     }
 
     fn refuse(&self, rule: &'static str, from: &Member, event: &Event) {
@@ -154,7 +162,10 @@ impl InboundHandler {
     fn check(&self, batch: &mut Vec<Inbound>, overtaken: &mut Overtaken) -> Vec<Checked> {
         let now = Instant::now();
         let mut checked = Vec::new();
-        for Inbound { from, action, events, .. } in batch.drain(..) {
+        for Inbound {
+            from, action, events, ..
+        } in batch.drain(..)
+        {
             for event in events {
                 match handle_event_from_partner(&event, action, &from.did, self.document_bytes) {
                     Ok(accepted) => {
@@ -166,7 +177,11 @@ impl InboundHandler {
                             debug!(from = %from.did, %id, "a newer event of this resource was faster on another stream");
                             continue;
                         }
-                        checked.push(Checked { from: Arc::clone(&from), event, accepted });
+                        checked.push(Checked {
+                            from: Arc::clone(&from),
+                            event,
+                            accepted,
+                        });
                     }
                     Err(rule) => self.refuse(rule, &from, &event),
                 }
@@ -233,10 +248,14 @@ impl InboundHandler {
                 return Ok(Vec::new());
             }
             let applied = self.store.apply(writes).await?;
-            return Ok(applied.into_iter().map(|verdict| verdict != Applied::NotOwner).collect());
+            return Ok(applied
+                .into_iter()
+                .map(|verdict| verdict != Applied::NotOwner)
+                .collect());
         }
-        let (keys, senders): (Vec<_>, Vec<_>) =
-            data.map(|(item, _, datatype, id)| ((datatype, id), item.from.did.as_str())).unzip();
+        let (keys, senders): (Vec<_>, Vec<_>) = data
+            .map(|(item, _, datatype, id)| ((datatype, id), item.from.did.as_str()))
+            .unzip();
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -275,7 +294,14 @@ mod tests {
     use super::*;
 
     fn event(datatype: DataType, payload: &str) -> Event {
-        Event::new(Action::Create, "a", "u", datatype, Bytes::copy_from_slice(payload.as_bytes()), "t")
+        Event::new(
+            Action::Create,
+            "a",
+            "u",
+            datatype,
+            Bytes::copy_from_slice(payload.as_bytes()),
+            "t",
+        )
     }
 
     fn verdict(action: Action, datatype: DataType, payload: &str) -> Result<Accepted, &'static str> {
@@ -285,33 +311,57 @@ mod tests {
     #[test]
     fn a_partner_writes_its_own_resources_and_nothing_else() {
         let kind = DataType::ComputeResource;
-        let data = |action| Ok(Accepted::Data { action, datatype: kind, id: "r".into() });
+        let data = |action| {
+            Ok(Accepted::Data {
+                action,
+                datatype: kind,
+                id: "r".into(),
+            })
+        };
         let own = r#"{"id":"r","creator_id":"a"}"#;
         assert_eq!(verdict(Action::Create, kind, own), data(Action::Create));
         assert_eq!(verdict(Action::Delete, kind, own), data(Action::Delete));
         assert_eq!(verdict(Action::Delete, kind, r#"{"id":"r"}"#), data(Action::Delete));
         assert_eq!(verdict(Action::Update, kind, r#"{"id":"r"}"#), Err("missing"));
-        assert_eq!(verdict(Action::Create, kind, r#"{"id":"r","creator_id":"b"}"#), Err("not_creator"));
-        assert_eq!(verdict(Action::Delete, kind, r#"{"id":"r","creator_id":"b"}"#), Err("not_creator"));
-        assert_eq!(verdict(Action::Create, kind, r#"{"id":"r","creator_id":"a","ID":"x"}"#), Err("case_variant"));
+        assert_eq!(
+            verdict(Action::Create, kind, r#"{"id":"r","creator_id":"b"}"#),
+            Err("not_creator")
+        );
+        assert_eq!(
+            verdict(Action::Delete, kind, r#"{"id":"r","creator_id":"b"}"#),
+            Err("not_creator")
+        );
+        assert_eq!(
+            verdict(Action::Create, kind, r#"{"id":"r","creator_id":"a","ID":"x"}"#),
+            Err("case_variant")
+        );
         assert_eq!(verdict(Action::Create, DataType::Peer, own), Err("datatype_peer"));
         assert_eq!(verdict(Action::Considers, DataType::Peer, own), Err("datatype_peer"));
         assert_eq!(verdict(Action::Create, DataType::Invalid, own), Err("unknown_datatype"));
         assert_eq!(verdict(Action::Create, kind, &format!("{own:200}")), Err("too_large"));
-        assert_eq!(verdict(Action::Considers, kind, "[1]"), Ok(Accepted::Passed(Action::Considers)));
+        assert_eq!(
+            verdict(Action::Considers, kind, "[1]"),
+            Ok(Accepted::Passed(Action::Considers))
+        );
     }
 
     #[test]
     fn what_nats_gets_is_the_diagrams_word_for_each_action() {
         let event = event(DataType::ComputeResource, r#"{"id":"r","creator_id":"a"}"#);
-        let data =
-            |action| Accepted::Data { action, datatype: DataType::ComputeResource, id: "r".into() };
+        let data = |action| Accepted::Data {
+            action,
+            datatype: DataType::ComputeResource,
+            id: "r".into(),
+        };
         assert_eq!(message(&data(Action::Create), &event).0, Out::CreateResource);
         assert_eq!(message(&data(Action::Update), &event).0, Out::CreateResource);
         assert_eq!(message(&data(Action::Delete), &event).0, Out::RemoveResource);
         let (out, bytes) = message(&Accepted::Passed(Action::Considers), &event);
         assert_eq!(out, Out::PropalgationEvent);
-        let limits = crate::wire::ReadLimits { message_bytes: 10_000, depth: 64 };
+        let limits = crate::wire::ReadLimits {
+            message_bytes: 10_000,
+            depth: 64,
+        };
         let envelope = Envelope::read(&bytes, &limits).unwrap();
         let inner = PropalgationMessage::read(&envelope.payload, &limits).unwrap();
         assert_eq!((inner.action, inner.payload), (Action::Considers, event.payload));

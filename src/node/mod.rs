@@ -69,7 +69,10 @@ impl Node {
         let limits = &self.settings.borrow().limits.clone();
         let view = View {
             own_did: &self.own_did,
-            limits: ReadLimits { message_bytes: limits.message_bytes, depth: limits.depth },
+            limits: ReadLimits {
+                message_bytes: limits.message_bytes,
+                depth: limits.depth,
+            },
             document_bytes: limits.document_bytes,
         };
         let decision = dispatch(taken.subject, &taken.payload, taken.origin.as_deref(), &view);
@@ -86,18 +89,31 @@ impl Node {
             Decision::ToListed(directed) => self.to_listed(directed, at).await,
             Decision::ClosePlanner { peer } => self.close_planner(&peer),
             Decision::SearchPeer { request, user } => self.wish(Wish::Peer { request, user }).await,
-            Decision::Search { request, datatype, user } => self.wish(Wish::Search { request, datatype, user }).await,
+            Decision::Search {
+                request,
+                datatype,
+                user,
+            } => {
+                self.wish(Wish::Search {
+                    request,
+                    datatype,
+                    user,
+                })
+                .await
+            }
             Decision::CloseSearch { id } => self.wish(Wish::Close { id }).await,
             Decision::PeerChanged(peer) => {
                 let member = partners::member_of(&peer);
                 let did = peer.did.clone();
-                self.write(DataType::Peer, did, StoreChange::Put(peer.document.into_bytes())).await;
+                self.write(DataType::Peer, did, StoreChange::Put(peer.document.into_bytes()))
+                    .await;
                 if member.did != self.own_did {
                     self.registry.changed(member).await;
                 }
             }
             Decision::PeerRemoved { did } if did == self.own_did => {
-                self.refusals.refuse("self_relation", subject, "our own peer document cannot be removed");
+                self.refusals
+                    .refuse("self_relation", subject, "our own peer document cannot be removed");
             }
             Decision::PeerRemoved { did } => {
                 self.write(DataType::Peer, did.clone(), StoreChange::Remove).await;
@@ -109,7 +125,13 @@ impl Node {
     }
 
     async fn to_partners(&mut self, change: Change, at: Instant) {
-        let Change { action, datatype, id, user, payload } = change;
+        let Change {
+            action,
+            datatype,
+            id,
+            user,
+            payload,
+        } = change;
         self.propagated.went_out(datatype, &id);
         let span = debug_span!("propagate", action = action.name(), datatype = datatype.name(), %id);
         let event = self.event(action, datatype, &user, payload);
@@ -140,9 +162,19 @@ impl Node {
 
     /// PB_CONSIDERS and PB_PLANNER: `PublishCommon` to each listed known, not blacklisted peer but ourselves.
     async fn to_listed(&mut self, directed: Directed, at: Instant) {
-        let Directed { action, datatype, user, to, payload } = directed;
+        let Directed {
+            action,
+            datatype,
+            user,
+            to,
+            payload,
+        } = directed;
         let federation = Arc::clone(&self.federation.borrow());
-        let event = Arc::new(OutEvent::new(self.event(action, datatype, &user, payload), String::new(), at));
+        let event = Arc::new(OutEvent::new(
+            self.event(action, datatype, &user, payload),
+            String::new(),
+            at,
+        ));
         let mut done = std::collections::HashSet::new();
         for key in to {
             match federation.find(&key) {
@@ -155,7 +187,10 @@ impl Node {
                 Some(member) => {
                     if done.insert(member.did.clone()) {
                         let span = debug_span!("direct", action = action.name(), to = %member.did);
-                        self.streams.publish_common(member, Arc::clone(&event)).instrument(span).await;
+                        self.streams
+                            .publish_common(member, Arc::clone(&event))
+                            .instrument(span)
+                            .await;
                     }
                 }
             }
@@ -179,7 +214,12 @@ impl Node {
         if !self.writes_store {
             return;
         }
-        let write = Write { datatype, id, change, only_if_owner: None };
+        let write = Write {
+            datatype,
+            id,
+            change,
+            only_if_owner: None,
+        };
         if let Err(error) = self.store.apply(vec![write]).await {
             self.refusals.refuse("store_refused", datatype.name(), error);
         }

@@ -64,7 +64,10 @@ mod tests {
         let earlier = sent - Duration::from_millis(3);
         assert!(memory.is_newest("a", KIND, "r", sent, now));
         assert!(!memory.is_newest("a", KIND, "r", earlier, now));
-        assert!(memory.is_newest("a", KIND, "r", sent, now), "the same instant is no proof of an order");
+        assert!(
+            memory.is_newest("a", KIND, "r", sent, now),
+            "the same instant is no proof of an order"
+        );
         assert!(memory.is_newest("a", KIND, "other", earlier, now));
         assert!(memory.is_newest("b", KIND, "r", earlier, now));
     }

@@ -48,7 +48,11 @@ pub struct PartnerTable {
 pub fn member_of(peer: &Peer) -> Member {
     Member {
         did: peer.did.clone(),
-        name: if peer.name.is_empty() { peer.did.clone() } else { peer.name.clone() },
+        name: if peer.name.is_empty() {
+            peer.did.clone()
+        } else {
+            peer.name.clone()
+        },
         relation: peer.relation,
         peer_id: peer.peer_id,
         addresses: peer.addresses.clone(),
@@ -59,7 +63,13 @@ impl PartnerTable {
     /// An empty table of the daemon `own_did`.
     #[must_use]
     pub fn new(own_did: String, own_peer: PeerId) -> Self {
-        Self { own_did, own_peer, stored: BTreeMap::new(), fresh: BTreeMap::new(), pins: HashMap::new() }
+        Self {
+            own_did,
+            own_peer,
+            stored: BTreeMap::new(),
+            fresh: BTreeMap::new(),
+            pins: HashMap::new(),
+        }
     }
 
     /// The store was read.
@@ -80,12 +90,22 @@ impl PartnerTable {
 
     fn overlay(&mut self, did: String, member: Option<Member>, now: Instant) {
         if self.fresh.len() >= FRESH_EVENTS && !self.fresh.contains_key(&did) {
-            let oldest = self.fresh.iter().min_by_key(|(_, fresh)| fresh.until).map(|(did, _)| did.clone());
+            let oldest = self
+                .fresh
+                .iter()
+                .min_by_key(|(_, fresh)| fresh.until)
+                .map(|(did, _)| did.clone());
             if let Some(oldest) = oldest {
                 self.fresh.remove(&oldest);
             }
         }
-        self.fresh.insert(did, Fresh { member, until: now + FRESH });
+        self.fresh.insert(
+            did,
+            Fresh {
+                member,
+                until: now + FRESH,
+            },
+        );
     }
 
     /// The federation as it stands at `now`, and the documents that are not used.
@@ -118,7 +138,13 @@ impl PartnerTable {
 
     fn settle_one(&mut self, member: &mut Member, owners: &mut HashMap<PeerId, String>) -> Result<(), Conflict> {
         let did = member.did.clone();
-        let conflict = |rule, why: String| Err(Conflict { did: did.clone(), rule, why });
+        let conflict = |rule, why: String| {
+            Err(Conflict {
+                did: did.clone(),
+                rule,
+                why,
+            })
+        };
         if member.relation == Relation::SelfPeer && member.did != self.own_did {
             return conflict("self_relation", "a second peer document with relation SELF".to_owned());
         }
@@ -129,7 +155,9 @@ impl PartnerTable {
         match self.pins.get(&member.did) {
             Some(pinned) if *pinned != peer => conflict(
                 "pinned_to_another_peer",
-                format!("it is pinned to {pinned}, its document now says {peer}; remove the peer and add it again to change that"),
+                format!(
+                    "it is pinned to {pinned}, its document now says {peer}; remove the peer and add it again to change that"
+                ),
             ),
             _ => {
                 owners.insert(peer, member.did.clone());
@@ -147,7 +175,13 @@ mod tests {
     use super::*;
 
     fn member(did: &str, relation: Relation, peer_id: PeerId) -> Member {
-        Member { did: did.into(), name: did.into(), relation, peer_id: Some(peer_id), addresses: vec![] }
+        Member {
+            did: did.into(),
+            name: did.into(),
+            relation,
+            peer_id: Some(peer_id),
+            addresses: vec![],
+        }
     }
 
     fn relation_of(table: &mut PartnerTable, did: &str, now: Instant) -> Option<Relation> {
@@ -161,10 +195,20 @@ mod tests {
         table.changed(member("bob", Relation::Partner, peer), now);
         assert_eq!(relation_of(&mut table, "bob", now), Some(Relation::Partner));
         table.read_store([]);
-        assert_eq!(relation_of(&mut table, "bob", now + Duration::from_secs(29)), Some(Relation::Partner));
-        assert_eq!(relation_of(&mut table, "bob", now + Duration::from_secs(30)), None, "the app never wrote it");
+        assert_eq!(
+            relation_of(&mut table, "bob", now + Duration::from_secs(29)),
+            Some(Relation::Partner)
+        );
+        assert_eq!(
+            relation_of(&mut table, "bob", now + Duration::from_secs(30)),
+            None,
+            "the app never wrote it"
+        );
         table.read_store([member("bob", Relation::Partner, peer)]);
-        assert_eq!(relation_of(&mut table, "bob", now + Duration::from_secs(31)), Some(Relation::Partner));
+        assert_eq!(
+            relation_of(&mut table, "bob", now + Duration::from_secs(31)),
+            Some(Relation::Partner)
+        );
     }
 
     #[test]
@@ -195,7 +239,10 @@ mod tests {
         table.read_store([member("bob", Relation::Partner, second)]);
         let (federation, conflicts) = table.settle(now);
         assert!(federation.get("bob").is_none());
-        assert_eq!(conflicts.first().map(|conflict| conflict.rule), Some("pinned_to_another_peer"));
+        assert_eq!(
+            conflicts.first().map(|conflict| conflict.rule),
+            Some("pinned_to_another_peer")
+        );
         table.removed("bob", now);
         table.changed(member("bob", Relation::Partner, second), now);
         assert_eq!(table.settle(now).0.get("bob").and_then(|bob| bob.peer_id), Some(second));
@@ -212,7 +259,10 @@ mod tests {
         ]);
         let (federation, conflicts) = table.settle(now);
         assert_eq!(federation.partners().count(), 1);
-        assert_eq!(federation.of_peer(&shared).map(|member| member.did.as_str()), Some("bob"));
+        assert_eq!(
+            federation.of_peer(&shared).map(|member| member.did.as_str()),
+            Some("bob")
+        );
         assert_eq!(conflicts.len(), 2);
     }
 

@@ -64,7 +64,11 @@ impl Registry {
     pub async fn start(own_did: String, parts: Parts, shutdown: CancellationToken) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
         let table = PartnerTable::new(own_did, parts.own_peer);
-        let mut desk = Desk { parts, table, linked: HashSet::new() };
+        let mut desk = Desk {
+            parts,
+            table,
+            linked: HashSet::new(),
+        };
         desk.read_store().await;
         desk.put_into_effect().await;
         tokio::spawn(desk.run(events, shutdown));
@@ -139,7 +143,9 @@ impl Desk {
                 }
                 if peers.truncated {
                     let limit = self.parts.peers;
-                    self.parts.refusals.refuse("too_many_peers", "", format_args!("limits.peers is {limit}"));
+                    self.parts
+                        .refusals
+                        .refuse("too_many_peers", "", format_args!("limits.peers is {limit}"));
                 }
                 for peer in &peers.peers {
                     if let Some(error) = &peer.address_error {
@@ -190,7 +196,10 @@ impl Desk {
         let connected = self.parts.network.connected();
         let links = connected.borrow();
         let all = federation.partners().count();
-        let here = federation.partners().filter(|p| p.peer_id.is_some_and(|peer| links.contains_key(&peer))).count();
+        let here = federation
+            .partners()
+            .filter(|p| p.peer_id.is_some_and(|peer| links.contains_key(&peer)))
+            .count();
         self.parts.metrics.set_partners(here, all.saturating_sub(here));
     }
 }

@@ -93,7 +93,12 @@ impl SearchDesk {
         let (not_asked, failures) = mpsc::channel(WISHES);
         let limits = self.settings.borrow().limits.clone();
         let table = Searches::new(limits.open_searches, limits.answers_per_peer);
-        let running = Running { desk: self, table, rates: HashMap::new(), not_asked };
+        let running = Running {
+            desk: self,
+            table,
+            rates: HashMap::new(),
+            not_asked,
+        };
         tokio::spawn(running.run(wished, lines, failures, shutdown));
         wishes
     }
@@ -127,7 +132,11 @@ impl Running {
 
     async fn on_wish(&mut self, wish: Wish) {
         match wish {
-            Wish::Search { request, datatype, user } => self.search(request, datatype, user).await,
+            Wish::Search {
+                request,
+                datatype,
+                user,
+            } => self.search(request, datatype, user).await,
             Wish::Peer { request, user } => self.search_peer(request, user).await,
             Wish::Close { id } => match self.table.close(&id) {
                 Some(end) => self.report(&end).await,
@@ -147,10 +156,14 @@ impl Running {
                 Vec::new()
             }
         };
-        let most = request.limit.unwrap_or(usize::MAX).min(self.desk.settings.borrow().search.max_results);
+        let most = request
+            .limit
+            .unwrap_or(usize::MAX)
+            .min(self.desk.settings.borrow().search.max_results);
         let results = hits.len().min(most);
         for peer in hits.iter().take(most) {
-            self.publish(DataType::Peer, record_json(peer).into(), &user, id.clone()).await;
+            self.publish(DataType::Peer, record_json(peer).into(), &user, id.clone())
+                .await;
         }
         let truncated = hits.len() > most;
         let end = SearchEnd {
@@ -173,10 +186,14 @@ impl Running {
             return self.desk.refusals.refuse(rule, "search", format_args!("search {id:?}"));
         }
         let search = self.desk.settings.borrow().search.clone();
-        let time = request.timeout_ms.map_or(search.timeout, |ms| Duration::from_millis(ms).min(search.timeout));
+        let time = request
+            .timeout_ms
+            .map_or(search.timeout, |ms| Duration::from_millis(ms).min(search.timeout));
         let limit = request.limit.unwrap_or(search.max_results).min(search.max_results);
         // The message's own datatype narrows the search, too, when it is a kind that can be searched.
-        let wanted = request.datatype.or(Some(datatype).filter(|kind| kind.is_resource_kind()));
+        let wanted = request
+            .datatype
+            .or(Some(datatype).filter(|kind| kind.is_resource_kind()));
         let opened = OpenSearch::new(user.clone(), named, wanted, Instant::now() + time, limit);
         self.table.open(id.clone(), opened);
         let question = Question {
@@ -190,7 +207,9 @@ impl Running {
             SearchScope::All => self.ask_everybody(id, &question, &user, datatype).await,
             SearchScope::Known => self.ask_each(id, question, user, datatype, "known", |_| true),
             SearchScope::Partner => {
-                self.ask_each(id, question, user, datatype, "partner", |member| member.relation == Relation::Partner);
+                self.ask_each(id, question, user, datatype, "partner", |member| {
+                    member.relation == Relation::Partner
+                });
             }
         }
     }
@@ -233,7 +252,12 @@ impl Running {
                 async move {
                     if let Err(error) = streams.ask(&member, question, user, datatype).await {
                         debug!(did = %member.did, %error, "a peer could not be asked");
-                        let _ = not_asked.send(NotAsked { search: id, did: member.did.clone() }).await;
+                        let _ = not_asked
+                            .send(NotAsked {
+                                search: id,
+                                did: member.did.clone(),
+                            })
+                            .await;
                     }
                 }
             });
@@ -245,7 +269,12 @@ impl Running {
         match line {
             SearchLine::Question(asked) => self.on_question(asked),
             SearchLine::Answer(answer) => self.retrieve_response(*answer).await,
-            SearchLine::Over { from, search_id, complete, truncated } => {
+            SearchLine::Over {
+                from,
+                search_id,
+                complete,
+                truncated,
+            } => {
                 self.table.over(&from.did, search_id.as_deref(), complete, truncated);
             }
         }
@@ -256,8 +285,16 @@ impl Running {
         let known = self.desk.federation.borrow();
         self.rates.retain(|did, _| known.get(did).is_some());
         let fresh = || TokenBucket::new(limits.questions_per_second, limits.questions_burst);
-        if !self.rates.entry(asked.by.did.clone()).or_insert_with(fresh).take(Instant::now()) {
-            return self.desk.refusals.refuse("question_rate", &asked.by.did, "limits.questions_per_second");
+        if !self
+            .rates
+            .entry(asked.by.did.clone())
+            .or_insert_with(fresh)
+            .take(Instant::now())
+        {
+            return self
+                .desk
+                .refusals
+                .refuse("question_rate", &asked.by.did, "limits.questions_per_second");
         }
         let (streams, store) = (self.desk.streams.clone(), Arc::clone(&self.desk.store));
         tokio::spawn(async move { streams.send_response(asked, store).await });
@@ -276,7 +313,10 @@ impl Running {
             return self.desk.refusals.refuse(rule, &from.did, "an answer to a search");
         }
         let now = Instant::now();
-        match self.table.answer(&from.did, event.search_id.as_deref(), &event.user, event.datatype, now) {
+        match self
+            .table
+            .answer(&from.did, event.search_id.as_deref(), &event.user, event.datatype, now)
+        {
             Answered::Publish { user, search_id } => {
                 self.desk.metrics.search_answered();
                 self.publish(event.datatype, event.payload, &user, search_id).await;

@@ -78,7 +78,9 @@ impl OpenSearch {
         match &self.asked {
             // Who else listens, beyond the peers we are connected to, nobody knows: only time ends it.
             AskedPeers::Everybody(listeners) => *listeners == 0,
-            AskedPeers::These(dids) => dids.iter().all(|did| self.over.contains(did) || self.failed.contains(did)),
+            AskedPeers::These(dids) => dids
+                .iter()
+                .all(|did| self.over.contains(did) || self.failed.contains(did)),
         }
     }
 
@@ -126,7 +128,12 @@ impl Searches {
     /// A table of at most `most` searches, taking at most `per_peer` answers of one peer for each.
     #[must_use]
     pub fn new(most: usize, per_peer: usize) -> Self {
-        Self { open: BTreeMap::new(), serial: 0, most, per_peer }
+        Self {
+            open: BTreeMap::new(),
+            serial: 0,
+            most,
+            per_peer,
+        }
     }
 
     /// Whether a search with this id could be opened.
@@ -137,7 +144,11 @@ impl Searches {
         if self.open.contains_key(id) {
             return Err("search_id_in_use");
         }
-        if self.open.len() >= self.most { Err("too_many_searches") } else { Ok(()) }
+        if self.open.len() >= self.most {
+            Err("too_many_searches")
+        } else {
+            Ok(())
+        }
     }
 
     /// Opens a search.
@@ -172,8 +183,12 @@ impl Searches {
         now: Instant,
     ) -> Answered {
         let per_peer = self.per_peer;
-        let Some(id) = self.find(did, search_id, user, now) else { return Answered::Drop("no_open_search") };
-        let Some(search) = self.open.get_mut(&id) else { return Answered::Drop("no_open_search") };
+        let Some(id) = self.find(did, search_id, user, now) else {
+            return Answered::Drop("no_open_search");
+        };
+        let Some(search) = self.open.get_mut(&id) else {
+            return Answered::Drop("no_open_search");
+        };
         if search.datatype.is_some_and(|wanted| wanted != datatype) || !datatype.is_resource_kind() {
             return Answered::Drop("other_datatype");
         }
@@ -185,7 +200,10 @@ impl Searches {
         }
         *count += 1;
         search.results += 1;
-        Answered::Publish { user: search.user.clone(), search_id: search.named.then_some(id) }
+        Answered::Publish {
+            user: search.user.clone(),
+            search_id: search.named.then_some(id),
+        }
     }
 
     /// A peer's answer set is over.
@@ -195,7 +213,10 @@ impl Searches {
             // Without an id: the newest search that this peer has answered and not ended.
             None => self.newest(|search| search.answered.contains(did) && !search.over.contains(did)),
         };
-        let Some(search) = id.and_then(|id| self.open.get_mut(&id)).filter(|search| search.was_asked(did)) else {
+        let Some(search) = id
+            .and_then(|id| self.open.get_mut(&id))
+            .filter(|search| search.was_asked(did))
+        else {
             return;
         };
         search.truncated |= truncated;
@@ -244,7 +265,9 @@ impl Searches {
 
     fn newest(&self, fits: impl Fn(&OpenSearch) -> bool) -> Option<String> {
         let fitting = self.open.iter().filter(|(_, search)| fits(search));
-        fitting.max_by_key(|(_, search)| search.serial).map(|(id, _)| id.clone())
+        fitting
+            .max_by_key(|(_, search)| search.serial)
+            .map(|(id, _)| id.clone())
     }
 }
 
@@ -310,16 +333,30 @@ mod tests {
         assert!(!published(&mut table, "stranger", Some("s"), "u", now));
         assert!(!published(&mut table, "a", Some("other"), "u", now));
         assert!(!published(&mut table, "a", None, "another user", now));
-        assert!(published(&mut table, "a", None, "u", now), "others repeat the user, not the id");
-        assert!(!published(&mut table, "a", Some("s"), "u", now + Duration::from_secs(11)));
-        assert_eq!(table.answer("a", Some("s"), "u", DataType::Peer, now), Answered::Drop("other_datatype"));
+        assert!(
+            published(&mut table, "a", None, "u", now),
+            "others repeat the user, not the id"
+        );
+        assert!(!published(
+            &mut table,
+            "a",
+            Some("s"),
+            "u",
+            now + Duration::from_secs(11)
+        ));
+        assert_eq!(
+            table.answer("a", Some("s"), "u", DataType::Peer, now),
+            Answered::Drop("other_datatype")
+        );
     }
 
     #[test]
     fn one_peer_gives_only_so_many() {
         let now = Instant::now();
         let mut table = table(&["a", "b"], 10, now);
-        let taken = (0..5).filter(|_| published(&mut table, "a", Some("s"), "u", now)).count();
+        let taken = (0..5)
+            .filter(|_| published(&mut table, "a", Some("s"), "u", now))
+            .count();
         assert_eq!(taken, 2);
         assert!(table.close("s").unwrap().truncated);
     }
@@ -339,7 +376,10 @@ mod tests {
     fn gossip_that_nobody_heard_is_over_at_once_and_else_waits_for_its_time() {
         let now = Instant::now();
         let mut table = Searches::new(4, 2);
-        table.open("s".into(), OpenSearch::new("u".into(), false, None, now + Duration::from_secs(10), 5));
+        table.open(
+            "s".into(),
+            OpenSearch::new("u".into(), false, None, now + Duration::from_secs(10), 5),
+        );
         table.set_asked("s", AskedPeers::Everybody(2), 0);
         table.over("a", Some("s"), true, false);
         table.over("b", Some("s"), true, false);

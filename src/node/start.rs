@@ -88,7 +88,14 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
     let (network, gossip) = network::start(config, end.clone()).await?;
     parts.readiness.set_ok("network");
     info!(peer_id = %network.local(), listening = ?*network.listening().borrow(), "network is up");
-    let daemon = Daemon { parts, settings, store, bus, network, end };
+    let daemon = Daemon {
+        parts,
+        settings,
+        store,
+        bus,
+        network,
+        end,
+    };
     Ok(tokio::spawn(daemon.run(gossip, incoming)))
 }
 
@@ -184,7 +191,10 @@ impl Daemon {
             [] => self.network.listening().borrow().clone(),
             announced => announced.to_vec(),
         };
-        let addresses: Vec<String> = announced.iter().map(|address| format!("{address}/p2p/{peer}")).collect();
+        let addresses: Vec<String> = announced
+            .iter()
+            .map(|address| format!("{address}/p2p/{peer}"))
+            .collect();
         let now = timestamp(SystemTime::now());
         let document = serde_json::json!({
             "id": did,
@@ -203,7 +213,12 @@ impl Daemon {
             "relation": 1,
         });
         let change = Change::Put(document.to_string().into_bytes().into());
-        let write = Write { datatype: DataType::Peer, id: did.clone(), change, only_if_owner: None };
+        let write = Write {
+            datatype: DataType::Peer,
+            id: did.clone(),
+            change,
+            only_if_owner: None,
+        };
         self.store.apply(vec![write]).await?;
         Ok(did)
     }
@@ -223,7 +238,11 @@ impl Daemon {
         let no_more = CancellationToken::new();
         let inbound = tokio::spawn(self.inbound(&did, &bus).run(events, no_more.clone()));
         let pubsub = PubSubService::new(self.network.clone(), &did, parts.identity.keypair.clone());
-        tokio::spawn(pubsub.clone().subscribe_events(self.listening(gossip, &seen, &streams), end.clone()));
+        tokio::spawn(
+            pubsub
+                .clone()
+                .subscribe_events(self.listening(gossip, &seen, &streams), end.clone()),
+        );
         let desk = SearchDesk {
             bus: bus.clone(),
             store: Arc::clone(&self.store),
@@ -342,8 +361,15 @@ impl Daemon {
             federation: federation.clone(),
             streams: streams.clone(),
             store: Arc::clone(&self.store),
-            limits: ReadLimits { message_bytes: limits.line_bytes, depth: limits.depth },
-            judge: Judge::new(SystemTime::now(), limits.gossip_per_second.into(), limits.gossip_burst.into()),
+            limits: ReadLimits {
+                message_bytes: limits.line_bytes,
+                depth: limits.depth,
+            },
+            judge: Judge::new(
+                SystemTime::now(),
+                limits.gossip_per_second.into(),
+                limits.gossip_burst.into(),
+            ),
             metrics: self.parts.metrics.clone(),
             refusals: self.parts.refusals.clone(),
         }

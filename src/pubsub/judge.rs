@@ -70,12 +70,19 @@ impl Judge {
         if event.kind != Action::Search {
             return Verdict::Reject("not_a_search");
         }
-        let Some(key) = key_of(source) else { return Verdict::Reject("no_key_in_peer_id") };
+        let Some(key) = key_of(source) else {
+            return Verdict::Reject("no_key_in_peer_id");
+        };
         if let Err(error) = event.verify(&key) {
             return Verdict::Reject(error.rule());
         }
-        let Some(sent) = parse_timestamp(&event.ts) else { return Verdict::Reject("bad_timestamp") };
-        let distance = now.duration_since(sent).or_else(|_| sent.duration_since(now)).unwrap_or(Duration::MAX);
+        let Some(sent) = parse_timestamp(&event.ts) else {
+            return Verdict::Reject("bad_timestamp");
+        };
+        let distance = now
+            .duration_since(sent)
+            .or_else(|_| sent.duration_since(now))
+            .unwrap_or(Duration::MAX);
         if distance > WINDOW {
             return Verdict::Ignore("gossip_out_of_window");
         }
@@ -145,7 +152,13 @@ mod tests {
     fn scene(relation: Relation) -> Scene {
         let key = Keypair::generate_ed25519();
         let source = key.public().to_peer_id();
-        let member = Member { did: "a".into(), name: "a".into(), relation, peer_id: Some(source), addresses: vec![] };
+        let member = Member {
+            did: "a".into(),
+            name: "a".into(),
+            relation,
+            peer_id: Some(source),
+            addresses: vec![],
+        };
         let now = SystemTime::now();
         Scene {
             judge: Judge::new(now - Duration::from_secs(30), 1000.0, 1000.0),
@@ -159,16 +172,28 @@ mod tests {
 
     impl Scene {
         fn event(&self, from: &str, at: SystemTime, text: &str) -> Event {
-            let question =
-                Question { text: text.into(), id: None, limit: None, timeout_ms: None, datatype: None };
-            let mut event =
-                Event::new(Action::Search, from, "", DataType::Invalid, question.write(), timestamp(at));
+            let question = Question {
+                text: text.into(),
+                id: None,
+                limit: None,
+                timeout_ms: None,
+                datatype: None,
+            };
+            let mut event = Event::new(
+                Action::Search,
+                from,
+                "",
+                DataType::Invalid,
+                question.write(),
+                timestamp(at),
+            );
             event.sign(&self.key).unwrap();
             event
         }
 
         fn judge(&mut self, event: &Event) -> Verdict {
-            self.judge.judge(&self.source, event, (self.now, self.instant), &self.federation)
+            self.judge
+                .judge(&self.source, event, (self.now, self.instant), &self.federation)
         }
     }
 
@@ -220,7 +245,13 @@ mod tests {
                 scene.judge(&event)
             })
             .collect();
-        assert_eq!(verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Answer(_))).count(), 3);
+        assert_eq!(
+            verdicts
+                .iter()
+                .filter(|verdict| matches!(verdict, Verdict::Answer(_)))
+                .count(),
+            3
+        );
         assert_eq!(verdicts.last(), Some(&Verdict::Ignore("gossip_rate")));
     }
 }

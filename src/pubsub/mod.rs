@@ -6,11 +6,11 @@
 
 pub mod judge;
 
+use crate::model::Federation;
 use crate::network::{Gossip, Network, PublishError};
 use crate::store::Store;
 use crate::stream::{Asked, StreamService};
 use crate::telemetry::{Metrics, Refusals};
-use crate::model::Federation;
 use crate::wire::{Action, DataType, Event, Question, ReadLimits, TOPIC_SEARCH, timestamp};
 use judge::{Judge, Verdict};
 use libp2p::gossipsub::MessageAcceptance;
@@ -53,7 +53,11 @@ impl PubSubService {
     /// The service of the daemon `own_did`.
     #[must_use]
     pub fn new(network: Network, own_did: &str, keypair: Keypair) -> Self {
-        Self { network, own_did: own_did.into(), keypair }
+        Self {
+            network,
+            own_did: own_did.into(),
+            keypair,
+        }
     }
 
     /// The diagrams' `SearchPublishEvent`: asks everybody; says how many connected peers listen.
@@ -105,7 +109,9 @@ impl PubSubService {
                     self.on_verdict(&listening, &gossip, event, verdict)
                 }
                 Err(error) => {
-                    listening.refusals.refuse(error.rule(), &gossip.source.to_string(), &error);
+                    listening
+                        .refusals
+                        .refuse(error.rule(), &gossip.source.to_string(), &error);
                     (MessageAcceptance::Reject, None)
                 }
             };
@@ -127,9 +133,18 @@ impl PubSubService {
         let source = gossip.source.to_string();
         match verdict {
             Verdict::Answer(by) => match Question::read(&event.payload) {
-                Some(question) => (MessageAcceptance::Accept, Some(Asked { by, question, user: event.user })),
+                Some(question) => (
+                    MessageAcceptance::Accept,
+                    Some(Asked {
+                        by,
+                        question,
+                        user: event.user,
+                    }),
+                ),
                 None => {
-                    listening.refusals.refuse("no_question", &source, "a search without a question");
+                    listening
+                        .refusals
+                        .refuse("no_question", &source, "a search without a question");
                     (MessageAcceptance::Reject, None)
                 }
             },

@@ -52,7 +52,11 @@ impl StreamService {
     pub async fn send_response(&self, asked: Asked, store: Arc<dyn Store>) {
         let Some(peer) = asked.by.peer_id else { return };
         let Ok(_waiting) = Arc::clone(&self.0.questions).try_acquire_owned() else {
-            return self.0.refusals.refuse("too_many_questions", &asked.by.did, "too many questions wait for an answer");
+            return self.0.refusals.refuse(
+                "too_many_questions",
+                &asked.by.did,
+                "too many questions wait for an answer",
+            );
         };
         let longest = self.0.settings.borrow().search.timeout;
         let wanted = asked.question.timeout_ms.map(Duration::from_millis);
@@ -69,7 +73,9 @@ impl StreamService {
             outcome = tokio::time::timeout_at(deadline, answering) => outcome.unwrap_or(Err(Ended::TimeUp)),
         };
         match outcome {
-            Ok(mark) => info!(asker = %asked.by.did, results = mark.results, truncated = mark.truncated, "answered a search"),
+            Ok(mark) => {
+                info!(asker = %asked.by.did, results = mark.results, truncated = mark.truncated, "answered a search")
+            }
             Err(error) => debug!(asker = %asked.by.did, %error, "a search was not answered to its end"),
         }
     }
@@ -92,13 +98,18 @@ impl StreamService {
         let writing = async {
             let mut results = 0;
             while let Some(hit) = found.recv().await {
-                self.write_answer(&mut stream, asked, peer, hit.datatype, hit.document.into_bytes()).await?;
+                self.write_answer(&mut stream, asked, peer, hit.datatype, hit.document.into_bytes())
+                    .await?;
                 results += 1;
             }
             Ok::<usize, Ended>(results)
         };
-        let (done, results) = futures::future::try_join(async { searching.await.map_err(Ended::from) }, writing).await?;
-        let mark = SearchEndMark { results, truncated: done.truncated };
+        let (done, results) =
+            futures::future::try_join(async { searching.await.map_err(Ended::from) }, writing).await?;
+        let mark = SearchEndMark {
+            results,
+            truncated: done.truncated,
+        };
         if asked.question.id.is_some() {
             // Only for those who gave an id, which others never do: they would take this for an empty resource.
             let mut end = self.answer_event(asked, DataType::Invalid, bytes::Bytes::new());
@@ -112,7 +123,10 @@ impl StreamService {
     fn query(&self, asked: &Asked, peer: PeerId, deadline: Instant, cancel: CancellationToken) -> SearchQuery {
         let datatypes = match asked.question.datatype {
             Some(one) => vec![one],
-            None => DataType::ALL.into_iter().filter(|kind| kind.is_resource_kind()).collect(),
+            None => DataType::ALL
+                .into_iter()
+                .filter(|kind| kind.is_resource_kind())
+                .collect(),
         };
         let most = self.0.limits.answers_per_peer;
         SearchQuery {
@@ -139,8 +153,13 @@ impl StreamService {
         document: bytes::Bytes,
     ) -> Result<(), Ended> {
         let mut event = self.answer_event(asked, datatype, document);
-        let takes_unsigned =
-            self.0.network.connected().borrow().get(&peer).is_some_and(|link| link.takes_unsigned);
+        let takes_unsigned = self
+            .0
+            .network
+            .connected()
+            .borrow()
+            .get(&peer)
+            .is_some_and(|link| link.takes_unsigned);
         if !takes_unsigned && let Err(error) = event.sign(&self.0.own.keypair) {
             debug!(%error, "an answer could not be signed");
         }

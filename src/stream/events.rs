@@ -47,7 +47,9 @@ fn may_send<'a>(federation: &'a Federation, peer: &PeerId, action: Action) -> Re
 #[must_use]
 pub fn key_of(peer: &PeerId) -> Option<PublicKey> {
     let hash = peer.as_ref();
-    (hash.code() == 0).then(|| PublicKey::try_decode_protobuf(hash.digest()).ok()).flatten()
+    (hash.code() == 0)
+        .then(|| PublicKey::try_decode_protobuf(hash.digest()).ok())
+        .flatten()
 }
 
 /// The rules that every event of a stream must pass.
@@ -65,7 +67,12 @@ fn acceptable(event: &Event, from: &Member, peer: &PeerId) -> Result<(), &'stati
 impl StreamService {
     /// The diagrams' `readLoop` of the resource protocols.
     pub(super) async fn read_loop(self, incoming: Incoming, action: Action) {
-        let Incoming { peer, stream, place: _place, .. } = incoming;
+        let Incoming {
+            peer,
+            stream,
+            place: _place,
+            ..
+        } = incoming;
         let label = action.protocol().unwrap_or_default();
         if let Err(rule) = may_send(&self.federation(), &peer, action) {
             self.0.refusals.refuse(rule, &peer.to_string(), label);
@@ -92,9 +99,15 @@ impl StreamService {
                     break;
                 }
             };
-            let Some(batch) = self.batch(&piece, &peer, action, &mut bad) else { break };
+            let Some(batch) = self.batch(&piece, &peer, action, &mut bad) else {
+                break;
+            };
             if bad > BAD_LINES {
-                self.0.refusals.refuse("bad_lines", &peer.to_string(), "too many unacceptable lines on one stream");
+                self.0.refusals.refuse(
+                    "bad_lines",
+                    &peer.to_string(),
+                    "too many unacceptable lines on one stream",
+                );
                 break;
             }
             if !batch.events.is_empty() && self.0.events.send(batch).await.is_err() {
@@ -110,7 +123,9 @@ impl StreamService {
         let from = match may_send(&federation, peer, action) {
             Ok(member) => member,
             Err(rule) => {
-                self.0.refusals.refuse(rule, &peer.to_string(), "the stream's peer lost its right to it");
+                self.0
+                    .refusals
+                    .refuse(rule, &peer.to_string(), "the stream's peer lost its right to it");
                 return None;
             }
         };
@@ -129,16 +144,27 @@ impl StreamService {
                 Ok(()) => events.push(event),
                 Err(rule) => {
                     *bad += 1;
-                    self.0.refusals.refuse(rule, &from.did, format_args!("an event of type {}", event.kind.name()));
+                    self.0
+                        .refusals
+                        .refuse(rule, &from.did, format_args!("an event of type {}", event.kind.name()));
                 }
             }
         }
         self.0.metrics.events_received_many(action.name(), events.len());
-        Some(Inbound { from: Arc::clone(from), action, events, at: Instant::now() })
+        Some(Inbound {
+            from: Arc::clone(from),
+            action,
+            events,
+            at: Instant::now(),
+        })
     }
 
     pub(super) fn line_limits(&self) -> LineLimits {
-        LineLimits { bytes: self.0.limits.line_bytes, time: self.0.limits.line_timeout, quiet: None }
+        LineLimits {
+            bytes: self.0.limits.line_bytes,
+            time: self.0.limits.line_timeout,
+            quiet: None,
+        }
     }
 }
 
@@ -150,7 +176,13 @@ mod tests {
     use libp2p::identity::Keypair;
 
     fn member(relation: Relation, peer: PeerId) -> Member {
-        Member { did: "did".into(), name: "n".into(), relation, peer_id: Some(peer), addresses: vec![] }
+        Member {
+            did: "did".into(),
+            name: "n".into(),
+            relation,
+            peer_id: Some(peer),
+            addresses: vec![],
+        }
     }
 
     #[test]
@@ -167,7 +199,11 @@ mod tests {
         ];
         for (relation, action, expected) in table {
             let federation = Federation::new("me".into(), [member(relation, peer)]);
-            assert_eq!(may_send(&federation, &peer, action).map(|_| ()), expected, "{relation:?} {action:?}");
+            assert_eq!(
+                may_send(&federation, &peer, action).map(|_| ()),
+                expected,
+                "{relation:?} {action:?}"
+            );
         }
         assert_eq!(
             may_send(&Federation::default(), &peer, Action::Create).map(|_| ()),

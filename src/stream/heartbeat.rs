@@ -45,7 +45,11 @@ impl Beat {
 /// Whether a heartbeat may come from the peer at the other end of the connection.
 pub(super) fn admit<'a>(federation: &'a Federation, peer: &PeerId) -> Result<&'a Arc<Member>, &'static str> {
     let member = federation.of_peer(peer).ok_or("unknown_peer")?;
-    if federation.is_partner(peer) { Ok(member) } else { Err("not_partner") }
+    if federation.is_partner(peer) {
+        Ok(member)
+    } else {
+        Err("not_partner")
+    }
 }
 
 /// Whether a heartbeat line says who its sender is.
@@ -63,22 +67,33 @@ impl StreamService {
     /// The diagrams' `HandlePartnerHeartbeat`: first line, `CheckHeartbeat` with the bandwidth challenge, then one line
     /// every few seconds until the stream ends or expires.
     pub(super) async fn handle_partner_heartbeat(self, incoming: Incoming) {
-        let Incoming { peer, stream, place: _place, .. } = incoming;
+        let Incoming {
+            peer,
+            stream,
+            place: _place,
+            ..
+        } = incoming;
         let member = match admit(&self.federation(), &peer) {
             Ok(member) => Arc::clone(member),
             Err(rule) => return self.0.refusals.refuse(rule, &peer.to_string(), "a partner heartbeat"),
         };
-        let limits = LineLimits { bytes: LINE_BYTES, time: self.0.limits.line_timeout, quiet: Some(EXPIRY) };
+        let limits = LineLimits {
+            bytes: LINE_BYTES,
+            time: self.0.limits.line_timeout,
+            quiet: Some(EXPIRY),
+        };
         let mut lines = Lines::new(stream, limits, Arc::clone(&self.0.half_read));
         if let Err(rule) = self.next_beat(&mut lines, &member, &peer).await {
-            return self.0.refusals.refuse(rule, &member.did, "the first line of a partner heartbeat");
+            return self
+                .0
+                .refusals
+                .refuse(rule, &member.did, "the first line of a partner heartbeat");
         }
         if let Err(why) = self.check_heartbeat(peer).await {
             return self.0.refusals.refuse("challenge_failed", &member.did, why);
         }
         let beat = Beat::at(Instant::now());
-        let ticket =
-            locked(&self.0.table).keep(peer, protocol::HEARTBEAT_PARTNER, Direction::In, Some(beat.expiry));
+        let ticket = locked(&self.0.table).keep(peer, protocol::HEARTBEAT_PARTNER, Direction::In, Some(beat.expiry));
         self.0.metrics.stream_opened(protocol::HEARTBEAT_PARTNER);
         tracing::info!(partner = %member.name, did = %member.did, "a partner's heartbeat stream is kept");
         let why = loop {
@@ -140,12 +155,22 @@ mod tests {
             peer_id: Some(peer),
             addresses: vec![],
         };
-        let beat = |did: &str, id: &str| Heartbeat { name: "n".into(), did: did.into(), peer_id: id.into() };
+        let beat = |did: &str, id: &str| Heartbeat {
+            name: "n".into(),
+            did: did.into(),
+            peer_id: id.into(),
+        };
         assert_eq!(check(&beat("did", &peer.to_string()), &member, &peer), Ok(()));
         assert_eq!(check(&beat("did", ""), &member, &peer), Ok(()));
-        assert_eq!(check(&beat("other", ""), &member, &peer), Err("heartbeat_of_another_did"));
+        assert_eq!(
+            check(&beat("other", ""), &member, &peer),
+            Err("heartbeat_of_another_did")
+        );
         let other = PeerId::random().to_string();
-        assert_eq!(check(&beat("did", &other), &member, &peer), Err("heartbeat_of_another_peer"));
+        assert_eq!(
+            check(&beat("did", &other), &member, &peer),
+            Err("heartbeat_of_another_peer")
+        );
     }
 
     #[test]
@@ -156,8 +181,13 @@ mod tests {
             (Relation::None, Err("not_partner")),
             (Relation::Blacklist, Err("not_partner")),
         ] {
-            let member =
-                Member { did: "d".into(), name: "n".into(), relation, peer_id: Some(peer), addresses: vec![] };
+            let member = Member {
+                did: "d".into(),
+                name: "n".into(),
+                relation,
+                peer_id: Some(peer),
+                addresses: vec![],
+            };
             let federation = Federation::new("me".into(), [member]);
             assert_eq!(admit(&federation, &peer).map(|_| ()), expected);
         }

@@ -3,8 +3,8 @@
 //! Owns the read buffer. Never parses a value. Always: a line is bounded in size and in the time from its first byte to
 //! its end, and what all streams together hold of half-read lines is bounded by one permit for the process.
 
-use bytes::{Bytes, BytesMut};
 use crate::network::Stream;
+use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -93,7 +93,11 @@ impl Lines {
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         let mut began = Instant::now();
         loop {
-            if let Some(end) = self.buffer.get(self.scanned..).and_then(|new| new.iter().rposition(|b| *b == b'\n')) {
+            if let Some(end) = self
+                .buffer
+                .get(self.scanned..)
+                .and_then(|new| new.iter().rposition(|b| *b == b'\n'))
+            {
                 let lines = self.buffer.split_to(self.scanned + end + 1).freeze();
                 self.scanned = 0;
                 self.permit = None;
@@ -128,13 +132,17 @@ impl Lines {
         };
         let reading = self.io.read_buf(&mut self.buffer);
         let read = match deadline {
-            Some(deadline) => timeout_at(deadline, reading).await.map_err(|_| {
-                if quiet { LineError::Quiet } else { LineError::TooSlow }
-            })?,
+            Some(deadline) => timeout_at(deadline, reading)
+                .await
+                .map_err(|_| if quiet { LineError::Quiet } else { LineError::TooSlow })?,
             None => reading.await,
         };
         let read = read.map_err(|error| LineError::Broken(error.to_string()))?;
-        self.chunk = if read >= self.chunk.min(SMALL_READ) { LARGE_READ } else { SMALL_READ };
+        self.chunk = if read >= self.chunk.min(SMALL_READ) {
+            LARGE_READ
+        } else {
+            SMALL_READ
+        };
         Ok(read)
     }
 
@@ -151,5 +159,7 @@ impl Lines {
 
 /// The lines of a piece, without their ends; empty ones are skipped.
 pub(super) fn split(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
-    lines.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty())
+    lines
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.trim_ascii().is_empty())
 }

@@ -22,7 +22,7 @@ pub use table::{Direction, StreamTable};
 pub use writer::{Enqueued, OutEvent};
 
 use crate::model::{Federation, Member};
-use crate::network::{Incoming, Inbox, Network, StreamProtocol};
+use crate::network::{Inbox, Incoming, Network, StreamProtocol};
 use crate::settings::{Limits, Settings};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, protocol};
@@ -47,8 +47,13 @@ const SEARCH_LINES: usize = 256;
 const QUESTIONS: usize = 256;
 
 /// The actions that have an event protocol of their own.
-const EVENT_ACTIONS: [Action; 5] =
-    [Action::Create, Action::Update, Action::Delete, Action::Considers, Action::Planner];
+const EVENT_ACTIONS: [Action; 5] = [
+    Action::Create,
+    Action::Update,
+    Action::Delete,
+    Action::Considers,
+    Action::Planner,
+];
 
 /// Protocols that others may open to us.
 const SERVED: [&str; 8] = [
@@ -66,7 +71,10 @@ const SERVED: [&str; 8] = [
 #[must_use]
 pub fn inbox() -> (Vec<(StreamProtocol, Inbox)>, mpsc::Receiver<Incoming>) {
     let (inbox, incoming) = mpsc::channel(INBOX);
-    let doors = SERVED.iter().map(|name| (StreamProtocol::new(name), inbox.clone())).collect();
+    let doors = SERVED
+        .iter()
+        .map(|name| (StreamProtocol::new(name), inbox.clone()))
+        .collect();
     (doors, incoming)
 }
 
@@ -178,7 +186,13 @@ impl StreamService {
                 }
             }
         });
-        (service, Upward { events: events_up, search: search_up })
+        (
+            service,
+            Upward {
+                events: events_up,
+                search: search_up,
+            },
+        )
     }
 
     /// One task for each inbound stream, by its protocol.
@@ -256,6 +270,9 @@ impl StreamService {
     }
 
     fn read_limits(&self) -> crate::wire::ReadLimits {
-        crate::wire::ReadLimits { message_bytes: self.0.limits.line_bytes, depth: self.0.limits.depth }
+        crate::wire::ReadLimits {
+            message_bytes: self.0.limits.line_bytes,
+            depth: self.0.limits.depth,
+        }
     }
 }

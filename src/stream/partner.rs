@@ -47,9 +47,9 @@ impl StreamService {
             let why = outcome.err().unwrap_or_else(|| "the stream ended".to_owned());
             // Said aloud once an outage; the further tries of it are for those who look closer.
             if backoff.failures() == 1 {
-                info!(partner = %partner.name, %did, %why, retry_in_ms = pause.as_millis(), "partner is away");
+                info!(partner = %partner.name, %did, %why, retry_in_s = pause.as_secs_f32(), "partner is away");
             } else {
-                debug!(partner = %partner.name, %did, %why, retry_in_ms = pause.as_millis(), "partner is still away");
+                debug!(partner = %partner.name, %did, %why, retry_in_s = pause.as_secs_f32(), "partner is still away");
             }
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -64,7 +64,11 @@ impl StreamService {
         let partner = partner.ok_or("its document is gone")?;
         let peer = partner.peer_id.ok_or("its document names no PeerId")?;
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        self.0.network.connect(peer, &partner.addresses).await.map_err(|error| text(&error))?;
+        self.0
+            .network
+            .connect(peer, &partner.addresses)
+            .await
+            .map_err(|error| text(&error))?;
         let opened = self.0.network.open(peer, protocol::HEARTBEAT_PARTNER).await;
         let (mut reader, mut writer) = opened.map_err(|error| text(&error))?.split();
         let line = Heartbeat {
@@ -104,7 +108,7 @@ impl StreamService {
             }
         };
         locked(&self.0.table).forget(&ticket);
-        debug!(partner = %partner.name, lived_ms = began.elapsed().as_millis(), "a heartbeat stream of ours ended");
+        debug!(partner = %partner.name, lived_s = began.elapsed().as_secs(), "a heartbeat stream of ours ended");
         if self.0.shutdown.is_cancelled() || ticket.stop.is_cancelled() {
             let _ = writer.close().await;
         }
@@ -113,7 +117,9 @@ impl StreamService {
 
     /// Returns when the peer, not connected before, connects.
     async fn connects_by_itself(&self, peer: Option<PeerId>) {
-        let Some(peer) = peer else { return std::future::pending().await };
+        let Some(peer) = peer else {
+            return std::future::pending().await;
+        };
         let mut connected = self.0.network.connected();
         if connected.wait_for(|links| !links.contains_key(&peer)).await.is_err()
             || connected.wait_for(|links| links.contains_key(&peer)).await.is_err()

@@ -35,7 +35,9 @@ pub(super) struct Ledger {
 
 impl Ledger {
     fn has_passed(&self, peer: &PeerId, now: Instant) -> bool {
-        self.passed.get(peer).is_some_and(|at| now.duration_since(*at) < PASSED_FOR)
+        self.passed
+            .get(peer)
+            .is_some_and(|at| now.duration_since(*at) < PASSED_FOR)
     }
 
     fn note_passed(&mut self, peer: PeerId, now: Instant) {
@@ -57,7 +59,8 @@ impl Ledger {
     /// Forgets what no longer matters.
     pub(super) fn sweep(&mut self, now: Instant) {
         self.passed.retain(|_, at| now.duration_since(*at) < PASSED_FOR);
-        self.echoes.retain(|_, (_, used)| now.duration_since(*used) < PASSED_FOR * ECHOES);
+        self.echoes
+            .retain(|_, (_, used)| now.duration_since(*used) < PASSED_FOR * ECHOES);
     }
 }
 
@@ -71,7 +74,9 @@ impl StreamService {
             Ok(outcome) => outcome,
             Err(_) => Err("no echo in 5 s".to_owned()),
         };
-        self.0.metrics.challenged(if outcome.is_ok() { "passed" } else { "failed" });
+        self.0
+            .metrics
+            .challenged(if outcome.is_ok() { "passed" } else { "failed" });
         if outcome.is_ok() {
             locked(&self.0.probes).note_passed(peer, Instant::now());
         }
@@ -79,7 +84,12 @@ impl StreamService {
     }
 
     async fn challenge(&self, peer: PeerId) -> Result<(), String> {
-        let mut stream = self.0.network.open(peer, protocol::PROBE).await.map_err(|error| error.to_string())?;
+        let mut stream = self
+            .0
+            .network
+            .open(peer, protocol::PROBE)
+            .await
+            .map_err(|error| error.to_string())?;
         let mut bytes = vec![0; CHALLENGE_BYTES];
         rand::thread_rng().fill_bytes(&mut bytes);
         let (reader, mut writer) = (&mut stream).split();
@@ -92,24 +102,42 @@ impl StreamService {
         let (sent, received) = futures::join!(send, receive);
         sent.map_err(|error| error.to_string())?;
         received.map_err(|error| error.to_string())?;
-        if echo == bytes { Ok(()) } else { Err(format!("{} bytes came back, or other ones", echo.len())) }
+        if echo == bytes {
+            Ok(())
+        } else {
+            Err(format!("{} bytes came back, or other ones", echo.len()))
+        }
     }
 
     /// The other side of it: echoes what comes until its end.
     pub(super) async fn echo_probe(self, incoming: Incoming) {
-        let Incoming { peer, mut stream, place: _place, .. } = incoming;
+        let Incoming {
+            peer,
+            mut stream,
+            place: _place,
+            ..
+        } = incoming;
         if self.federation().known(&peer).is_none() {
-            return self.0.refusals.refuse("unknown_peer", &peer.to_string(), protocol::PROBE);
+            return self
+                .0
+                .refusals
+                .refuse("unknown_peer", &peer.to_string(), protocol::PROBE);
         }
         if !locked(&self.0.probes).may_echo(peer, Instant::now()) {
-            return self.0.refusals.refuse("too_many_probes", &peer.to_string(), protocol::PROBE);
+            return self
+                .0
+                .refusals
+                .refuse("too_many_probes", &peer.to_string(), protocol::PROBE);
         }
         let echo = async {
             let mut left = ECHO_BYTES;
             let mut piece = vec![0; 8 * 1024];
             loop {
                 let read = stream.read(&mut piece).await?;
-                let Some(bytes) = piece.get(..read).filter(|bytes| !bytes.is_empty() && bytes.len() <= left) else {
+                let Some(bytes) = piece
+                    .get(..read)
+                    .filter(|bytes| !bytes.is_empty() && bytes.len() <= left)
+                else {
                     break;
                 };
                 left -= bytes.len();

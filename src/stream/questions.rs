@@ -67,7 +67,11 @@ impl StreamService {
     /// A sentence, when the peer could not be asked.
     pub async fn ask(&self, to: &Member, question: &Question, user: &str, kind: DataType) -> Result<(), String> {
         let peer = to.peer_id.ok_or("its document names no PeerId")?;
-        self.0.network.connect(peer, &to.addresses).await.map_err(|error| error.to_string())?;
+        self.0
+            .network
+            .connect(peer, &to.addresses)
+            .await
+            .map_err(|error| error.to_string())?;
         let opened = self.0.network.open(peer, protocol::SEARCH).await;
         let mut stream = opened.map_err(|error| error.to_string())?;
         let now = timestamp(SystemTime::now());
@@ -85,11 +89,22 @@ impl StreamService {
 
     /// Reads one inbound stream of the search protocol.
     pub(super) async fn read_search(self, incoming: Incoming) {
-        let Incoming { peer, stream, place: _place, .. } = incoming;
+        let Incoming {
+            peer,
+            stream,
+            place: _place,
+            ..
+        } = incoming;
         if self.federation().of_peer(&peer).is_some() && self.federation().known(&peer).is_none() {
-            return self.0.refusals.refuse("blacklisted", &peer.to_string(), protocol::SEARCH);
+            return self
+                .0
+                .refusals
+                .refuse("blacklisted", &peer.to_string(), protocol::SEARCH);
         }
-        let limits = LineLimits { quiet: Some(QUIET), ..self.line_limits() };
+        let limits = LineLimits {
+            quiet: Some(QUIET),
+            ..self.line_limits()
+        };
         let mut lines = Lines::new(stream, limits, Arc::clone(&self.0.half_read));
         let stop = locked(&self.0.table).stop_of(peer);
         let mut answers = AnswerSet::default();
@@ -115,8 +130,19 @@ impl StreamService {
             }
         };
         if let Some(from) = answers.from {
-            let AnswerSet { search_id, truncated, .. } = answers;
-            let _ = self.0.search.send(SearchLine::Over { from, search_id, complete, truncated }).await;
+            let AnswerSet {
+                search_id, truncated, ..
+            } = answers;
+            let _ = self
+                .0
+                .search
+                .send(SearchLine::Over {
+                    from,
+                    search_id,
+                    complete,
+                    truncated,
+                })
+                .await;
         }
     }
 
@@ -149,14 +175,21 @@ impl StreamService {
             let up = match (question, sender) {
                 (Some(question), Sender::Known(by)) => {
                     self.0.metrics.event_received("question");
-                    SearchLine::Question(Asked { by, question, user: event.user })
+                    SearchLine::Question(Asked {
+                        by,
+                        question,
+                        user: event.user,
+                    })
                 }
                 (Some(_), Sender::Proven(_)) => {
                     refused("unknown_peer", "a question".to_owned());
                     return false;
                 }
                 (None, sender) => {
-                    let from = AnswerFrom { peer, did: sender.did().to_owned() };
+                    let from = AnswerFrom {
+                        peer,
+                        did: sender.did().to_owned(),
+                    };
                     answers.from = Some(from.clone());
                     answers.search_id = event.search_id.clone().or(answers.search_id.take());
                     if let Some(end) = &event.end {
@@ -164,7 +197,11 @@ impl StreamService {
                         continue;
                     }
                     self.0.metrics.event_received("answer");
-                    SearchLine::Answer(Box::new(Answer { from, event, stream: stop.clone() }))
+                    SearchLine::Answer(Box::new(Answer {
+                        from,
+                        event,
+                        stream: stop.clone(),
+                    }))
                 }
             };
             if self.0.search.send(up).await.is_err() {
@@ -181,7 +218,9 @@ impl StreamService {
         }
         let key = key_of(peer);
         if event.is_signed() {
-            event.verify(key.as_ref().ok_or("no_key_in_peer_id")?).map_err(|error| error.rule())?;
+            event
+                .verify(key.as_ref().ok_or("no_key_in_peer_id")?)
+                .map_err(|error| error.rule())?;
         }
         let federation = self.federation();
         match federation.known(peer) {

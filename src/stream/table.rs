@@ -68,10 +68,22 @@ impl StreamTable {
         let entry = self.peers.entry(peer).or_default();
         let stop = entry.all.child_token();
         let key = (protocol, direction);
-        if let Some(older) = entry.kept.insert(key, Kept { serial, expiry, stop: stop.clone() }) {
+        if let Some(older) = entry.kept.insert(
+            key,
+            Kept {
+                serial,
+                expiry,
+                stop: stop.clone(),
+            },
+        ) {
             older.stop.cancel();
         }
-        Ticket { peer, key, serial, stop }
+        Ticket {
+            peer,
+            key,
+            serial,
+            stop,
+        }
     }
 
     /// A token that ends with the peer's right to have streams, for streams that are not kept by key.
@@ -100,7 +112,9 @@ impl StreamTable {
         if let Some(link) = self.links.remove(did) {
             link.cancel();
         }
-        let Some(peer) = peer.and_then(|peer| self.peers.remove(&peer)) else { return 0 };
+        let Some(peer) = peer.and_then(|peer| self.peers.remove(&peer)) else {
+            return 0;
+        };
         peer.all.cancel();
         peer.kept.len()
     }
@@ -136,7 +150,10 @@ impl StreamTable {
     /// How many peers have a kept stream of `protocol`, in either direction.
     #[must_use]
     pub fn peers_with(&self, protocol: &str) -> usize {
-        self.peers.values().filter(|peer| peer.kept.keys().any(|(name, _)| *name == protocol)).count()
+        self.peers
+            .values()
+            .filter(|peer| peer.kept.keys().any(|(name, _)| *name == protocol))
+            .count()
     }
 
     fn entry(&mut self, ticket: &Ticket) -> Option<&mut Kept> {
@@ -161,7 +178,11 @@ mod tests {
         assert!(old.stop.is_cancelled() && !new.stop.is_cancelled() && !out.stop.is_cancelled());
         table.forget(&old);
         table.forget(&out);
-        assert_eq!(table.peers_with(PROTOCOL), 1, "a replaced stream must not remove its successor");
+        assert_eq!(
+            table.peers_with(PROTOCOL),
+            1,
+            "a replaced stream must not remove its successor"
+        );
     }
 
     #[test]
@@ -176,7 +197,10 @@ mod tests {
         assert_eq!(table.close_peer("did", Some(peer)), 1);
         assert!(kept.stop.is_cancelled() && loose.is_cancelled() && link.is_cancelled());
         assert!(!foreign.stop.is_cancelled());
-        assert!(table.link_started("did", CancellationToken::new()), "a closed partner may be linked again");
+        assert!(
+            table.link_started("did", CancellationToken::new()),
+            "a closed partner may be linked again"
+        );
     }
 
     #[test]

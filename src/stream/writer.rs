@@ -50,7 +50,13 @@ impl OutEvent {
     /// An event that was taken from NATS at `at`.
     #[must_use]
     pub fn new(event: Event, id: String, at: Instant) -> Self {
-        Self { event, id, at, plain: OnceLock::new(), signed: OnceLock::new() }
+        Self {
+            event,
+            id,
+            at,
+            plain: OnceLock::new(),
+            signed: OnceLock::new(),
+        }
     }
 
     fn action(&self) -> Action {
@@ -88,7 +94,10 @@ pub enum Enqueued {
 }
 
 enum Item {
-    Event(Arc<OutEvent>, #[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit),
+    Event(
+        Arc<OutEvent>,
+        #[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit,
+    ),
     Close(Action),
     Drain(oneshot::Sender<()>),
 }
@@ -190,7 +199,13 @@ impl StreamService {
         };
         writers.insert(peer, writer.clone());
         let stop = locked(&self.0.table).stop_of(peer);
-        let task = Task { service: self.clone(), peer, did: to.did.clone(), open: HashMap::new(), stop };
+        let task = Task {
+            service: self.clone(),
+            peer,
+            did: to.did.clone(),
+            open: HashMap::new(),
+            stop,
+        };
         tokio::spawn(task.run(items));
         writer
     }
@@ -229,7 +244,10 @@ impl Task {
         }
         let left = items.len() + batch.len();
         if left > 0 {
-            self.service.0.metrics.dropped_many("peer_queue", "peer_closed", left as u64);
+            self.service
+                .0
+                .metrics
+                .dropped_many("peer_queue", "peer_closed", left as u64);
         }
     }
 
@@ -287,7 +305,10 @@ impl Task {
                 Err(reason) => {
                     self.service.0.metrics.dropped_many("peer_queue", reason, count as u64);
                     let (did, action) = (&self.did, action.name());
-                    self.service.0.refusals.refuse(reason, did, format_args!("{count} events of {action} given up"));
+                    self.service
+                        .0
+                        .refusals
+                        .refuse(reason, did, format_args!("{count} events of {action} given up"));
                 }
             }
         }
@@ -332,7 +353,10 @@ impl Task {
     async fn stream(&mut self, action: Action) -> Result<&mut Stream, OpenError> {
         // The other side writes nothing on these streams: anything to be read, also an end, means it left.
         let mut byte = [0; 1];
-        let gone = self.open.get_mut(&action).is_some_and(|stream| stream.read(&mut byte).now_or_never().is_some());
+        let gone = self
+            .open
+            .get_mut(&action)
+            .is_some_and(|stream| stream.read(&mut byte).now_or_never().is_some());
         if gone {
             self.open.remove(&action);
         }
@@ -346,7 +370,12 @@ impl Task {
     async fn open_stream(&mut self, action: Action) -> Result<Stream, OpenError> {
         let network = &self.service.0.network;
         if !network.is_connected(&self.peer) {
-            let member = self.service.federation().of_peer(&self.peer).cloned().ok_or(OpenError::NotConnected)?;
+            let member = self
+                .service
+                .federation()
+                .of_peer(&self.peer)
+                .cloned()
+                .ok_or(OpenError::NotConnected)?;
             let dialled = network.connect(self.peer, &member.addresses).await;
             dialled.map_err(|error| OpenError::Failed(error.to_string()))?;
         }
@@ -355,7 +384,9 @@ impl Task {
 
     /// Ends a stream in good order: what was written is read by the peer before this returns, if the peer is there.
     async fn close(&mut self, action: Action) {
-        let Some(mut stream) = self.open.remove(&action) else { return };
+        let Some(mut stream) = self.open.remove(&action) else {
+            return;
+        };
         let farewell = async {
             stream.close().await?;
             let mut byte = [0; 1];

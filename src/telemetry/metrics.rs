@@ -159,7 +159,10 @@ impl Metrics {
 
     /// So many events of `action` were written to one other daemon.
     pub fn events_sent_many(&self, action: &'static str, count: usize) {
-        self.0.events_sent.get_or_create(&one("action", action)).inc_by(count as u64);
+        self.0
+            .events_sent
+            .get_or_create(&one("action", action))
+            .inc_by(count as u64);
     }
 
     /// One event, a question or an answer, was read from another daemon.
@@ -169,7 +172,10 @@ impl Metrics {
 
     /// So many events of `action` were read from another daemon.
     pub fn events_received_many(&self, action: &'static str, count: usize) {
-        self.0.events_received.get_or_create(&one("action", action)).inc_by(count as u64);
+        self.0
+            .events_received
+            .get_or_create(&one("action", action))
+            .inc_by(count as u64);
     }
 
     /// One thing was given up at `place` because of `reason`.
