@@ -9,8 +9,8 @@ use crate::telemetry::{Metrics, Refusals};
 use crate::wire::ORIGIN_HEADER;
 use async_nats::Message;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::select_all;
+use futures::{FutureExt, StreamExt};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -64,19 +64,14 @@ pub async fn listen(
     refusals: Refusals,
     stop: CancellationToken,
 ) -> Result<mpsc::Receiver<Taken>, String> {
-    let mut streams = Vec::new();
-    for (subject, name) in [
-        (Subject::PropalgationEvent, &bus.subjects.propalgation_event),
-        (Subject::CreateResource, &bus.subjects.create_resource),
-        (Subject::RemoveResource, &bus.subjects.remove_resource),
-    ] {
-        let subscriber = bus
-            .client
-            .subscribe(name.clone())
-            .await
-            .map_err(|error| format!("{name}: {error}"))?;
-        streams.push(subscriber.map(move |message| (subject, message)));
-    }
+    let subscribe = async |subject, name: &str| {
+        let subscriber = bus.client.subscribe(name.to_owned()).await;
+        let subscriber = subscriber.map_err(|error| format!("{name}: {error}"))?;
+        Ok::<_, String>(subscriber.map(move |message| (subject, message)))
+    };
+    let mut events = subscribe(Subject::PropalgationEvent, &bus.subjects.propalgation_event).await?;
+    let creates = subscribe(Subject::CreateResource, &bus.subjects.create_resource).await?;
+    let removes = subscribe(Subject::RemoveResource, &bus.subjects.remove_resource).await?;
     let (queue, taken) = mpsc::channel(limits.intake_messages);
     let mover = Mover {
         queue,
@@ -86,12 +81,24 @@ pub async fn listen(
         refusals,
     };
     tokio::spawn(async move {
-        let mut messages = select_all(streams);
+        let mut documents = select_all([creates, removes]);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                next = messages.next() => match next {
+                next = documents.next() => match next {
                     Some((subject, message)) => mover.take(subject, message),
+                    None => break,
+                },
+                next = events.next() => match next {
+                    Some((subject, message)) => {
+                        // The client reads its socket in order but hands each subject over by itself: what was said
+                        // before this event is there already and goes first, so that a peer who was made PARTNER gets
+                        // the event that follows.
+                        while let Some(Some((subject, message))) = documents.next().now_or_never() {
+                            mover.take(subject, message);
+                        }
+                        mover.take(subject, message);
+                    }
                     None => break,
                 },
             }
