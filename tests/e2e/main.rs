@@ -3,4 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod create_resource;
 mod propagation;
+
+use oc_testkit::{Federation, Peer, partners};
+
+/// Two partners, connected.
+async fn alice_and_bob(net: &Federation) -> (Peer, Peer) {
+    let alice = net.peer("alice").partner_of("bob").start().await;
+    let bob = net.peer("bob").partner_of("alice").start().await;
+    partners(&[&alice, &bob]).await;
+    (alice, bob)
+}
+
+/// Text of everything that JSON writers escape in their own ways, or leave alone.
+fn tricky() -> String {
+    "a<b>&c \"q\" \\ / \u{8}\u{c}\n\r\t\u{1}\u{1f}\u{7f}\u{2028}\u{2029} é 😀".to_owned()
+}
