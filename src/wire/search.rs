@@ -143,7 +143,7 @@ pub struct SearchEnd {
     pub skipped: usize,
     /// Answers passed on.
     pub results: usize,
-    /// Whether there were more.
+    /// Whether there were more, or may have been: the search ended at its limit.
     pub truncated: bool,
 }
 
