@@ -5,6 +5,7 @@
 
 mod create_resource;
 mod propagation;
+mod search;
 
 use oc_testkit::{Federation, Peer, partners};
 
