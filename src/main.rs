@@ -2,10 +2,6 @@
 
 use std::process::ExitCode;
 
-/// Each event is a dozen short-lived buffers: with the system's allocator they cost a tenth of the daemon's time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     oc_discovery::telemetry::process_start();
     oc_discovery::cli::main(std::env::args_os())
