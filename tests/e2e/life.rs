@@ -62,16 +62,36 @@ async fn sigterm_finishes_what_is_in_hand() {
     const EVENTS: usize = 2000;
     let net = Federation::new();
     let (mut alice, bob) = alice_and_bob(&net).await;
-    for n in 0..EVENTS {
-        let document = resource(alice.did(), &format!("in-hand-{n}"), "In hand");
-        let inner = Peer::propalgation(Action::Create, DataType::Compute, &document);
-        let body = Peer::envelope("oc-catalog", DataType::Compute, &inner);
-        alice.nats().publish("propalgation_event", body.into()).await.unwrap();
-    }
-    alice.app().flush().await;
+    publish_many(&alice, EVENTS).await;
     assert_eq!(alice.stop().await, 0);
     bob.expect_document(CREATE, &format!("in-hand-{}", EVENTS - 1)).await;
     assert_eq!(bob.heard(CREATE).len(), EVENTS);
+}
+
+#[tokio::test]
+async fn sigterm_takes_what_nats_had_sent_before() {
+    const EVENTS: usize = 500;
+    let net = Federation::new();
+    let (mut alice, bob) = alice_and_bob(&net).await;
+    // Not read yet, but no longer at NATS: whoever does not read it now loses it.
+    alice.freeze();
+    publish_many(&alice, EVENTS).await;
+    alice.signal(Signal::TERM);
+    alice.thaw();
+    assert_eq!(alice.exit_code().await, 0);
+    bob.expect_document(CREATE, &format!("in-hand-{}", EVENTS - 1)).await;
+    assert_eq!(bob.heard(CREATE).len(), EVENTS);
+}
+
+/// PB_CREATE of so many documents, as fast as NATS takes them.
+async fn publish_many(peer: &Peer, count: usize) {
+    for n in 0..count {
+        let document = resource(peer.did(), &format!("in-hand-{n}"), "In hand");
+        let inner = Peer::propalgation(Action::Create, DataType::Compute, &document);
+        let body = Peer::envelope("oc-catalog", DataType::Compute, &inner);
+        peer.nats().publish("propalgation_event", body.into()).await.unwrap();
+    }
+    peer.app().flush().await;
 }
 
 #[tokio::test]
@@ -79,12 +99,7 @@ async fn sigterm_at_the_receiver_finishes_what_is_in_hand() {
     const EVENTS: usize = 1000;
     let net = Federation::new();
     let (alice, mut bob) = alice_and_bob(&net).await;
-    for n in 0..EVENTS {
-        let document = resource(alice.did(), &format!("in-hand-{n}"), "In hand");
-        let inner = Peer::propalgation(Action::Create, DataType::Compute, &document);
-        let body = Peer::envelope("oc-catalog", DataType::Compute, &inner);
-        alice.nats().publish("propalgation_event", body.into()).await.unwrap();
-    }
+    publish_many(&alice, EVENTS).await;
     let received = bob
         .wait_metrics("events of alice", |metrics| metrics.received("create") >= 1.0)
         .await;
