@@ -3,18 +3,23 @@
 //! Owns the queue between NATS and the node and its bounds. Never reads a payload. Always: what does not fit is dropped
 //! here, counted, and nowhere else; one task does nothing but move messages, so that NATS never sees a slow consumer.
 
-use super::Bus;
+use super::{Bus, NatsState};
 use crate::settings::Limits;
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::ORIGIN_HEADER;
-use async_nats::Message;
+use async_nats::{Message, Subscriber};
 use bytes::Bytes;
-use futures::stream::select_all;
 use futures::{FutureExt, StreamExt};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
+
+/// The subject of the question that ends the intake.
+const ROUND_TRIP: &str = "oc_discovery.round_trip";
+/// How long NATS may need for it.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Which listened subject a message came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,14 +69,15 @@ pub async fn listen(
     refusals: Refusals,
     stop: CancellationToken,
 ) -> Result<mpsc::Receiver<Taken>, String> {
-    let subscribe = async |subject, name: &str| {
+    let subscribe = async |name: &str| {
         let subscriber = bus.client.subscribe(name.to_owned()).await;
-        let subscriber = subscriber.map_err(|error| format!("{name}: {error}"))?;
-        Ok::<_, String>(subscriber.map(move |message| (subject, message)))
+        subscriber.map_err(|error| format!("{name}: {error}"))
     };
-    let mut events = subscribe(Subject::PropalgationEvent, &bus.subjects.propalgation_event).await?;
-    let creates = subscribe(Subject::CreateResource, &bus.subjects.create_resource).await?;
-    let removes = subscribe(Subject::RemoveResource, &bus.subjects.remove_resource).await?;
+    let subscriptions = Subscriptions {
+        events: subscribe(&bus.subjects.propalgation_event).await?,
+        creates: subscribe(&bus.subjects.create_resource).await?,
+        removes: subscribe(&bus.subjects.remove_resource).await?,
+    };
     let (queue, taken) = mpsc::channel(limits.intake_messages);
     let mover = Mover {
         queue,
@@ -80,31 +86,38 @@ pub async fn listen(
         metrics,
         refusals,
     };
-    tokio::spawn(async move {
-        let mut documents = select_all([creates, removes]);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                next = documents.next() => match next {
-                    Some((subject, message)) => mover.take(subject, message),
-                    None => break,
-                },
-                next = events.next() => match next {
-                    Some((subject, message)) => {
-                        // The client reads its socket in order but hands each subject over by itself: what was said
-                        // before this event is there already and goes first, so that a peer who was made PARTNER gets
-                        // the event that follows.
-                        while let Some(Some((subject, message))) = documents.next().now_or_never() {
-                            mover.take(subject, message);
-                        }
-                        mover.take(subject, message);
-                    }
-                    None => break,
-                },
-            }
-        }
-    });
+    tokio::spawn(mover.run(subscriptions, bus.clone(), stop));
     Ok(taken)
+}
+
+/// The three subscriptions. The client reads its socket in order, but hands each subject over by itself.
+struct Subscriptions {
+    events: Subscriber,
+    creates: Subscriber,
+    removes: Subscriber,
+}
+
+impl Subscriptions {
+    /// The next message of any subject; `None` when all have ended.
+    async fn next(&mut self) -> Option<(Subject, Message)> {
+        tokio::select! {
+            Some(message) = self.creates.next() => Some((Subject::CreateResource, message)),
+            Some(message) = self.removes.next() => Some((Subject::RemoveResource, message)),
+            Some(message) = self.events.next() => Some((Subject::PropalgationEvent, message)),
+            else => None,
+        }
+    }
+
+    /// A document's message that is there already.
+    fn document(&mut self) -> Option<(Subject, Message)> {
+        // Unconstrained: a task that has done much is told "nothing yet" for what is there.
+        let create = unconstrained(self.creates.next()).now_or_never().flatten();
+        let create = create.map(|message| (Subject::CreateResource, message));
+        create.or_else(|| {
+            let remove = unconstrained(self.removes.next()).now_or_never().flatten();
+            remove.map(|message| (Subject::RemoveResource, message))
+        })
+    }
 }
 
 struct Mover {
@@ -116,6 +129,41 @@ struct Mover {
 }
 
 impl Mover {
+    /// Moves messages until `stop`, and then what NATS had sent before.
+    async fn run(self, mut subscriptions: Subscriptions, bus: Bus, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                next = subscriptions.next() => match next {
+                    Some((subject, message)) => self.take_in_order(subject, message, &mut subscriptions),
+                    None => return,
+                },
+            }
+        }
+        let mut state = bus.state();
+        tokio::select! {
+            // Nobody answers on this subject, and NATS says so: behind all that it had sent us before.
+            _ = bus.client.request(ROUND_TRIP, Bytes::new()) => {}
+            // Nothing more comes from there.
+            _ = state.wait_for(|state| matches!(state, NatsState::Away(_))) => {}
+            () = tokio::time::sleep(FAREWELL) => {}
+        }
+        while let Some(Some((subject, message))) = unconstrained(subscriptions.next()).now_or_never() {
+            self.take_in_order(subject, message, &mut subscriptions);
+        }
+    }
+
+    /// Takes an event after the documents that were said before it, so that a peer who was made PARTNER gets the event
+    /// that follows.
+    fn take_in_order(&self, subject: Subject, message: Message, subscriptions: &mut Subscriptions) {
+        if subject == Subject::PropalgationEvent {
+            while let Some((subject, message)) = subscriptions.document() {
+                self.take(subject, message);
+            }
+        }
+        self.take(subject, message);
+    }
+
     fn take(&self, subject: Subject, message: Message) {
         self.metrics.nats_received(subject.name());
         let bytes = message.payload.len();

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod create_resource;
+mod foreign;
+mod life;
 mod propagation;
 mod search;
 
