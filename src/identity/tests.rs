@@ -117,7 +117,7 @@ fn the_did_is_the_remembered_one_or_follows_from_the_key() {
     let settings = settings(dir.path(), &["network.private=false"]);
     let identity = Identity::load(&settings).unwrap();
     let derived = own_did(&settings, &identity).unwrap();
-    assert_eq!(Uuid::parse_str(&derived).unwrap().get_version_num(), 5);
+    assert_eq!(uuid::Uuid::parse_str(&derived).unwrap().get_version_num(), 5);
     assert_eq!(
         own_did(&settings, &Identity::load(&settings).unwrap()).unwrap(),
         derived

@@ -240,7 +240,7 @@ impl Actor {
             Command::Publish { topic, data, reply } => {
                 let _ = reply.send(self.publish(topic, data));
             }
-            Command::Judge { verdict } => self.judge(&verdict),
+            Command::Judge { verdict } => self.judge(verdict),
         }
     }
 
@@ -290,14 +290,9 @@ impl Actor {
         Ok(gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).count())
     }
 
-    fn judge(&mut self, verdict: &GossipVerdict) {
+    fn judge(&mut self, verdict: GossipVerdict) {
         let gossip = &mut self.swarm.behaviour_mut().gossip;
-        let acceptance = match verdict.acceptance {
-            gossipsub::MessageAcceptance::Accept => gossipsub::MessageAcceptance::Accept,
-            gossipsub::MessageAcceptance::Reject => gossipsub::MessageAcceptance::Reject,
-            gossipsub::MessageAcceptance::Ignore => gossipsub::MessageAcceptance::Ignore,
-        };
-        gossip.report_message_validation_result(&verdict.id, &verdict.from, acceptance);
+        gossip.report_message_validation_result(&verdict.id, &verdict.from, verdict.acceptance);
     }
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {

@@ -85,9 +85,9 @@ impl Node {
         match decision {
             Decision::Ignore(why) => debug!(subject, why, "ignored"),
             Decision::Refuse { rule, detail } => self.refusals.refuse(rule, subject, detail),
-            Decision::ToPartners(change) => self.to_partners(change, at).await,
+            Decision::ToPartners(change) => self.propagate(change, at).await,
             Decision::DeleteById { change } => self.delete_by_id(change, at).await,
-            Decision::ToListed(directed) => self.to_listed(directed, at).await,
+            Decision::ToListed(directed) => self.direct(directed, at).await,
             Decision::ClosePlanner { peer } => self.close_planner(&peer),
             Decision::SearchPeer { request, user } => self.wish(Wish::Peer { request, user }).await,
             Decision::Search {
@@ -125,7 +125,7 @@ impl Node {
         }
     }
 
-    async fn to_partners(&mut self, change: Change, at: Instant) {
+    async fn propagate(&mut self, change: Change, at: Instant) {
         let Change {
             action,
             datatype,
@@ -155,14 +155,14 @@ impl Node {
             None => self.propagated.contains(change.datatype, &change.id),
         };
         if ours {
-            self.to_partners(change, at).await;
+            self.propagate(change, at).await;
         } else if let Decision::Refuse { rule, detail } = not_ours(&change.id) {
             self.refusals.refuse(rule, "propalgation_event", detail);
         }
     }
 
     /// PB_CONSIDERS and PB_PLANNER: `PublishCommon` to each listed known, not blacklisted peer but ourselves.
-    async fn to_listed(&mut self, directed: Directed, at: Instant) {
+    async fn direct(&mut self, directed: Directed, at: Instant) {
         let Directed {
             action,
             datatype,

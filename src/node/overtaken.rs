@@ -7,6 +7,7 @@
 
 use crate::wire::DataType;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How far apart two events may be to be told apart from a clock that was set back.
@@ -14,27 +15,27 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// Resources remembered. Past it the oldest is forgotten, and with it the guard for that resource.
 const REMEMBERED: usize = 100_000;
 
-type Key = (String, DataType, String);
-
 /// The memory; see the module's first lines.
 #[derive(Debug, Default)]
 pub struct Overtaken {
-    newest: HashMap<Key, (SystemTime, Instant)>,
-    order: VecDeque<(Instant, Key)>,
+    /// By a keyed hash of sender, kind and id, which nobody outside can make meet.
+    newest: HashMap<u64, (SystemTime, Instant)>,
+    order: VecDeque<(Instant, u64)>,
+    hashes: RandomState,
 }
 
 impl Overtaken {
     /// Whether an event that `from` made at `sent` is the newest of its resource; remembers it when it is.
     pub fn is_newest(&mut self, from: &str, datatype: DataType, id: &str, sent: SystemTime, now: Instant) -> bool {
         self.forget(now);
-        let key = (from.to_owned(), datatype, id.to_owned());
+        let key = self.hashes.hash_one((from, datatype, id));
         if let Some((newest, at)) = self.newest.get(&key) {
             let behind = newest.duration_since(sent).unwrap_or_default();
             if now.duration_since(*at) < WINDOW && !behind.is_zero() && behind < WINDOW {
                 return false;
             }
         }
-        self.order.push_back((now, key.clone()));
+        self.order.push_back((now, key));
         self.newest.insert(key, (sent, now));
         true
     }

@@ -113,7 +113,7 @@ impl StreamService {
         if asked.question.id.is_some() {
             // Only for those who gave an id, which others never do: they would take this for an empty resource.
             let mut end = self.answer_event(asked, DataType::Invalid, bytes::Bytes::new());
-            end.end = Some(mark.clone());
+            end.end = Some(mark);
             stream.write_all(&end.write_line()).await?;
         }
         stream.close().await?;
