@@ -6,6 +6,7 @@
 
 pub mod dispatch;
 pub mod inbound;
+pub mod mesh;
 pub mod overtaken;
 pub mod partners;
 mod propagated;

@@ -4,6 +4,7 @@
 //! [`Registry::changed`] returns, the change is in effect; the store is re-read every [`REREAD`], so that a missed event
 //! heals.
 
+use super::mesh::{Mesh, kept};
 use super::partners::{Conflict, PartnerTable, member_of};
 use crate::model::{Federation, Member, Relation};
 use crate::network::Network;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info};
 
 /// Pause between two readings of the store.
 const REREAD: Duration = Duration::from_secs(30);
@@ -24,8 +25,6 @@ const REREAD: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_secs(5);
 /// Peer events waiting. The node waits when it is full: a partner must be in effect before what follows it is sent.
 const WAITING: usize = 64;
-/// Connections kept for the gossip mesh: partners first, then other known peers, until there are so many.
-const MESH: usize = 6;
 
 /// A peer event, answered when it is in effect.
 enum Event {
@@ -68,6 +67,7 @@ impl Registry {
             parts,
             table,
             linked: HashSet::new(),
+            mesh: Mesh::default(),
         };
         desk.read_store().await;
         desk.put_into_effect().await;
@@ -98,6 +98,7 @@ struct Desk {
     table: PartnerTable,
     /// The partners that are being kept connected.
     linked: HashSet<String>,
+    mesh: Mesh,
 }
 
 impl Desk {
@@ -124,7 +125,7 @@ impl Desk {
                     self.read_store().await;
                     self.parts.streams.sweep();
                 }
-                _ = tick.tick() => {}
+                _ = tick.tick() => self.fill_mesh().await,
             }
             self.put_into_effect().await;
             if let Some(done) = done {
@@ -171,7 +172,7 @@ impl Desk {
         let after = Arc::new(federation);
         self.parts.federation.send_replace(Arc::clone(&after));
         self.parts.network.block(after.blacklist()).await;
-        self.parts.network.keep(kept(&after)).await;
+        self.keep_connections(&after).await;
         for old in before.others() {
             let new = after.get(&old.did);
             let still_partner = new.is_some_and(|new| new.relation == Relation::Partner);
@@ -192,6 +193,29 @@ impl Desk {
         }
     }
 
+    /// Dials known peers while gossip has too few connections.
+    async fn fill_mesh(&mut self) {
+        let federation = Arc::clone(&self.parts.federation.borrow());
+        let network = &self.parts.network;
+        let is_connected = |peer: &PeerId| network.is_connected(peer);
+        let chance = || rand::Rng::r#gen(&mut rand::thread_rng());
+        for member in self.mesh.wanted(&federation, is_connected, Instant::now(), chance) {
+            let network = network.clone();
+            tokio::spawn(async move {
+                let Some(peer) = member.peer_id else { return };
+                if let Err(error) = network.connect(peer, &member.addresses).await {
+                    debug!(did = %member.did, %error, "a known peer cannot be reached for gossip");
+                }
+            });
+        }
+        self.keep_connections(&federation).await;
+    }
+
+    async fn keep_connections(&self, federation: &Federation) {
+        let wanted = kept(federation, |peer| self.parts.network.is_connected(peer));
+        self.parts.network.keep(wanted).await;
+    }
+
     fn count(&self, federation: &Federation) {
         let connected = self.parts.network.connected();
         let links = connected.borrow();
@@ -202,13 +226,4 @@ impl Desk {
             .count();
         self.parts.metrics.set_partners(here, all.saturating_sub(here));
     }
-}
-
-/// Whose connections stay although no stream is open on them.
-fn kept(federation: &Federation) -> HashSet<PeerId> {
-    let mut kept: HashSet<PeerId> = federation.partners().filter_map(|member| member.peer_id).collect();
-    let others = federation.others().filter(|member| member.relation == Relation::None);
-    let room = MESH.saturating_sub(kept.len());
-    kept.extend(others.filter_map(|member| member.peer_id).take(room));
-    kept
 }

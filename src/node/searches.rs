@@ -320,7 +320,11 @@ mod tests {
         let mut table_a = table(&["a", "b"], 1, now);
         assert!(published(&mut table_a, "a", Some("s"), "u", now));
         let ended = table_a.ended(now);
-        assert_eq!(ended.iter().map(|end| end.truncated).collect::<Vec<_>>(), [true], "there may be more");
+        assert_eq!(
+            ended.iter().map(|end| end.truncated).collect::<Vec<_>>(),
+            [true],
+            "there may be more"
+        );
         let mut table_b = table(&["a"], 10, now);
         assert_eq!(table_b.next_deadline(), Some(now + Duration::from_secs(10)));
         assert_eq!(table_b.ended(now + Duration::from_secs(10)).len(), 1);

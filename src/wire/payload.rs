@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -34,13 +32,16 @@ pub(super) fn read(raw: Option<&str>, limits: &ReadLimits) -> Result<Bytes, Wire
 /// The JSON inside a string of base64.
 fn decoded(raw: &str) -> Option<Vec<u8>> {
     let text: Cow<'_, str> = unquoted(raw, "payload").ok().flatten()?;
-    let bytes = STANDARD.decode(text.as_bytes()).ok()?;
+    let bytes = base64_simd::STANDARD.decode_to_vec(text.as_bytes()).ok()?;
     serde_json::from_str::<&RawValue>(std::str::from_utf8(&bytes).ok()?).ok()?;
     Some(bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     fn payload(raw: &str) -> String {

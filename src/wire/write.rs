@@ -2,9 +2,6 @@
 //!
 //! Signatures are made over these bytes, so not one of them may differ.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
 /// Builds one compact JSON object, field by field. Keys are fixed words and written as they are.
 pub(super) struct ObjectWriter {
     out: Vec<u8>,
@@ -75,7 +72,7 @@ impl ObjectWriter {
             return self;
         }
         self.out.push(b'"');
-        self.out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+        base64_simd::STANDARD.encode_append(bytes, &mut self.out);
         self.out.push(b'"');
         self
     }
