@@ -3,7 +3,7 @@
 //! Owns the queue between NATS and the node and its bounds. Never reads a payload. Always: what does not fit is dropped
 //! here, counted, and nowhere else; one task does nothing but move messages, so that NATS never sees a slow consumer.
 
-use super::{Bus, NatsState};
+use super::Bus;
 use crate::settings::Limits;
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::ORIGIN_HEADER;
@@ -11,15 +11,10 @@ use async_nats::{Message, Subscriber};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
-
-/// The subject of the question that ends the intake.
-const ROUND_TRIP: &str = "oc_discovery.round_trip";
-/// How long NATS may need for it.
-const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Which listened subject a message came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,14 +135,7 @@ impl Mover {
                 },
             }
         }
-        let mut state = bus.state();
-        tokio::select! {
-            // Nobody answers on this subject, and NATS says so: behind all that it had sent us before.
-            _ = bus.client.request(ROUND_TRIP, Bytes::new()) => {}
-            // Nothing more comes from there.
-            _ = state.wait_for(|state| matches!(state, NatsState::Away(_))) => {}
-            () = tokio::time::sleep(FAREWELL) => {}
-        }
+        bus.round_trip().await;
         while let Some(Some((subject, message))) = unconstrained(subscriptions.next()).now_or_never() {
             self.take_in_order(subject, message, &mut subscriptions);
         }

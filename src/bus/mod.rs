@@ -60,6 +60,11 @@ impl Out {
     }
 }
 
+/// The subject of the question behind [`Bus::round_trip`].
+const ROUND_TRIP: &str = "oc_discovery.round_trip";
+/// How long NATS may need for it. A server that forbids us the subject never says so.
+const ROUND_TRIP_TIME: Duration = Duration::from_secs(2);
+
 /// Why a message could not be given to NATS.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum PublishError {
@@ -150,6 +155,18 @@ impl Bus {
             .await
             .map_err(|_| PublishError::Away)?;
         flushed.map_err(|error| PublishError::Refused(error.to_string()))
+    }
+
+    /// Returns when NATS has done what we asked of it before, and has handed over what it had for us; at once when it
+    /// is away, and after [`ROUND_TRIP_TIME`] at the latest.
+    pub async fn round_trip(&self) {
+        let mut state = self.state.clone();
+        tokio::select! {
+            // Nobody answers on this subject, and NATS says so: behind all that it had sent us before.
+            _ = self.client.request(ROUND_TRIP, Bytes::new()) => {}
+            _ = state.wait_for(|state| matches!(state, NatsState::Away(_))) => {}
+            () = tokio::time::sleep(ROUND_TRIP_TIME) => {}
+        }
     }
 
     /// Waits until NATS is connected, however long that takes.

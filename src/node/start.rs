@@ -380,9 +380,16 @@ impl Daemon {
 async fn tell_nats_state(bus: Bus, readiness: Readiness) {
     let mut state = bus.state();
     loop {
-        match &*state.borrow_and_update() {
-            NatsState::Connected => readiness.set_ok("nats"),
-            NatsState::Away(why) => readiness.set_bad("nats", why.clone()),
+        let now = state.borrow_and_update().clone();
+        match now {
+            NatsState::Connected => {
+                // Connected comes before the server knows what we listen to; what an app publishes until then is lost.
+                bus.round_trip().await;
+                if *state.borrow() == NatsState::Connected {
+                    readiness.set_ok("nats");
+                }
+            }
+            NatsState::Away(why) => readiness.set_bad("nats", why),
         }
         if state.changed().await.is_err() {
             return std::future::pending().await;
