@@ -4,25 +4,25 @@ use anyhow::{Context, Result, ensure};
 use async_nats::{Client, Subscriber};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use futures::StreamExt;
+use oc_testkit::NatsServer;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// Longest silence after which what has not arrived counts as lost.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// Messages that a client here holds: whatever is in flight in a burst, and then some.
+const CLIENT_HOLDS: usize = 1_000_000;
+
 /// One way from NATS A to NATS B.
 pub struct Way {
-    /// Connected to A.
-    pub a: Client,
-    /// Connected to B.
-    pub b: Client,
-    /// Subject that is published on at A.
-    pub from: String,
-    /// Subject on which it arrives at B.
-    pub to: String,
-    /// The sender's DID: `creator_id` of the documents.
-    pub did: String,
+    a: Client,
+    b: Client,
+    from: String,
+    to: String,
+    did: String,
 }
 
 /// What a burst or a stream of events came to.
@@ -56,11 +56,35 @@ impl Latency {
 }
 
 impl Way {
+    /// From subject `from` at `a` to subject `to` at `b`; `did` is the sender's, the `creator_id` of the documents.
+    pub async fn between(a: &NatsServer, b: &NatsServer, from: &str, to: &str, did: &str) -> Result<Self> {
+        let connect = |server: &NatsServer| {
+            let (options, url) = (
+                server.connect_options().subscription_capacity(CLIENT_HOLDS),
+                server.url(),
+            );
+            async move { options.connect(url).await }
+        };
+        Ok(Self {
+            a: connect(a).await?,
+            b: connect(b).await?,
+            from: from.to_owned(),
+            to: to.to_owned(),
+            did: did.to_owned(),
+        })
+    }
+
     /// A PB_CREATE of a document of 1 KB with this id, as an app writes it.
     fn message(&self, id: &str) -> Vec<u8> {
-        let head = format!(r#"{{"id":"{id}","creator_id":"{}","name":"bench","description":""#, self.did);
+        let head = format!(
+            r#"{{"id":"{id}","creator_id":"{}","name":"bench","description":""#,
+            self.did
+        );
         let document = format!("{head}{}\"}}", "x".repeat(1024usize.saturating_sub(head.len() + 2)));
-        let inner = format!(r#"{{"datatype":4,"action":2,"payload":"{}"}}"#, STANDARD.encode(document));
+        let inner = format!(
+            r#"{{"datatype":4,"action":2,"payload":"{}"}}"#,
+            STANDARD.encode(document)
+        );
         format!(
             r#"{{"from_app":"bench","datatype":4,"user":"bench","groups":null,"method":0,"payload":"{}"}}"#,
             STANDARD.encode(inner)
@@ -74,14 +98,22 @@ impl Way {
         self.b.flush().await?;
         let mut tries = 0;
         loop {
-            self.a.publish(self.from.clone(), self.message("warm-up").into()).await?;
-            if tokio::time::timeout(Duration::from_millis(100), arrivals.next()).await.is_ok() {
+            self.a
+                .publish(self.from.clone(), self.message("warm-up").into())
+                .await?;
+            if tokio::time::timeout(Duration::from_millis(100), arrivals.next())
+                .await
+                .is_ok()
+            {
                 break;
             }
             tries += 1;
             ensure!(tries < 100, "nothing that is sent at A arrives at B");
         }
-        while tokio::time::timeout(Duration::from_millis(100), arrivals.next()).await.is_ok() {}
+        while tokio::time::timeout(Duration::from_millis(100), arrivals.next())
+            .await
+            .is_ok()
+        {}
         Ok(arrivals)
     }
 
@@ -119,7 +151,7 @@ impl Way {
 
     /// `count` events as fast as the client sends them.
     pub async fn throughput(&self, count: usize, run: &str) -> Result<Throughput> {
-        let messages: Vec<bytes::Bytes> = (0..count).map(|n| self.message(&format!("{run}-{n}")).into()).collect();
+        let messages: Vec<Bytes> = (0..count).map(|n| self.message(&format!("{run}-{n}")).into()).collect();
         let mut arrivals = self.listen().await?;
         let counting = tokio::spawn(async move {
             let mut payloads = Vec::with_capacity(count);
@@ -143,7 +175,14 @@ impl Way {
         let (payloads, last) = counting.await?;
         // Reading ids is not part of the way, so it is not part of the time.
         let different: HashSet<String> = payloads.iter().filter_map(|payload| Self::id_of(payload)).collect();
-        ensure!(payloads.iter().all(|payload| Self::id_of(payload).is_some()), "an arrival without an id");
-        Ok(Throughput { sent: count, arrived: different.len(), took: last.duration_since(began) })
+        ensure!(
+            payloads.iter().all(|payload| Self::id_of(payload).is_some()),
+            "an arrival without an id"
+        );
+        Ok(Throughput {
+            sent: count,
+            arrived: different.len(),
+            took: last.duration_since(began),
+        })
     }
 }

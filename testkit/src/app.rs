@@ -170,13 +170,13 @@ impl App {
     ///
     /// # Panics
     /// When the server refuses.
-    pub async fn connect(owner: &str, server: &NatsServer) -> Self {
+    pub async fn connect(owner: &str, server: &NatsServer, deaf: bool) -> Self {
         // What the app itself says does not come back to it, so all it hears is the daemon's.
         let options = server.connect_options().no_echo().name("oc-catalog");
         let client = options.connect(server.url()).await.expect("the app connects to NATS");
         let inbox: Arc<Mutex<Inbox>> = Arc::default();
         let mut heard = Vec::new();
-        for subject in HEARD {
+        for subject in HEARD.into_iter().filter(|_| !deaf) {
             heard.push(client.subscribe(subject).await.expect("the app subscribes"));
         }
         let filled = Arc::clone(&inbox);

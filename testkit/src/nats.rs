@@ -25,6 +25,8 @@ pub struct NatsOptions {
     pub token: Option<String>,
     /// Speaks TLS with a certificate of its own authority.
     pub tls: bool,
+    /// Lines added to its configuration.
+    pub extra: String,
 }
 
 /// The server; killed when dropped, and startable again on the same port.
@@ -87,6 +89,7 @@ impl NatsServer {
             )
             .unwrap();
         }
+        text.push_str(&self.options.extra);
         text
     }
 

@@ -30,6 +30,7 @@ pub struct PeerBuilder<'a> {
     nats_of: Option<&'a Peer>,
     key_of: Option<&'a Peer>,
     nats_down: bool,
+    deaf: bool,
 }
 
 impl<'a> PeerBuilder<'a> {
@@ -45,6 +46,7 @@ impl<'a> PeerBuilder<'a> {
             nats_of: None,
             key_of: None,
             nats_down: false,
+            deaf: false,
         }
     }
 
@@ -101,6 +103,12 @@ impl<'a> PeerBuilder<'a> {
         self
     }
 
+    /// Its app listens to nothing, for measurements: nothing of what the daemon publishes is kept or waited for.
+    pub fn deaf(mut self) -> Self {
+        self.deaf = true;
+        self
+    }
+
     /// Starts everything, and returns when the daemon is ready and knows of its relations.
     ///
     /// # Panics
@@ -151,7 +159,7 @@ impl<'a> PeerBuilder<'a> {
             .as_ref()
             .or_else(|| self.nats_of.and_then(|other| other.nats.as_ref()));
         let server = server.expect("the other peer has a NATS server of its own");
-        let app = App::connect(&self.name, server).await;
+        let app = App::connect(&self.name, server, self.deaf).await;
         let admin = free_port();
         let mut settings = BTreeMap::from([
             ("name".to_owned(), json!(self.name)),

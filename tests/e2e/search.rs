@@ -181,7 +181,7 @@ async fn what_was_updated_or_removed_is_found_as_it_is_now() {
     let net = Federation::new();
     let (alice, bob) = alice_and_bob(&net).await;
     let gpu = public(resource(bob.did(), "gpu-1", "GPU"));
-    has(&bob, DataType::Compute, &[gpu.clone()]).await;
+    has(&bob, DataType::Compute, std::slice::from_ref(&gpu)).await;
     let look = async |text: &str| {
         ids(&alice
             .search(DataType::Compute, json!({"type": "partner", "search": text}))
