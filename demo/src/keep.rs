@@ -29,11 +29,9 @@ pub async fn keep(show: &Show, alice: &Peer, bob: &Peer) {
     show.line("\nIn a second terminal: what bob's app hears,");
     show.line(&format!("   scripts/app.py --nats {to} listen"));
     show.line("and in a third, what alice's app says:");
+    show.line(&format!("   scripts/app.py --nats {from} propagate create \\"));
     show.line(&format!(
-        "   scripts/app.py --nats {from} propagate create compute_resource \\"
-    ));
-    show.line(&format!(
-        "     '{{\"id\":\"mine\",\"creator_id\":\"{}\"}}'",
+        "     compute_resource '{{\"id\":\"mine\",\"creator_id\":\"{}\"}}'",
         alice.did()
     ));
     show.line(&format!("   scripts/app.py --nats {from} propagate search \\"));
