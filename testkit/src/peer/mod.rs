@@ -66,6 +66,14 @@ impl Peer {
         &self.config
     }
 
+    /// What its settings file says for `key`, as text; empty when it says nothing.
+    pub fn config_value(&self, key: &str) -> String {
+        let value = self.settings.get(key);
+        value.map_or(String::new(), |value| {
+            value.as_str().map_or(value.to_string(), str::to_owned)
+        })
+    }
+
     /// Where the daemon answers HTTP.
     pub fn admin_port(&self) -> u16 {
         self.admin
