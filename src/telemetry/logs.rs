@@ -102,7 +102,18 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
             )));
         }
     }
-    EnvFilter::try_new(parts.join(",")).map_err(|error| LogError::Filter(format!("`{level}` is no filter: {error}")))
+    // Libraries tell every event of their connections, which the daemon tells in words of its own.
+    let quiet = ["async_nats", "libp2p_swarm"]
+        .into_iter()
+        .filter(|name| !level.contains(name));
+    let quiet: Vec<String> = quiet.map(|name| format!("{name}=error")).collect();
+    let all = quiet
+        .iter()
+        .map(String::as_str)
+        .chain(parts)
+        .collect::<Vec<_>>()
+        .join(",");
+    EnvFilter::try_new(all).map_err(|error| LogError::Filter(format!("`{level}` is no filter: {error}")))
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ impl App {
         let client = options.connect(server.url()).await.expect("the app connects to NATS");
         let inbox: Arc<Mutex<Inbox>> = Arc::default();
         let mut heard = Vec::new();
-        for subject in HEARD.into_iter().filter(|_| !deaf) {
+        for subject in HEARD.into_iter().filter(|subject| !deaf || *subject == "search_end") {
             heard.push(client.subscribe(subject).await.expect("the app subscribes"));
         }
         let filled = Arc::clone(&inbox);

@@ -96,7 +96,7 @@ impl<'a> PeerBuilder<'a> {
         self
     }
 
-    /// Its app listens to nothing, for measurements: nothing of what the daemon publishes is kept or waited for.
+    /// Its app hears nothing but the ends of searches, for measurements: nothing of what crosses is kept.
     pub fn deaf(mut self) -> Self {
         self.deaf = true;
         self
