@@ -86,6 +86,9 @@ enum Command {
     Keep {
         peers: HashSet<PeerId>,
     },
+    AdmitOnly {
+        peers: HashSet<PeerId>,
+    },
     Publish {
         topic: &'static str,
         data: Vec<u8>,
@@ -186,6 +189,11 @@ impl Network {
     /// Keeps the connections of exactly these peers although nothing is open on them.
     pub async fn keep(&self, peers: HashSet<PeerId>) {
         let _ = self.commands.send(Command::Keep { peers }).await;
+    }
+
+    /// From now on only these peers may be connected; whoever else is, or comes, is dropped.
+    pub async fn admit_only(&self, peers: HashSet<PeerId>) {
+        let _ = self.commands.send(Command::AdmitOnly { peers }).await;
     }
 
     /// Publishes on a gossip topic; says to how many subscribed peers it can go.

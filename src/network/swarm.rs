@@ -7,7 +7,7 @@ use super::gossip::{self, Gossip, GossipVerdict, PublishError};
 use super::streams::{Inbox, Streams};
 use super::transport::{self, TransportError};
 use super::{COMMANDS, Command, ConnectError, Connected, Link, Network};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Refusals};
 use futures::StreamExt;
 use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
@@ -62,6 +62,8 @@ pub struct Config {
     pub topics: Vec<&'static str>,
     /// Where to count.
     pub metrics: Metrics,
+    /// Where to refuse.
+    pub refusals: Refusals,
 }
 
 /// Why the swarm could not start.
@@ -104,7 +106,10 @@ struct Actor {
     gossip: mpsc::Sender<Gossip>,
     /// Callers waiting for a peer.
     dials: HashMap<PeerId, Vec<DialReply>>,
+    /// The only peers that may be connected; everybody, when not set.
+    admitted: Option<HashSet<PeerId>>,
     metrics: Metrics,
+    refusals: Refusals,
 }
 
 /// Starts listening and runs the actor until `shutdown`. Returns the handle and the gossip that arrives.
@@ -141,7 +146,9 @@ pub async fn start(
         listening,
         gossip,
         dials: HashMap::new(),
+        admitted: None,
         metrics: config.metrics,
+        refusals: config.refusals,
     };
     tokio::spawn(actor.run(shutdown));
     let network = Network {
@@ -237,6 +244,7 @@ impl Actor {
             }
             Command::Block { peers } => self.block(&peers),
             Command::Keep { peers } => self.swarm.behaviour_mut().streams.keep(peers),
+            Command::AdmitOnly { peers } => self.admit_only(peers),
             Command::Publish { topic, data, reply } => {
                 let _ = reply.send(self.publish(topic, data));
             }
@@ -280,6 +288,19 @@ impl Actor {
                 self.swarm.behaviour_mut().gossip.blacklist_peer(peer);
             }
         }
+    }
+
+    fn admit_only(&mut self, peers: HashSet<PeerId>) {
+        let strangers: Vec<PeerId> = self
+            .links
+            .keys()
+            .filter(|peer| !peers.contains(peer))
+            .copied()
+            .collect();
+        for stranger in strangers {
+            let _ = self.swarm.disconnect_peer_id(stranger);
+        }
+        self.admitted = Some(peers);
     }
 
     fn publish(&mut self, topic: &'static str, data: Vec<u8>) -> Result<usize, PublishError> {
@@ -388,6 +409,12 @@ impl Actor {
         self.metrics
             .dialed(if endpoint.is_dialer() { "outbound" } else { "inbound" });
         debug!(%peer, address = %endpoint.get_remote_address(), dialled = endpoint.is_dialer(), "connected");
+        if self.admitted.as_ref().is_some_and(|admitted| !admitted.contains(&peer)) {
+            self.refusals
+                .refuse("unknown_peer", &peer.to_string(), "discovery.unknown_peers is refuse");
+            let _ = self.swarm.disconnect_peer_id(peer);
+            return;
+        }
         let link = self.links.entry(peer).or_default();
         link.address = Some(endpoint.get_remote_address().clone());
         self.show_links();

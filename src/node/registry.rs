@@ -8,6 +8,7 @@ use super::mesh::{Mesh, kept};
 use super::partners::{Conflict, PartnerTable, member_of};
 use crate::model::{Federation, Member, Relation};
 use crate::network::Network;
+use crate::settings::UnknownPeers;
 use crate::store::Store;
 use crate::stream::StreamService;
 use crate::telemetry::{Metrics, Readiness, Refusals};
@@ -48,6 +49,8 @@ pub struct Parts {
     pub federation: watch::Sender<Arc<Federation>>,
     /// Peer documents read at most.
     pub peers: usize,
+    /// Whether peers that our store does not know may be connected.
+    pub unknown_peers: UnknownPeers,
     /// Our PeerId.
     pub own_peer: PeerId,
     /// Where to count.
@@ -172,6 +175,13 @@ impl Desk {
         let after = Arc::new(federation);
         self.parts.federation.send_replace(Arc::clone(&after));
         self.parts.network.block(after.blacklist()).await;
+        if self.parts.unknown_peers == UnknownPeers::Refuse {
+            let known = after.others().filter(|member| member.relation != Relation::Blacklist);
+            self.parts
+                .network
+                .admit_only(known.filter_map(|member| member.peer_id).collect())
+                .await;
+        }
         self.keep_connections(&after).await;
         for old in before.others() {
             let new = after.get(&old.did);

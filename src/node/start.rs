@@ -124,6 +124,7 @@ fn network_config(
         handshake_timeout: settings.limits.handshake_timeout,
         topics: vec![TOPIC_SEARCH, TOPIC_SEARCH_ALIAS],
         metrics: parts.metrics.clone(),
+        refusals: parts.refusals.clone(),
     }
 }
 
@@ -329,6 +330,7 @@ impl Daemon {
             streams: streams.clone(),
             federation,
             peers: self.settings.limits.peers,
+            unknown_peers: self.settings.discovery.unknown_peers,
             own_peer: self.network.local(),
             metrics: self.parts.metrics.clone(),
             readiness: self.parts.readiness.clone(),

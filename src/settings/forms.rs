@@ -46,9 +46,13 @@ pub(super) fn several<T: 'static>(least: usize, form: Form<T>) -> Form<Vec<T>> {
     let Form { told, user_info, read } = form;
     let read = Box::new(move |raw: &Raw| {
         let list: Vec<Raw> = match raw {
+            // Also as it stands in the file: people copy a line from there to the command line.
             Raw::One(text) => text
+                .trim()
+                .trim_start_matches('[')
+                .trim_end_matches(']')
                 .split(',')
-                .map(str::trim)
+                .map(|text| text.trim().trim_matches(['"', '\'']))
                 .filter(|text| !text.is_empty())
                 .map(one)
                 .collect(),

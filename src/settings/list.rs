@@ -255,7 +255,7 @@ section! {
         line_bytes: usize = is("1MiB"), size(KIB, 64 * MIB);
         /// How long the rest of a line may take once it has begun; then the stream ends.
         line_timeout: Duration = is("10s"), duration(MS, HOUR);
-        /// Lines not yet whole, of all streams together; beyond it streams wait for their turn to read.
+        /// Long lines not yet whole, of all streams together; beyond it the stream that wants more is reset.
         half_read_bytes: usize = is("64MiB"), size(64 * KIB, 4 * GIB);
         /// How deep JSON may be nested; deeper is refused.
         depth: usize = is("64"), count(8, 1024);
@@ -263,20 +263,21 @@ section! {
         intake_messages: usize = is("131072"), count(16, 16_777_216);
         /// The same in bytes.
         intake_bytes: usize = is("128MiB"), size(64 * KIB, 16 * GIB);
-        /// Events waiting to be written to one peer; beyond it the next waits `limits.send_wait`.
+        /// Events waiting to be written to one peer. Beyond it the next waits a second for a connected peer; a peer that
+        /// takes nothing for so long is stalled, and events for it are dropped and counted until its queue has moved.
         peer_queue_messages: usize = is("8192"), count(1, 1_048_576);
         /// The same in bytes.
         peer_queue_bytes: usize = is("16MiB"), size(64 * KIB, 4 * GIB);
-        /// How long an event waits for a partner that is not connected or whose queue is full; then it is dropped for
-        /// that partner and counted.
+        /// How long an event waits for a partner that is not connected; then it is dropped for that partner and counted.
         send_wait: Duration = is("10s"), duration(MS, HOUR);
-        /// Streams of one protocol that one peer may have open to us; a further one is refused.
-        streams_per_protocol: usize = is("16"), count(1, 1024);
+        /// Streams of one protocol that one peer may have open to us; a further one is reset and counted. Some peers write each
+        /// event on a stream of its own.
+        streams_per_protocol: usize = is("128"), count(1, 1024);
         /// Connections in all; a further one is refused.
         connections: usize = is("1024"), count(1, 100_000);
         /// Connections of one peer; a further one is refused.
         connections_per_peer: usize = is("4"), count(1, 64);
-        /// Peers remembered at a time; beyond it the least useful is forgotten.
+        /// Peer documents read from the store; further ones are left out, which is said in the log.
         peers: usize = is("10000"), count(16, 1_000_000);
         /// Gossip messages a second from one source; more are dropped and counted.
         gossip_per_second: u32 = is("20"), rate(1, 100_000);
@@ -286,11 +287,11 @@ section! {
         questions_per_second: u32 = is("10"), rate(1, 100_000);
         /// How many of them may come at once.
         questions_burst: u32 = is("50"), rate(1, 1_000_000);
-        /// Own searches open at a time; a further one ends the oldest.
+        /// Own searches open at a time; a further one is refused.
         open_searches: usize = is("256"), count(1, 65_536);
         /// Answers taken from one peer for one search; more are dropped and counted.
         answers_per_peer: usize = is("100"), count(1, 100_000);
-        /// Searches of others that are answered at a time; further ones wait.
+        /// Searches of others that are answered at a time; further ones wait until their asker's time is up.
         search_concurrency: usize = is("8"), count(1, 1024);
         /// How long a connection attempt may take.
         dial_timeout: Duration = is("10s"), duration(MS, HOUR);

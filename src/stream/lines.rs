@@ -5,6 +5,7 @@
 
 use crate::network::Stream;
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -120,9 +121,17 @@ impl Lines {
     }
 
     async fn read(&mut self, quiet: bool, began: Instant) -> Result<usize, LineError> {
+        if quiet && self.chunk == LARGE_READ {
+            // In a burst the next piece is there already, and its buffer is used again.
+            self.buffer.reserve(LARGE_READ);
+            if let Some(read) = self.io.read_buf(&mut self.buffer).now_or_never() {
+                return read.map_err(|error| LineError::Broken(error.to_string()));
+            }
+        }
         if quiet {
             // Give the memory of a burst back while nothing comes.
             self.buffer = BytesMut::new();
+            self.chunk = SMALL_READ;
         }
         self.buffer.reserve(self.chunk);
         let deadline = if quiet {
@@ -138,11 +147,9 @@ impl Lines {
             None => reading.await,
         };
         let read = read.map_err(|error| LineError::Broken(error.to_string()))?;
-        self.chunk = if read >= self.chunk.min(SMALL_READ) {
-            LARGE_READ
-        } else {
-            SMALL_READ
-        };
+        if read >= SMALL_READ {
+            self.chunk = LARGE_READ;
+        }
         Ok(read)
     }
 

@@ -158,7 +158,8 @@ impl StreamService {
             own: parts.own,
             network: parts.network,
             federation: parts.federation,
-            half_read: Arc::new(Semaphore::new(limits.half_read_bytes)),
+            // One line must fit, or none would.
+            half_read: Arc::new(Semaphore::new(limits.half_read_bytes.max(limits.line_bytes))),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             searching: Semaphore::new(limits.search_concurrency),
             settings: parts.settings,

@@ -23,7 +23,7 @@ use tracing::{debug, warn};
 /// Events written in one go.
 const RUN: usize = 256;
 /// Bytes written in one go.
-const RUN_BYTES: usize = 256 * 1024;
+const RUN_BYTES: usize = 96 * 1024;
 /// How long a full queue of a connected peer is waited for. A peer that takes nothing for so long is stalled: from then
 /// on its events are dropped at once, until its queue has moved again.
 const FULL_WAIT: Duration = Duration::from_secs(1);
@@ -204,6 +204,7 @@ impl StreamService {
             peer,
             did: to.did.clone(),
             open: HashMap::new(),
+            buffer: Vec::new(),
             stop,
         };
         tokio::spawn(task.run(items));
@@ -217,6 +218,8 @@ struct Task {
     peer: PeerId,
     did: String,
     open: HashMap<Action, Stream>,
+    /// Lines of the piece being written; given back when nothing waits.
+    buffer: Vec<u8>,
     stop: CancellationToken,
 }
 
@@ -239,6 +242,9 @@ impl Task {
             };
             if finished {
                 break;
+            }
+            if items.is_empty() {
+                self.buffer = Vec::new();
             }
             self.service.0.metrics.set_peer_queue_waiting(&self.did, items.len());
         }
@@ -289,7 +295,7 @@ impl Task {
             let action = first.action();
             let deadline = first.at + self.service.0.limits.send_wait;
             let unsigned = self.takes_unsigned();
-            let mut bytes = Vec::new();
+            let mut bytes = std::mem::take(&mut self.buffer);
             let mut count = 0;
             for event in rest {
                 if count > 0 && bytes.len() >= RUN_BYTES {
@@ -300,7 +306,10 @@ impl Task {
             }
             let (piece, later) = rest.split_at(count);
             rest = later;
-            match self.write_piece(action, &bytes, deadline).await {
+            let written = self.write_piece(action, &bytes, deadline).await;
+            bytes.clear();
+            self.buffer = bytes;
+            match written {
                 Ok(()) => self.count_sent(action, piece),
                 Err(reason) => {
                     self.service.0.metrics.dropped_many("peer_queue", reason, count as u64);

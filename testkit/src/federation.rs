@@ -32,6 +32,15 @@ impl Identity {
     pub fn stream_address(&self) -> String {
         format!("{}/p2p/{}", self.address, self.peer_id)
     }
+
+    /// The TCP port on which it listens.
+    ///
+    /// # Panics
+    /// When its address does not end with one.
+    pub fn port(&self) -> u16 {
+        let port = self.address.rsplit('/').next().and_then(|port| port.parse().ok());
+        port.unwrap_or_else(|| panic!("no port at the end of {}", self.address))
+    }
 }
 
 /// The members share this and nothing else. Must outlive them.

@@ -45,12 +45,14 @@ impl<'a> ForeignBuilder<'a> {
     /// Starts it; `None`, with a printed sentence, when this machine cannot.
     ///
     /// # Panics
-    /// When it does not start although it could, or is missing where `CI` says that everything must be there.
+    /// When it does not start although it could, or where `CI` is set and its runtime is here but unfit.
     pub async fn start(self) -> Option<Foreign> {
         let program = match tool(self.tool) {
             Ok(program) => program,
             Err(Missing(why)) => {
-                assert!(std::env::var_os("CI").is_none(), "{why}");
+                let runtime = if self.tool == "foreign-js" { "node" } else { "go" };
+                let is_here = Command::new(runtime).arg("version").output().is_ok();
+                assert!(std::env::var_os("CI").is_none() || !is_here, "{why}");
                 println!("skipped: {why}");
                 return None;
             }

@@ -236,15 +236,26 @@ async fn a_thousand_events_each_way_at_once() {
         .await;
     };
     tokio::join!(there, back);
-    // On a new stream each, as the reference also writes.
-    let fields = json!({"protocol": "update", "count": 300, "size": 300, "id_prefix": "new-", "datatype": 1,
+    assert_eq!(alice.metrics().await.dropped(), 0.0);
+}
+
+#[tokio::test]
+async fn a_new_stream_for_each_event_loses_none_uncounted() {
+    const COUNT: usize = 300;
+    let net = Federation::new();
+    let Some((alice, go)) = alice_and_gopher(&net, &[]).await else {
+        return;
+    };
+    let fields = json!({"protocol": "create", "count": COUNT, "size": 300, "id_prefix": "new-", "datatype": 1,
         "new_streams": true});
     go.tell("burst", fields).await;
-    until("the rest at the app", || async {
-        (alice.heard(CREATE).len() == COUNT + 300).then_some(())
+    // Beyond limits.streams_per_protocol at once a stream is refused; that is counted.
+    until("each event, or its count", || async {
+        let refused = [("reason", "too_many_streams")];
+        let dropped = alice.metrics().await.sum("ocd_dropped_total", &refused) as usize;
+        (alice.heard(CREATE).len() + dropped == COUNT).then_some(())
     })
     .await;
-    assert_eq!(alice.metrics().await.dropped(), 0.0);
 }
 
 #[tokio::test]
