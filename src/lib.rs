@@ -31,7 +31,7 @@
 //! | an event waiting for an absent peer | `limits.send_wait` | lost: `peer_queue`, `peer_away` |
 //! | streams being opened, each connection | 64 | the opener is told `Busy` and tries again |
 //! | inbound streams not looked at | 1,024; `limits.streams_per_protocol` of each peer and protocol | reset: `stream_inbox` |
-//! | half-read lines of all streams | `limits.half_read_bytes` | readers wait, and with them the senders |
+//! | half-read long lines of all streams | `limits.half_read_bytes` | the stream that wants more is reset, and counted as refused |
 //! | batches of events read, not handled | 256 | readers wait: the back-pressure from NATS B to NATS A |
 //! | client's messages to the NATS socket | 4,096 | publishers wait, `limits.nats_publish_timeout` at most |
 //! | store: writes, readers | 256 writes, 4 readers | callers wait, 10 s at most |
