@@ -1,4 +1,49 @@
-//! map
+//! The map of the house. Calls go down this list, events come up by channel, and nothing imports what is above it
+//! (`tests/layers.rs` reads the imports and says so). `ARCHITECTURE.md` walks one event and one search through it.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`cli`] | one file a verb; the life of the process in `run` |
+//! | [`admin`] | probes and metrics over HTTP; reads only |
+//! | [`node`] | the loop from NATS to the services; `dispatch`, `partners`, `searches`, `overtaken` are its pure rules |
+//! | [`pubsub`] | PubSubService: signed questions on gossip, and who is answered |
+//! | [`stream`] | StreamService: every stream between this daemon and others, by protocol, peer and direction |
+//! | [`network`] | the libp2p swarm, one actor; connections and the hand-over of streams |
+//! | [`bus`] | NATS: connection, intake, publishing, the lease of a DID |
+//! | [`store`] | documents, behind one trait; SQLite embedded |
+//! | [`wire`] | every byte form spoken with apps and daemons, and nothing else |
+//! | [`model`] | what documents mean; pure |
+//! | [`identity`] | key, pre-shared key, the locked directory |
+//! | [`settings`] | one list of all settings |
+//! | [`telemetry`] | metrics, readiness, counted refusals, the log |
+//!
+//! # Every bounded queue
+//!
+//! In the order in which an event from NATS A to NATS B meets them, then the rest. What is lost is counted in
+//! `ocd_dropped_total{where, reason}` under the words given.
+//!
+//! | queue | bound | when it is full |
+//! |---|---|---|
+//! | client's subscription to NATS, each subject | 65,536 messages | the newest lost: `nats_subscription` |
+//! | intake: taken, not yet handled | `limits.intake_messages`, `limits.intake_bytes` | the newest lost: `intake` |
+//! | partner table's events | 64 | the node waits: a partner is in effect before what follows is sent |
+//! | a peer's queue to write | `limits.peer_queue_messages`, `limits.peer_queue_bytes` | connected: waits 1 s, then lost as `stalled` until half is free; else lost as `away`: `peer_queue` |
+//! | an event waiting for an absent peer | `limits.send_wait` | lost: `peer_queue`, `peer_away` |
+//! | streams being opened, each connection | 64 | the opener is told `Busy` and tries again |
+//! | inbound streams not looked at | 1,024; `limits.streams_per_protocol` of each peer and protocol | reset: `stream_inbox` |
+//! | half-read long lines of all streams | `limits.half_read_bytes` | the stream that wants more is reset, and counted as refused |
+//! | batches of events read, not handled | 256 | readers wait: the back-pressure from NATS B to NATS A |
+//! | client's messages to the NATS socket | 4,096 | publishers wait, `limits.nats_publish_timeout` at most |
+//! | store: writes, readers | 256 writes, 4 readers | callers wait, 10 s at most |
+//! | swarm's commands | 256 | callers wait |
+//! | gossip not yet judged | 1,024 | the newest lost: `gossip_waiting` |
+//! | gossip to send, each peer | 256 | dropped for that peer: gossip carries questions only |
+//! | apps' searches, and peers that could not be asked | 256 each | the node, or the asking task, waits |
+//! | open searches | `limits.open_searches` | a further one is refused: `too_many_searches` |
+//! | search lines read, not handled | 256 | readers wait |
+//! | others' questions | 256, `limits.search_concurrency` at once | refused: `too_many_questions` |
+//! | results between store and wire | 32 a search | the query waits for its asker |
+//! | HTTP connections | 32, of 10 s each | further ones wait in the system's queue |
 pub mod admin;
 pub mod bus;
 pub mod cli;

@@ -16,7 +16,10 @@ use std::process::ExitCode;
 async fn main() -> ExitCode {
     // Whatever goes wrong is one sentence, and then the last words of the processes.
     std::panic::set_hook(Box::new(|panic| {
-        let why = panic.payload_as_str().unwrap_or("something broke");
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().map(ToString::to_string);
+        let why = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        let why = why.unwrap_or_else(|| "something broke".to_owned());
         eprintln!("\nFAILED: {why}");
     }));
     let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));

@@ -158,7 +158,7 @@ impl Bus {
     }
 
     /// Returns when NATS has done what we asked of it before, and has handed over what it had for us; at once when it
-    /// is away, and after [`ROUND_TRIP_TIME`] at the latest.
+    /// is away, and after `ROUND_TRIP_TIME` at the latest.
     pub async fn round_trip(&self) {
         let mut state = self.state.clone();
         tokio::select! {

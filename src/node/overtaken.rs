@@ -2,7 +2,7 @@
 //!
 //! The `/1.0` protocols carry create, update and delete on streams of their own, so two events of one resource sent
 //! within milliseconds can arrive in the other order. Pure: time is passed in. Always: only an event that is older than
-//! one handled within the last [`WINDOW`] by a difference below [`WINDOW`] counts as overtaken, so that a sender whose
+//! one handled within the last `WINDOW` by a difference below `WINDOW` counts as overtaken, so that a sender whose
 //! clock was set back loses nothing.
 
 use crate::wire::DataType;
