@@ -110,7 +110,9 @@ fn on_event(event: &Event, state: &watch::Sender<NatsState>, metrics: &Metrics) 
             info!("NATS is connected");
             state.send_replace(NatsState::Connected);
         }
-        Event::Disconnected | Event::Closed => away(state, "the connection to NATS was lost".into()),
+        Event::Disconnected => away(state, "the connection to NATS was lost".into()),
+        // Only ever our own doing, at the end.
+        Event::Closed => debug!("the NATS client is closed"),
         Event::LameDuckMode => info!("the NATS server is about to stop and asks its clients to move"),
         Event::SlowConsumer(_) => metrics.dropped("nats_subscription", "full"),
         Event::ServerError(error) => warn!(%error, "NATS reports an error"),

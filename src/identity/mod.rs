@@ -3,6 +3,7 @@
 //! Owns the files of the two keys. Never prints, logs or hands out a secret but the keypair itself. Always holds: a key
 //! that others can read is refused, and no file here is ever overwritten.
 
+mod did;
 mod key_file;
 mod new_file;
 mod psk_file;
@@ -18,11 +19,11 @@ use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use libp2p::pnet::PreSharedKey;
 
+pub use did::{derived_did, is_self_proving};
 pub use new_file::write_new;
 pub use psk_file::{generate_psk, parse_psk};
 pub use state_dir::{StateDir, make_dir};
 
-use crate::model::derived_did;
 use crate::settings::Settings;
 
 /// Where, below `state_dir`, the daemon remembers its own DID.

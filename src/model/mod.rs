@@ -4,7 +4,6 @@
 
 mod access;
 mod bucket;
-mod did;
 mod document;
 mod error;
 mod federation;
@@ -17,7 +16,6 @@ mod stored;
 
 pub use access::{Asker, may_see};
 pub use bucket::TokenBucket;
-pub use did::{derived_did, is_self_proving};
 pub use document::Document;
 pub use error::ModelError;
 pub use federation::{Federation, Member};

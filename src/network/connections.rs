@@ -1,7 +1,8 @@
 //! Which connections each peer has, and which of several is used for new streams.
 //!
 //! Pure. Always: two sides that dialled each other at the same instant prefer the same connection, the one dialled by
-//! the smaller PeerId, newest first. The other one is not torn down under its streams; it idles away.
+//! the smaller PeerId, newest first. The other one is not torn down under its streams: it closes
+//! when the last of them has ended.
 
 use libp2p::PeerId;
 use libp2p::swarm::ConnectionId;

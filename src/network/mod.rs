@@ -29,10 +29,6 @@ const COMMANDS: usize = 256;
 /// Longest wait for a stream to be negotiated, one round trip at the least.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Advertised by identify: this side takes unsigned events, the connection being proof enough of their sender. Ours;
-/// others see one more protocol name and ignore it.
-pub const TAKES_UNSIGNED: &str = "/opencloud/event/unsigned/1.0";
-
 /// The peers connected now.
 pub type Connected = Arc<HashMap<PeerId, Link>>;
 

@@ -5,6 +5,7 @@
 
 use super::connections::Connections;
 use crate::telemetry::Metrics;
+use crate::wire::protocol;
 use futures::future::{Ready, ready};
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
@@ -140,10 +141,15 @@ impl Streams {
         let changed: Vec<PeerId> = self.keep.symmetric_difference(&keep).copied().collect();
         self.keep = keep;
         for peer in changed {
-            let wanted = self.keep.contains(&peer);
-            for connection in self.connections.of(&peer) {
-                self.notify(peer, connection, ToHandler::Keep(wanted));
-            }
+            self.tell_keep(&peer);
+        }
+    }
+
+    /// Of several connections to a kept peer only the preferred one stays although nothing is open on it.
+    fn tell_keep(&mut self, peer: &PeerId) {
+        let preferred = self.connections.preferred(peer).filter(|_| self.keep.contains(peer));
+        for connection in self.connections.of(peer) {
+            self.notify(*peer, connection, ToHandler::Keep(Some(connection) == preferred));
         }
     }
 
@@ -203,6 +209,7 @@ impl NetworkBehaviour for Streams {
             FromSwarm::ConnectionEstablished(made) => {
                 self.connections
                     .opened(made.peer_id, made.connection_id, made.endpoint.is_dialer());
+                self.tell_keep(&made.peer_id);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,
@@ -211,6 +218,7 @@ impl NetworkBehaviour for Streams {
                 ..
             }) => {
                 self.connections.closed(&peer_id, connection_id);
+                self.tell_keep(&peer_id);
                 if remaining_established == 0 {
                     self.held.remove(&peer_id);
                 }
@@ -279,7 +287,7 @@ impl ConnectionHandler for Handler {
 
     fn listen_protocol(&self) -> SubstreamProtocol<ByName> {
         let served = self.doors.inboxes.iter().map(|(name, _)| name.clone());
-        let told = std::iter::once(StreamProtocol::new(super::TAKES_UNSIGNED));
+        let told = std::iter::once(StreamProtocol::new(protocol::TAKES_UNSIGNED));
         SubstreamProtocol::new(ByName(served.chain(told).collect()), ())
     }
 

@@ -8,6 +8,7 @@ use super::streams::{Inbox, Streams};
 use super::transport::{self, TransportError};
 use super::{COMMANDS, Command, ConnectError, Connected, Link, Network};
 use crate::telemetry::{Metrics, Refusals};
+use crate::wire::protocol;
 use futures::StreamExt;
 use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
@@ -388,7 +389,10 @@ impl Actor {
                 self.swarm.close_connection(connection);
             }
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                let takes_unsigned = info.protocols.iter().any(|name| name.as_ref() == super::TAKES_UNSIGNED);
+                let takes_unsigned = info
+                    .protocols
+                    .iter()
+                    .any(|name| name.as_ref() == protocol::TAKES_UNSIGNED);
                 if let Some(link) = self
                     .links
                     .get_mut(&peer_id)

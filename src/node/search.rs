@@ -4,7 +4,7 @@
 //! `search_end`; answering others' questions happens beside it and is bounded by rate and number.
 
 use super::resolve::{get_peer_record, record_json};
-use super::searches::{Answered, AskedPeers, OpenSearch, Searches};
+use super::searches::{Answered, AskedPeers, OpenSearch, Searches, TOO_MANY};
 use crate::bus::{Bus, Out};
 use crate::model::{Federation, Member, Relation, TokenBucket, read_header};
 use crate::pubsub::PubSubService;
@@ -167,13 +167,9 @@ impl Running {
         }
         let truncated = hits.len() > most;
         let end = SearchEnd {
-            search_id: id.unwrap_or_else(new_id),
-            asked: 0,
-            answered: 0,
-            failed: 0,
-            skipped: 0,
             results,
             truncated,
+            ..SearchEnd::without_answers(id.unwrap_or_else(new_id))
         };
         self.report(&end).await;
     }
@@ -183,7 +179,12 @@ impl Running {
         let named = request.id.is_some();
         let id = request.id.clone().unwrap_or_else(new_id);
         if let Err(rule) = self.table.may_open(&id) {
-            return self.desk.refusals.refuse(rule, "search", format_args!("search {id:?}"));
+            self.desk.refusals.refuse(rule, "search", format_args!("search {id:?}"));
+            // Whoever asks is told that it is over; under an id in use the running search's own report says so.
+            if rule == TOO_MANY {
+                self.report(&SearchEnd::without_answers(id)).await;
+            }
+            return;
         }
         let search = self.desk.settings.borrow().search.clone();
         let time = request

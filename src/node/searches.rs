@@ -7,6 +7,9 @@ use crate::wire::{DataType, SearchEnd};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Instant;
 
+/// The rule that refuses a search at the bound of open ones.
+pub const TOO_MANY: &str = "too_many_searches";
+
 /// To whom a question was put.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AskedPeers {
@@ -146,7 +149,7 @@ impl Searches {
             return Err("search_id_in_use");
         }
         if self.open.len() >= self.most {
-            Err("too_many_searches")
+            Err(TOO_MANY)
         } else {
             Ok(())
         }
@@ -375,7 +378,7 @@ mod tests {
         for n in 0..3 {
             table.open(n.to_string(), OpenSearch::new("u".into(), false, None, now, 1));
         }
-        assert_eq!(table.may_open("x"), Err("too_many_searches"));
+        assert_eq!(table.may_open("x"), Err(TOO_MANY));
     }
 
     #[test]

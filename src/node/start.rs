@@ -8,8 +8,8 @@ use super::registry::{self, Registry};
 use super::search::SearchDesk;
 use super::{Node, Propagated, stored_did};
 use crate::bus::{self, Bus, Lease, NatsState};
-use crate::identity::{Identity, remember_did};
-use crate::model::{Federation, derived_did};
+use crate::identity::{Identity, derived_did, remember_did};
+use crate::model::Federation;
 use crate::network::{self, Network};
 use crate::pubsub::{Listening, PubSubService, judge::Judge};
 use crate::settings::{Settings, StoreUrl, Writes};
@@ -274,6 +274,7 @@ impl Daemon {
         let taken = bus::listen(&bus, limits, parts.metrics.clone(), parts.refusals.clone(), stop_intake);
         let taken = taken.await.map_err(NodeError::Subscribe)?;
         parts.readiness.set_ok("listener");
+        info!("taking from core NATS: what apps publish while this daemon is away is not seen by it");
         let listening = tokio::spawn(node.listen_nats(taken));
         let lease = Lease::new(&did, parts.identity.keypair.clone()).hold(bus.clone(), parts.shutdown.clone());
         let outcome = tokio::select! {

@@ -144,12 +144,13 @@ section! {
         password_file: Option<PathBuf> = Preset::Unset, optional(path());
         /// A file that holds a token.
         token_file: Option<PathBuf> = Preset::Unset, optional(path());
-        /// Whether messages are taken through JetStream: when there is one, always, never.
+        /// Whether messages are taken through JetStream. This version takes them from core NATS whatever this says: `auto`
+        /// and `off` are the same, `require` is refused.
         jetstream: JetStream = is("auto"),
             choice(&[("auto", JetStream::Auto), ("require", JetStream::Require), ("off", JetStream::Off)]);
-        /// The stream over the subjects listened to.
+        /// The stream over the subjects listened to; for a version that takes from JetStream.
         stream: String = is("OC_DISCOVERY"), stream_name();
-        /// Whether the daemon may make and change that stream.
+        /// Whether the daemon may make and change that stream; for a version that takes from JetStream.
         manage_stream: bool = is("true"), flag();
         sections {
             /// TLS towards NATS.
@@ -185,7 +186,7 @@ section! {
         remove_resource: String = is("remove_resource"), subject();
         /// Published to: each result of a search.
         search_event: String = is("search_event"), subject();
-        /// Published to: the end of a search that had an id.
+        /// Published to: the report that ends each search.
         search_end: String = is("search_end"), subject();
     }
 }

@@ -6,7 +6,8 @@
 use super::events::key_of;
 use super::lines::{LineLimits, Lines, split};
 use super::{Asked, StreamService, locked};
-use crate::model::{Member, is_self_proving};
+use crate::identity::is_self_proving;
+use crate::model::Member;
 use crate::network::Incoming;
 use crate::wire::{Action, DataType, Event, Question, protocol, timestamp};
 use futures::{AsyncReadExt, AsyncWriteExt};

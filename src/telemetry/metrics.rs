@@ -74,8 +74,6 @@ pub struct Families {
     pub intake_waiting: Gauge,
     /// Events waiting to be written to a partner.
     pub peer_queue_waiting: Family<Labels<1>, Gauge>,
-    /// Events between their take from NATS and their last write to the wire.
-    pub inflight: Gauge,
     /// Seconds from the take of an event from NATS to its write to the wire.
     pub event_seconds: Histogram,
 }
@@ -105,11 +103,6 @@ impl Metrics {
                 "Messages taken from NATS and not yet handled",
             ),
             peer_queue_waiting: family(&mut registry, "peer_queue_waiting", "Events waiting for a partner"),
-            inflight: family(
-                &mut registry,
-                "inflight",
-                "Events taken from NATS and not yet on the wire",
-            ),
             event_seconds: Histogram::new(EVENT_SECONDS),
             registry: Registry::default(),
         };
@@ -263,16 +256,6 @@ impl Metrics {
     /// How many messages taken from NATS are not yet handled.
     pub fn set_intake_waiting(&self, count: usize) {
         self.0.intake_waiting.set(gauge_value(count));
-    }
-
-    /// An event began its way to the wire.
-    pub fn inflight_started(&self) {
-        self.0.inflight.inc();
-    }
-
-    /// An event reached the wire or was given up.
-    pub fn inflight_ended(&self) {
-        self.0.inflight.dec();
     }
 
     /// An event needed `elapsed` from its take from NATS to its write to the wire.

@@ -27,6 +27,9 @@ pub mod protocol {
     pub const HEARTBEAT_PARTNER: &str = "/opencloud/resource/heartbeat/partner/1.0";
     /// The bandwidth challenge: bytes to echo.
     pub const PROBE: &str = "/opencloud/probe/1.0";
+    /// Ours, advertised by identify and never opened: this side takes unsigned events, the connection being proof
+    /// enough of their sender. Others see one more name and ignore it.
+    pub const TAKES_UNSIGNED: &str = "/opencloud/event/unsigned/1.0";
 }
 
 /// What a message asks for. The number is the wire code.

@@ -148,6 +148,19 @@ pub struct SearchEnd {
 }
 
 impl SearchEnd {
+    /// The report of a search that nobody was asked for or answered.
+    pub fn without_answers(search_id: String) -> Self {
+        Self {
+            search_id,
+            asked: 0,
+            answered: 0,
+            failed: 0,
+            skipped: 0,
+            results: 0,
+            truncated: false,
+        }
+    }
+
     /// The one written form.
     pub fn write(&self) -> Vec<u8> {
         ObjectWriter::new(self.search_id.len() + 128)
