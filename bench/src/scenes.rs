@@ -60,6 +60,7 @@ pub async fn pair(net: &Federation, writes: Writes) -> (Peer, Peer) {
     if matches!(writes, Writes::Apps) {
         // The store knows both by now; from here on nobody but the apps would write it.
         for peer in [&mut a, &mut b] {
+            peer.stop().await;
             peer.set("store.writes", "apps");
             peer.restart().await;
         }
