@@ -164,6 +164,11 @@ impl Mover {
         let weight = u32::try_from(bytes.max(64)).unwrap_or(u32::MAX);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(weight) else {
             self.metrics.dropped("intake", "bytes");
+            self.refusals.refuse(
+                "intake_full",
+                subject.name(),
+                "limits.intake_bytes is reached; messages are lost",
+            );
             return;
         };
         let origin = message
@@ -180,6 +185,11 @@ impl Mover {
         };
         if self.queue.try_send(taken).is_err() {
             self.metrics.dropped("intake", "messages");
+            self.refusals.refuse(
+                "intake_full",
+                subject.name(),
+                "limits.intake_messages is reached; messages are lost",
+            );
         }
     }
 }

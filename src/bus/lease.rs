@@ -2,16 +2,17 @@
 //!
 //! Owns the lease subject `oc_discovery.lease.<hash of the DID>`. Always: the one that started first stays; a partition
 //! of NATS that heals is noticed by the announcement repeated every [`ANNOUNCE_EVERY`]; a claim counts only when it is
-//! signed with our own key, so that no app on NATS can send a daemon away.
+//! signed with our own key, and sends us away only when it names us, so that no app on NATS can do that, be it with a
+//! claim that it once heard of a daemon long gone.
 
 use super::Bus;
+use crate::telemetry::Refusals;
 use futures::StreamExt;
 use libp2p::identity::Keypair;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 /// Pause between two announcements.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(15);
@@ -35,7 +36,10 @@ struct Claim {
 #[derive(Debug, Serialize, Deserialize)]
 struct Signed {
     claim: Claim,
-    /// Hex of the signature over the claim's JSON.
+    /// The instance whose younger claim this answers.
+    #[serde(default)]
+    answers: Option<String>,
+    /// Hex of the signature over the JSON of the two above.
     sig: String,
 }
 
@@ -70,7 +74,7 @@ impl Lease {
     ///
     /// # Errors
     /// [`LeaseError`] when this daemon is the one that must leave.
-    pub async fn hold(self, bus: Bus, stop: CancellationToken) -> Result<(), LeaseError> {
+    pub async fn hold(self, bus: Bus, refusals: Refusals, stop: CancellationToken) -> Result<(), LeaseError> {
         let Ok(mut others) = bus.client.subscribe(self.subject.clone()).await else {
             return Ok(());
         };
@@ -80,16 +84,17 @@ impl Lease {
                 () = stop.cancelled() => return Ok(()),
                 _ = again.tick() => {
                     bus.connected().await;
-                    self.announce(&bus).await;
+                    self.announce(&bus, None).await;
                 }
                 message = others.next() => {
                     let Some(message) = message else { return Ok(()) };
-                    let Some(other) = self.read(&message.payload) else {
-                        warn!("a claim on our DID that is not signed with our key; is another daemon configured for it?");
+                    let Some((other, answers)) = self.read(&message.payload) else {
+                        let why = "a claim on our DID that is not signed with our key; is another daemon configured for it?";
+                        refusals.refuse("forged_lease", &self.subject, why);
                         continue;
                     };
-                    match self.against(&other) {
-                        Verdict::Stay => self.announce(&bus).await,
+                    match self.against(&other, answers.as_deref()) {
+                        Verdict::Answer => self.announce(&bus, Some(other.instance)).await,
                         Verdict::Leave => return Err(LeaseError { instance: other.instance }),
                         Verdict::Same => {}
                     }
@@ -98,46 +103,54 @@ impl Lease {
         }
     }
 
-    async fn announce(&self, bus: &Bus) {
-        if let Some(text) = self.written() {
+    async fn announce(&self, bus: &Bus, answers: Option<String>) {
+        if let Some(text) = self.written(answers) {
             let _ = bus.client.publish(self.subject.clone(), text.into()).await;
         }
     }
 
-    fn written(&self) -> Option<Vec<u8>> {
-        let text = serde_json::to_vec(&self.claim).ok()?;
+    fn written(&self, answers: Option<String>) -> Option<Vec<u8>> {
+        let text = serde_json::to_vec(&(&self.claim, &answers)).ok()?;
         let sig = hex::encode(self.keypair.sign(&text).ok()?);
         serde_json::to_vec(&Signed {
             claim: self.claim.clone(),
+            answers,
             sig,
         })
         .ok()
     }
 
-    fn read(&self, message: &[u8]) -> Option<Claim> {
-        let Signed { claim, sig } = serde_json::from_slice(message).ok()?;
-        let text = serde_json::to_vec(&claim).ok()?;
+    /// The claim, and whom it answers.
+    fn read(&self, message: &[u8]) -> Option<(Claim, Option<String>)> {
+        let Signed { claim, answers, sig } = serde_json::from_slice(message).ok()?;
+        let text = serde_json::to_vec(&(&claim, &answers)).ok()?;
         self.keypair
             .public()
             .verify(&text, &hex::decode(sig).ok()?)
-            .then_some(claim)
+            .then_some((claim, answers))
     }
 
-    fn against(&self, other: &Claim) -> Verdict {
+    fn against(&self, other: &Claim, answers: Option<&str>) -> Verdict {
         if other.instance == self.claim.instance {
             Verdict::Same
-        } else if *other < self.claim {
+        } else if *other < self.claim && answers == Some(self.claim.instance.as_str()) {
             Verdict::Leave
+        } else if *other < self.claim && answers.is_some() {
+            // A word to somebody else: answering it would be heard by that one, and answered, without end.
+            Verdict::Same
         } else {
-            Verdict::Stay
+            Verdict::Answer
         }
     }
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
+    /// Ours, or none of our business.
     Same,
-    Stay,
+    /// Younger than ours: it must hear of us. Older than ours: it must prove that it lives, by answering.
+    Answer,
+    /// Older than ours, alive, and it means us.
     Leave,
 }
 
@@ -151,11 +164,28 @@ mod tests {
         let (mut first, mut second) = (Lease::new("did", key.clone()), Lease::new("did", key));
         first.claim.started_ms = 1;
         second.claim.started_ms = 2;
-        assert_eq!(first.against(&second.claim), Verdict::Stay);
-        assert_eq!(second.against(&first.claim), Verdict::Leave);
-        assert_eq!(first.against(&first.claim), Verdict::Same);
+        let (to_first, to_second) = (first.claim.instance.clone(), second.claim.instance.clone());
+        // Whoever speaks first, the younger one ends up being named by the older one.
+        assert_eq!(first.against(&second.claim, None), Verdict::Answer);
+        assert_eq!(second.against(&first.claim, None), Verdict::Answer);
+        assert_eq!(first.against(&second.claim, Some(&to_first)), Verdict::Answer);
+        assert_eq!(second.against(&first.claim, Some(&to_second)), Verdict::Leave);
+        assert_eq!(first.against(&first.claim, None), Verdict::Same);
         second.claim.started_ms = 1;
-        assert_ne!(first.against(&second.claim), second.against(&first.claim));
+        let verdicts = [
+            first.against(&second.claim, Some(&to_first)),
+            second.against(&first.claim, Some(&to_second)),
+        ];
+        assert!(verdicts.contains(&Verdict::Leave) && verdicts.contains(&Verdict::Answer));
+    }
+
+    #[test]
+    fn what_a_daemon_long_gone_said_sends_nobody_away() {
+        let key = Keypair::generate_ed25519();
+        let (mut old, now) = (Lease::new("did", key.clone()), Lease::new("did", key));
+        old.claim.started_ms = 1;
+        assert_eq!(now.against(&old.claim, None), Verdict::Answer);
+        assert_eq!(now.against(&old.claim, Some("another one, then")), Verdict::Same);
     }
 
     #[test]
@@ -163,8 +193,11 @@ mod tests {
         let key = Keypair::generate_ed25519();
         let (ours, twin) = (Lease::new("did", key.clone()), Lease::new("did", key));
         let foreign = Lease::new("did", Keypair::generate_ed25519());
-        assert_eq!(ours.read(&twin.written().unwrap()), Some(twin.claim));
-        assert_eq!(ours.read(&foreign.written().unwrap()), None);
+        let said = twin.written(Some("ours".into())).unwrap();
+        assert_eq!(ours.read(&said), Some((twin.claim, Some("ours".into()))));
+        let moved = String::from_utf8(said).unwrap().replace("\"ours\"", "\"hers\"");
+        assert_eq!(ours.read(moved.as_bytes()), None, "whom it answers is signed too");
+        assert_eq!(ours.read(&foreign.written(None).unwrap()), None);
         assert_eq!(ours.read(br#"{"started_ms":0,"instance":"x"}"#), None);
     }
 }

@@ -4,6 +4,7 @@
 
 use libp2p::PeerId;
 use libp2p::multiaddr::{Multiaddr, Protocol};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Addresses tried for one peer; further ones are ignored (a record with thousands would make us a port scanner).
@@ -42,6 +43,21 @@ fn tcp_part(address: &Multiaddr) -> Option<Multiaddr> {
     let is_tcp = matches!(port, Protocol::Tcp(number) if number != 0);
     let plain = matches!(parts.next(), None | Some(Protocol::P2p(_))) && parts.next().is_none();
     (routable && is_tcp && plain).then(|| Multiaddr::empty().with(host).with(port))
+}
+
+/// The socket of `/ip4|ip6/…/tcp/…`.
+#[must_use]
+pub fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next()? {
+        Protocol::Ip4(ip) => ip.into(),
+        Protocol::Ip6(ip) => ip.into(),
+        _ => return None,
+    };
+    match parts.next()? {
+        Protocol::Tcp(port) => Some(SocketAddr::new(ip, port)),
+        _ => None,
+    }
 }
 
 /// Waits between dials of one peer: doubling from `first` to `max`, with half of each wait left to chance so that the

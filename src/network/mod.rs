@@ -54,7 +54,7 @@ pub enum ConnectError {
     #[error("{0}")]
     Failed(String),
     /// No answer in time.
-    #[error("no connection in time")]
+    #[error("no connection in time (is it reachable, and the PSK the same on both sides?)")]
     Timeout,
     /// The daemon is shutting down.
     #[error("the network is shut down")]

@@ -4,7 +4,7 @@
 //! reaches its inbox or is reset and counted, and every request to open ends in an answer, also when the connection dies.
 
 use super::connections::Connections;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Refusals};
 use crate::wire::protocol;
 use futures::future::{Ready, ready};
 use libp2p::PeerId;
@@ -78,6 +78,7 @@ struct Doors {
     inboxes: Vec<(StreamProtocol, Inbox)>,
     per_protocol: usize,
     metrics: Metrics,
+    refusals: Refusals,
 }
 
 /// How many inbound streams of each protocol one peer holds, over all of its connections.
@@ -113,12 +114,18 @@ pub struct Streams {
 impl Streams {
     /// `inboxes` lists every protocol served, `per_protocol` the inbound streams one peer may hold of each.
     #[must_use]
-    pub fn new(local: PeerId, inboxes: Vec<(StreamProtocol, Inbox)>, per_protocol: usize, metrics: Metrics) -> Self {
+    pub fn new(
+        local: PeerId,
+        inboxes: Vec<(StreamProtocol, Inbox)>,
+        per_protocol: usize,
+        (metrics, refusals): (Metrics, Refusals),
+    ) -> Self {
         Self {
             doors: Arc::new(Doors {
                 inboxes,
                 per_protocol,
                 metrics,
+                refusals,
             }),
             held: HashMap::new(),
             connections: Connections::new(local),
@@ -260,6 +267,10 @@ impl Handler {
         if count.fetch_add(1, Ordering::AcqRel) >= self.doors.per_protocol {
             count.fetch_sub(1, Ordering::AcqRel);
             self.doors.metrics.dropped("stream_inbox", "too_many_streams");
+            let detail = format_args!("{protocol}: limits.streams_per_protocol is {}", self.doors.per_protocol);
+            self.doors
+                .refusals
+                .refuse("too_many_streams", &self.peer.to_string(), detail);
             return;
         }
         let place = Place(Arc::clone(count));

@@ -3,6 +3,7 @@
 //! Owns every connection. Never waits for anybody above it: what it tells goes by watched levels or by a bounded
 //! queue that drops and counts. Always: a dial is answered when it succeeds, fails, or the peer connects by itself.
 
+use super::dial;
 use super::gossip::{self, Gossip, GossipVerdict, PublishError};
 use super::streams::{Inbox, Streams};
 use super::transport::{self, TransportError};
@@ -13,13 +14,16 @@ use futures::StreamExt;
 use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::ConnectedPoint;
+use libp2p::core::upgrade::NegotiationError;
 use libp2p::gossipsub::{self, IdentTopic};
 use libp2p::identity::Keypair;
 use libp2p::pnet::PreSharedKey;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, StreamProtocol, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, ping};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -181,9 +185,26 @@ fn behaviour(config: &Config, local: PeerId) -> Result<Behaviour, StartError> {
             local,
             config.inboxes.clone(),
             config.streams_per_protocol,
-            config.metrics.clone(),
+            (config.metrics.clone(), config.refusals.clone()),
         ),
     })
+}
+
+/// An error when somebody else listens there. The transport shares its ports with whoever shares them too: two daemons
+/// would listen on one, and each would get half of the peers.
+fn try_port(address: SocketAddr) -> std::io::Result<()> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
+    // As the transport does: connections of a daemon that just ended do not count, nor does the other kind of address.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    Ok(rustix::net::bind(&socket, &address)?)
 }
 
 /// Listens on every address and waits until each is up, so that a port in use is an error at start and not later.
@@ -194,6 +215,9 @@ async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Result<Ve
             address: address.clone(),
             why,
         };
+        if let Some(socket) = dial::socket_of(address) {
+            try_port(socket).map_err(|error| failed(error.to_string()))?;
+        }
         let listener = swarm
             .listen_on(address.clone())
             .map_err(|error| failed(error.to_string()))?;
@@ -460,15 +484,26 @@ fn explain(error: &DialError) -> ConnectError {
     }
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+/// Another key shows only after its handshake: what is read then is noise, and whoever notices first hangs up.
+const OTHER_PSK: &str = " (is the PSK the same on both sides?)";
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
+    let mut hint = "";
     let mut next = Some(error);
     while let Some(cause) = next {
-        let text = cause.to_string().trim_matches([':', ' ']).to_owned();
+        if let Some(NegotiationError::ProtocolError(_)) = cause.downcast_ref() {
+            hint = OTHER_PSK;
+        }
+        // One line, whatever the far side or a library wrote into it.
+        let text = cause.to_string();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let text = text.trim_matches([':', ' ']).to_owned();
         if !text.is_empty() && !parts.iter().any(|part| part.contains(&text)) {
             parts.push(text);
         }
         next = cause.source();
     }
-    parts.join(": ").chars().take(300).collect()
+    let told: String = parts.join(": ").chars().take(300).collect();
+    told + hint
 }

@@ -7,6 +7,7 @@ use super::security::{Security, SecurityError};
 use futures::future::Either;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
+use libp2p::core::transport::timeout::TransportTimeoutError;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::{Keypair, PeerId};
 use libp2p::pnet::{PnetConfig, PreSharedKey};
@@ -52,7 +53,28 @@ pub fn build(
         .authenticate(Security::new(keypair)?)
         .multiplex(mux)
         .timeout(handshake_timeout)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .map_err(HandshakeError::from)
         .boxed())
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+enum HandshakeError {
+    /// With another PSK on the other side each waits for the rest of what it takes for a message.
+    #[error("no answer in time (is the PSK the same on both sides?)")]
+    Timeout,
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<TransportTimeoutError<E>> for HandshakeError {
+    fn from(error: TransportTimeoutError<E>) -> Self {
+        match error {
+            TransportTimeoutError::Timeout => Self::Timeout,
+            other => Self::Other(Box::new(other)),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

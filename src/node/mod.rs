@@ -106,6 +106,9 @@ impl Node {
             Decision::PeerChanged(peer) => {
                 let member = partners::member_of(&peer);
                 let did = peer.did.clone();
+                if let Some(error) = &peer.address_error {
+                    self.refusals.refuse("bad_address", &did, error);
+                }
                 self.write(DataType::Peer, did, StoreChange::Put(peer.document.into_bytes()))
                     .await;
                 if member.did != self.own_did {
@@ -180,7 +183,12 @@ impl Node {
         for key in to {
             match federation.find(&key) {
                 _ if key == self.own_did => {}
-                None => self.refusals.refuse("unknown_peer", &key, action.name()),
+                // One source for all of them: a list may hold thousands.
+                None => self.refusals.refuse(
+                    "unknown_peer",
+                    action.name(),
+                    format_args!("{key:?} is no peer of our store"),
+                ),
                 Some(member) if member.did == self.own_did => {}
                 Some(member) if member.relation == Relation::Blacklist => {
                     self.refusals.refuse("blacklisted", &member.did, action.name());
@@ -201,7 +209,11 @@ impl Node {
     fn close_planner(&self, key: &str) {
         match self.federation.borrow().find(key).and_then(|member| member.peer_id) {
             Some(peer) => self.streams.close_stream(peer, Action::Planner),
-            None => self.refusals.refuse("unknown_peer", key, "close_planner"),
+            None => self.refusals.refuse(
+                "unknown_peer",
+                "close_planner",
+                format_args!("{key:?} is no peer of our store"),
+            ),
         }
     }
 

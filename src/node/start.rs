@@ -276,7 +276,8 @@ impl Daemon {
         parts.readiness.set_ok("listener");
         info!("taking from core NATS: what apps publish while this daemon is away is not seen by it");
         let listening = tokio::spawn(node.listen_nats(taken));
-        let lease = Lease::new(&did, parts.identity.keypair.clone()).hold(bus.clone(), parts.shutdown.clone());
+        let lease = Lease::new(&did, parts.identity.keypair.clone());
+        let lease = lease.hold(bus.clone(), parts.refusals.clone(), parts.shutdown.clone());
         let outcome = tokio::select! {
             outcome = lease => outcome.map_err(NodeError::from),
             () = tell_nats_state(bus.clone(), parts.readiness.clone()) => Ok(()),

@@ -101,7 +101,11 @@ impl StreamService {
                 () = ticket.stop.cancelled() => break "closed",
                 beat = self.next_beat(&mut lines, &member, &peer) => match beat {
                     Ok(()) => locked(&self.0.table).renew(&ticket, Beat::at(Instant::now()).expiry),
-                    Err(rule) => break rule,
+                    Err(end @ ("ended" | "expired" | "broken")) => break end,
+                    Err(rule) => {
+                        self.0.refusals.refuse(rule, &member.did, "a partner heartbeat");
+                        break rule;
+                    }
                 },
             }
         };

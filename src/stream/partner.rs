@@ -32,15 +32,15 @@ impl StreamService {
         let mut backoff = Backoff::new(FIRST_PAUSE, self.0.limits.dial_backoff_max);
         self.0.metrics.set_partner_up(&did, false);
         loop {
-            let began = Instant::now();
+            let mut opened = None;
             let current = self.federation().get(&did).cloned();
             let peer = current.as_ref().and_then(|member| member.peer_id);
             let outcome = tokio::select! {
                 () = stop.cancelled() => break,
-                outcome = self.partner_session(current) => outcome,
+                outcome = self.partner_session(current, &mut opened) => outcome,
             };
             self.0.metrics.set_partner_up(&did, false);
-            if began.elapsed() >= SETTLED {
+            if opened.is_some_and(|at| at.elapsed() >= SETTLED) {
                 backoff.succeeded();
             }
             let pause = backoff.failed(rand::thread_rng().r#gen());
@@ -59,8 +59,8 @@ impl StreamService {
         }
     }
 
-    /// One life of the heartbeat stream.
-    async fn partner_session(&self, partner: Option<Arc<Member>>) -> Result<(), String> {
+    /// One life of the heartbeat stream; `opened` tells since when it is open.
+    async fn partner_session(&self, partner: Option<Arc<Member>>, opened: &mut Option<Instant>) -> Result<(), String> {
         let partner = partner.ok_or("its document is gone")?;
         let peer = partner.peer_id.ok_or("its document names no PeerId")?;
         let text = |error: &dyn std::fmt::Display| error.to_string();
@@ -69,8 +69,9 @@ impl StreamService {
             .connect(peer, &partner.addresses)
             .await
             .map_err(|error| text(&error))?;
-        let opened = self.0.network.open(peer, protocol::HEARTBEAT_PARTNER).await;
-        let (mut reader, mut writer) = opened.map_err(|error| text(&error))?.split();
+        let stream = self.0.network.open(peer, protocol::HEARTBEAT_PARTNER).await;
+        let (mut reader, mut writer) = stream.map_err(|error| text(&error))?.split();
+        let began = *opened.insert(Instant::now());
         let line = Heartbeat {
             name: self.0.own.name.clone(),
             did: self.0.own.did.clone(),
@@ -83,7 +84,6 @@ impl StreamService {
             Direction::Out,
             Some(Beat::at(Instant::now()).expiry),
         );
-        let began = Instant::now();
         let mut up = false;
         let mut due = tokio::time::interval(PERIOD);
         let mut byte = [0; 1];

@@ -134,17 +134,19 @@ impl StreamService {
             let mut piece = vec![0; 8 * 1024];
             loop {
                 let read = stream.read(&mut piece).await?;
-                let Some(bytes) = piece
-                    .get(..read)
-                    .filter(|bytes| !bytes.is_empty() && bytes.len() <= left)
-                else {
-                    break;
+                let bytes = piece.get(..read).unwrap_or_default();
+                if bytes.is_empty() {
+                    return stream.close().await;
+                }
+                let Some(rest) = left.checked_sub(bytes.len()) else {
+                    let detail = format_args!("more than {ECHO_BYTES} bytes to echo");
+                    self.0.refusals.refuse("probe_too_large", &peer.to_string(), detail);
+                    return Ok(());
                 };
-                left -= bytes.len();
+                left = rest;
                 stream.write_all(bytes).await?;
                 stream.flush().await?;
             }
-            stream.close().await
         };
         let _: Result<std::io::Result<()>, _> = tokio::time::timeout(CHALLENGE_TIME, echo).await;
     }

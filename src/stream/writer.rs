@@ -158,7 +158,8 @@ impl StreamService {
         };
         if let Enqueued::Dropped(reason) = outcome {
             self.0.metrics.dropped("peer_queue", reason);
-            debug!(to = %to.did, action = action.name(), reason, "an event was given up");
+            let detail = format_args!("events for {} are given up, {} first", to.name, action.name());
+            self.0.refusals.refuse(reason, &to.did, detail);
         }
         outcome
     }

@@ -4,6 +4,7 @@ use crate::federation::{Federation, Identity};
 use crate::process::Process;
 use crate::tools::{Missing, tool};
 use crate::wait::until;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::process::Command;
 use std::sync::Mutex;
@@ -153,6 +154,16 @@ impl Foreign {
     /// Its DID.
     pub fn did(&self) -> &str {
         &self.identity.did
+    }
+
+    /// SIGSTOP: it is there and does nothing.
+    pub fn freeze(&self) {
+        self.state.lock().unwrap().process.signal(Signal::STOP);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.state.lock().unwrap().process.signal(Signal::CONT);
     }
 
     /// Gives a command and returns its answer.

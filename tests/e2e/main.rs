@@ -5,6 +5,11 @@
 
 mod create_resource;
 mod foreign;
+mod hostile;
+mod hostile_gossip;
+mod hostile_nats;
+mod hostile_peer;
+mod hostile_setup;
 mod life;
 mod propagation;
 mod search;
