@@ -163,12 +163,8 @@ impl Mover {
         // An empty message still takes a little room, or they would cost nothing at all.
         let weight = u32::try_from(bytes.max(64)).unwrap_or(u32::MAX);
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(weight) else {
-            self.metrics.dropped("intake", "bytes");
-            self.refusals.refuse(
-                "intake_full",
-                subject.name(),
-                "limits.intake_bytes is reached; messages are lost",
-            );
+            let detail = "limits.intake_bytes is reached; messages are lost";
+            self.refusals.dropped("intake", "bytes", 1, subject.name(), detail);
             return;
         };
         let origin = message
@@ -184,12 +180,8 @@ impl Mover {
             _room: room,
         };
         if self.queue.try_send(taken).is_err() {
-            self.metrics.dropped("intake", "messages");
-            self.refusals.refuse(
-                "intake_full",
-                subject.name(),
-                "limits.intake_messages is reached; messages are lost",
-            );
+            let detail = "limits.intake_messages is reached; messages are lost";
+            self.refusals.dropped("intake", "messages", 1, subject.name(), detail);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! reaches its inbox or is reset and counted, and every request to open ends in an answer, also when the connection dies.
 
 use super::connections::Connections;
-use crate::telemetry::{Metrics, Refusals};
+use crate::telemetry::Refusals;
 use crate::wire::protocol;
 use futures::future::{Ready, ready};
 use libp2p::PeerId;
@@ -77,8 +77,14 @@ impl Drop for Place {
 struct Doors {
     inboxes: Vec<(StreamProtocol, Inbox)>,
     per_protocol: usize,
-    metrics: Metrics,
     refusals: Refusals,
+}
+
+impl Doors {
+    fn dropped(&self, reason: &'static str, peer: &PeerId, detail: impl std::fmt::Display) {
+        self.refusals
+            .dropped("stream_inbox", reason, 1, &peer.to_string(), detail);
+    }
 }
 
 /// How many inbound streams of each protocol one peer holds, over all of its connections.
@@ -114,17 +120,11 @@ pub struct Streams {
 impl Streams {
     /// `inboxes` lists every protocol served, `per_protocol` the inbound streams one peer may hold of each.
     #[must_use]
-    pub fn new(
-        local: PeerId,
-        inboxes: Vec<(StreamProtocol, Inbox)>,
-        per_protocol: usize,
-        (metrics, refusals): (Metrics, Refusals),
-    ) -> Self {
+    pub fn new(local: PeerId, inboxes: Vec<(StreamProtocol, Inbox)>, per_protocol: usize, refusals: Refusals) -> Self {
         Self {
             doors: Arc::new(Doors {
                 inboxes,
                 per_protocol,
-                metrics,
                 refusals,
             }),
             held: HashMap::new(),
@@ -259,31 +259,29 @@ pub struct Handler {
 impl Handler {
     fn take_in(&self, stream: Stream, protocol: StreamProtocol) {
         let Some(index) = self.doors.inboxes.iter().position(|(known, _)| *known == protocol) else {
-            return;
+            return self
+                .doors
+                .dropped("not_served", &self.peer, format_args!("{protocol} is only advertised"));
         };
         let (Some((_, inbox)), Some(count)) = (self.doors.inboxes.get(index), self.held.0.get(index)) else {
             return;
         };
         if count.fetch_add(1, Ordering::AcqRel) >= self.doors.per_protocol {
             count.fetch_sub(1, Ordering::AcqRel);
-            self.doors.metrics.dropped("stream_inbox", "too_many_streams");
             let detail = format_args!("{protocol}: limits.streams_per_protocol is {}", self.doors.per_protocol);
-            self.doors
-                .refusals
-                .refuse("too_many_streams", &self.peer.to_string(), detail);
+            self.doors.dropped("too_many_streams", &self.peer, detail);
             return;
         }
-        let place = Place(Arc::clone(count));
-        if inbox
-            .try_send(Incoming {
-                peer: self.peer,
-                protocol,
-                stream,
-                place,
-            })
-            .is_err()
-        {
-            self.doors.metrics.dropped("stream_inbox", "full");
+        let (peer, place) = (self.peer, Place(Arc::clone(count)));
+        let incoming = Incoming {
+            peer,
+            protocol,
+            stream,
+            place,
+        };
+        if inbox.try_send(incoming).is_err() {
+            self.doors
+                .dropped("full", &peer, "more streams were opened than are looked at");
         }
     }
 }

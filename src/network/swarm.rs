@@ -185,7 +185,7 @@ fn behaviour(config: &Config, local: PeerId) -> Result<Behaviour, StartError> {
             local,
             config.inboxes.clone(),
             config.streams_per_protocol,
-            (config.metrics.clone(), config.refusals.clone()),
+            config.refusals.clone(),
         ),
     })
 }

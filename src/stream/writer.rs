@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -31,6 +31,8 @@ const FULL_WAIT: Duration = Duration::from_secs(1);
 const WRITE_TIME: Duration = Duration::from_secs(10);
 /// Pause between two tries to reach a peer that an event waits for.
 const RETRY: Duration = Duration::from_millis(250);
+/// The queue's writer has ended.
+const CLOSED: &str = "closed";
 /// A writer without work for this long ends; the next event starts another.
 const IDLE: Duration = Duration::from_secs(300);
 
@@ -94,6 +96,7 @@ pub enum Enqueued {
 }
 
 enum Item {
+    /// An event, and the room that it takes until it is written.
     Event(
         Arc<OutEvent>,
         #[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit,
@@ -107,6 +110,8 @@ enum Item {
 pub(super) struct Writer {
     queue: mpsc::Sender<Item>,
     room: Arc<Semaphore>,
+    /// All of `room`.
+    bytes: usize,
     stalled: Arc<AtomicBool>,
 }
 
@@ -115,9 +120,9 @@ impl Writer {
         self.queue.is_closed()
     }
 
-    /// Half of the queue is free again.
+    /// Half of the queue is free again, of its places and of its bytes.
     fn has_moved(&self) -> bool {
-        self.queue.capacity() * 2 >= self.queue.max_capacity()
+        self.queue.capacity() * 2 >= self.queue.max_capacity() && self.room.available_permits() * 2 >= self.bytes
     }
 
     async fn give(&self, event: Arc<OutEvent>, connected: bool) -> Enqueued {
@@ -127,7 +132,7 @@ impl Writer {
             }
             self.stalled.store(false, Ordering::Relaxed);
         }
-        let weight = event.weight();
+        let weight = event.weight().min(u32::try_from(self.bytes).unwrap_or(u32::MAX));
         let give = async {
             let room = Arc::clone(&self.room).acquire_many_owned(weight).await.ok()?;
             self.queue.send(Item::Event(event, room)).await.ok()
@@ -136,7 +141,7 @@ impl Writer {
         let wait = if connected { FULL_WAIT } else { Duration::ZERO };
         match tokio::time::timeout(wait, give).await {
             Ok(Some(())) => Enqueued::Queued,
-            Ok(None) => Enqueued::Dropped("closed"),
+            Ok(None) => Enqueued::Dropped(CLOSED),
             Err(_) => {
                 self.stalled.store(connected, Ordering::Relaxed);
                 Enqueued::Dropped(if connected { "stalled" } else { "away" })
@@ -151,15 +156,18 @@ impl StreamService {
         let action = event.action();
         let outcome = match to.peer_id {
             Some(peer) => {
-                let writer = self.writer_of(peer, to);
-                writer.give(event, self.0.network.is_connected(&peer)).await
+                let connected = self.0.network.is_connected(&peer);
+                match self.writer_of(peer, to).give(Arc::clone(&event), connected).await {
+                    // It ended in this instant, for want of work; another one begins.
+                    Enqueued::Dropped(CLOSED) => self.writer_of(peer, to).give(event, connected).await,
+                    outcome => outcome,
+                }
             }
             None => Enqueued::Dropped("no_peer_id"),
         };
         if let Enqueued::Dropped(reason) = outcome {
-            self.0.metrics.dropped("peer_queue", reason);
             let detail = format_args!("events for {} are given up, {} first", to.name, action.name());
-            self.0.refusals.refuse(reason, &to.did, detail);
+            self.0.refusals.dropped("peer_queue", reason, 1, &to.did, detail);
         }
         outcome
     }
@@ -196,6 +204,7 @@ impl StreamService {
         let writer = Writer {
             queue,
             room: Arc::new(Semaphore::new(self.0.limits.peer_queue_bytes)),
+            bytes: self.0.limits.peer_queue_bytes,
             stalled: Arc::new(AtomicBool::new(false)),
         };
         writers.insert(peer, writer.clone());
@@ -205,6 +214,7 @@ impl StreamService {
             peer,
             did: to.did.clone(),
             open: HashMap::new(),
+            waiting: VecDeque::new(),
             buffer: Vec::new(),
             stop,
         };
@@ -219,6 +229,8 @@ struct Task {
     peer: PeerId,
     did: String,
     open: HashMap<Action, Stream>,
+    /// Taken from the queue and not yet written; whatever ends the task, what is left here is counted.
+    waiting: VecDeque<Item>,
     /// Lines of the piece being written; given back when nothing waits.
     buffer: Vec<u8>,
     stop: CancellationToken,
@@ -227,106 +239,112 @@ struct Task {
 impl Task {
     async fn run(mut self, mut items: mpsc::Receiver<Item>) {
         let mut batch = Vec::new();
+        let stop = self.stop.clone();
         loop {
-            let stop = self.stop.clone();
-            tokio::select! {
-                () = stop.cancelled() => break,
-                taken = tokio::time::timeout(IDLE, items.recv_many(&mut batch, RUN)) => {
-                    if !matches!(taken, Ok(1..)) {
-                        break;
-                    }
+            if self.waiting.is_empty() {
+                self.buffer = Vec::new();
+                let taken = tokio::select! {
+                    () = stop.cancelled() => break,
+                    taken = tokio::time::timeout(IDLE, items.recv_many(&mut batch, RUN)) => taken,
+                };
+                match taken {
+                    Ok(0) => break,
+                    Ok(_) => self.waiting.extend(batch.drain(..)),
+                    // From here on a giver starts another writer; what came in this instant is still written.
+                    Err(_) => items.close(),
                 }
             }
             let finished = tokio::select! {
                 () = stop.cancelled() => break,
-                finished = self.work(&mut batch) => finished,
+                finished = self.step() => finished,
             };
             if finished {
                 break;
             }
-            if items.is_empty() {
-                self.buffer = Vec::new();
-            }
-            self.service.0.metrics.set_peer_queue_waiting(&self.did, items.len());
-        }
-        let left = items.len() + batch.len();
-        if left > 0 {
             self.service
                 .0
                 .metrics
-                .dropped_many("peer_queue", "peer_closed", left as u64);
+                .set_peer_queue_waiting(&self.did, items.len() + self.waiting.len());
+        }
+        items.close();
+        while let Ok(item) = items.try_recv() {
+            self.waiting.push_back(item);
+        }
+        let left = self
+            .waiting
+            .iter()
+            .filter(|item| matches!(item, Item::Event(..)))
+            .count();
+        if left > 0 {
+            let detail = format_args!("{left} events waited when its streams were closed");
+            self.service
+                .0
+                .refusals
+                .dropped("peer_queue", "peer_closed", left as u64, &self.did, detail);
         }
     }
 
-    /// Works off a batch; true when the daemon is leaving and everything is written.
-    async fn work(&mut self, batch: &mut Vec<Item>) -> bool {
-        let mut run: Vec<Arc<OutEvent>> = Vec::new();
-        let mut rooms = Vec::new();
-        let mut drained = None;
-        for item in batch.drain(..) {
-            match item {
-                Item::Event(event, room) => {
-                    if run.first().is_some_and(|first| first.action() != event.action()) {
-                        self.write(&std::mem::take(&mut run)).await;
-                    }
-                    run.push(event);
-                    rooms.push(room);
-                }
-                Item::Close(action) => {
-                    self.write(&std::mem::take(&mut run)).await;
+    /// Does what stands first: writes a piece of events of one action, or follows a word. True when the daemon is
+    /// leaving and everything is written.
+    async fn step(&mut self) -> bool {
+        match self.waiting.front() {
+            None => {}
+            Some(Item::Event(first, _)) => {
+                let (action, deadline) = (first.action(), first.at + self.service.0.limits.send_wait);
+                self.write(action, deadline).await;
+            }
+            Some(Item::Close(action)) => {
+                let action = *action;
+                self.close(action).await;
+                self.waiting.pop_front();
+            }
+            Some(Item::Drain(_)) => {
+                let open: Vec<Action> = self.open.keys().copied().collect();
+                for action in open {
                     self.close(action).await;
                 }
-                Item::Drain(done) => drained = Some(done),
+                if let Some(Item::Drain(done)) = self.waiting.pop_front() {
+                    let _ = done.send(());
+                }
+                return true;
             }
         }
-        self.write(&run).await;
-        let Some(done) = drained else { return false };
-        let open: Vec<Action> = self.open.keys().copied().collect();
-        for action in open {
-            self.close(action).await;
-        }
-        let _ = done.send(());
-        true
+        false
     }
 
-    /// Writes events of one action, in pieces that a connection takes well.
-    async fn write(&mut self, events: &[Arc<OutEvent>]) {
-        let mut rest = events;
-        while let Some(first) = rest.first() {
-            let action = first.action();
-            let deadline = first.at + self.service.0.limits.send_wait;
-            let unsigned = self.takes_unsigned();
-            let mut bytes = std::mem::take(&mut self.buffer);
-            let mut count = 0;
-            for event in rest {
-                if count > 0 && bytes.len() >= RUN_BYTES {
-                    break;
-                }
-                bytes.extend_from_slice(&event.line(unsigned, &self.service.0.own.keypair));
-                count += 1;
+    /// Writes the events of `action` that stand first, as many as a connection takes well in one piece.
+    async fn write(&mut self, action: Action, deadline: Instant) {
+        let unsigned = self.takes_unsigned();
+        let mut bytes = std::mem::take(&mut self.buffer);
+        let mut count = 0;
+        for item in &self.waiting {
+            let Item::Event(event, _) = item else { break };
+            if event.action() != action || bytes.len() >= RUN_BYTES {
+                break;
             }
-            let (piece, later) = rest.split_at(count);
-            rest = later;
-            let written = self.write_piece(action, &bytes, deadline).await;
-            bytes.clear();
-            self.buffer = bytes;
-            match written {
-                Ok(()) => self.count_sent(action, piece),
-                Err(reason) => {
-                    self.service.0.metrics.dropped_many("peer_queue", reason, count as u64);
-                    let (did, action) = (&self.did, action.name());
-                    self.service
-                        .0
-                        .refusals
-                        .refuse(reason, did, format_args!("{count} events of {action} given up"));
-                }
+            bytes.extend_from_slice(&event.line(unsigned, &self.service.0.own.keypair));
+            count += 1;
+        }
+        let written = self.write_piece(action, &bytes, deadline).await;
+        bytes.clear();
+        self.buffer = bytes;
+        let piece: Vec<Item> = self.waiting.drain(..count).collect();
+        match written {
+            Ok(()) => self.count_sent(action, &piece),
+            Err(reason) => {
+                let detail = format_args!("{count} events of {} given up", action.name());
+                self.service
+                    .0
+                    .refusals
+                    .dropped("peer_queue", reason, count as u64, &self.did, detail);
             }
         }
     }
 
-    fn count_sent(&self, action: Action, events: &[Arc<OutEvent>]) {
-        self.service.0.metrics.events_sent_many(action.name(), events.len());
-        for event in events {
+    fn count_sent(&self, action: Action, piece: &[Item]) {
+        self.service.0.metrics.events_sent_many(action.name(), piece.len());
+        for item in piece {
+            let Item::Event(event, _) = item else { continue };
             self.service.0.metrics.event_took(event.at.elapsed());
             debug!(to = %self.did, action = action.name(), id = %event.id, "event written");
         }

@@ -42,6 +42,17 @@ impl Refusals {
     /// `detail` is only written out when it is logged. It must never hold a secret or a payload.
     pub fn refuse(&self, rule: &'static str, source: &str, detail: impl Display) {
         self.0.metrics.refused(rule);
+        self.tell("refused", rule, source, detail);
+    }
+
+    /// `count` things of or for `source` were given up at `place` because of `reason`: no rule refused them, a bound or
+    /// an absence did. Counted as dropped, logged as seldom as a refusal.
+    pub fn dropped(&self, place: &'static str, reason: &'static str, count: u64, source: &str, detail: impl Display) {
+        self.0.metrics.dropped_many(place, reason, count);
+        self.tell("dropped", reason, source, detail);
+    }
+
+    fn tell(&self, what: &'static str, rule: &'static str, source: &str, detail: impl Display) {
         let source = clip(source, SOURCE_CHARS);
         let verdict = self
             .0
@@ -51,10 +62,10 @@ impl Refusals {
             .decide(rule, &source, Instant::now());
         match verdict {
             Verdict::Log { suppressed } => {
-                tracing::warn!(rule, source, suppressed, detail = %clip(detail, DETAIL_CHARS), "refused");
+                tracing::warn!(rule, source, suppressed, detail = %clip(detail, DETAIL_CHARS), "{what}");
             }
             Verdict::LogOfMany { suppressed } => {
-                tracing::warn!(rule, source, suppressed, detail = %clip(detail, DETAIL_CHARS), "refused; too many sources to log each");
+                tracing::warn!(rule, source, suppressed, detail = %clip(detail, DETAIL_CHARS), "{what}; too many sources to log each");
             }
             Verdict::Silent => {}
         }

@@ -384,7 +384,7 @@ async fn a_flood_beyond_the_intake_is_dropped_counted_and_told() {
             break;
         }
     }
-    told_once(&alice, "intake_full", EVENT).await;
+    told_once(&alice, "messages", EVENT).await;
     // Once the flood is over, everything is as before.
     alice
         .wait_metrics("all of the flood handled", |metrics| {
