@@ -165,7 +165,8 @@ async fn a_gigabyte_in_one_line_is_cut_at_the_bound() {
 #[tokio::test]
 async fn ten_thousand_streams_are_bounded() {
     let net = Federation::new();
-    let Some((alice, go)) = alice_and_gopher(&net, net.peer("alice")).await else {
+    let Some((alice, go)) = alice_and_gopher(&net, net.peer("alice").set("limits.streams_per_protocol", 16)).await
+    else {
         return;
     };
     let before = resident(&alice).await;
@@ -595,4 +596,66 @@ async fn a_partner_that_never_reads_delays_nobody() {
         .propagate(Action::Considers, DataType::Execution, &considered)
         .await;
     bob.expect(EVENT, |_| true).await;
+}
+
+#[tokio::test]
+async fn questions_beyond_the_rate_and_answers_nobody_waits_for_are_dropped() {
+    const FLOOD: usize = 40;
+    let net = Federation::new();
+    let slow = net
+        .peer("alice")
+        .set("limits.questions_burst", 5)
+        .set("limits.questions_per_second", 1);
+    let Some((alice, go)) = alice_and_gopher(&net, slow).await else {
+        return;
+    };
+    let peer = &go.identity().peer_id;
+    for _ in 0..FLOOD {
+        let question = json!({"protocol": "search", "payload": {"search": "gpu"}, "user": "flood"});
+        go.tell("send", question).await;
+    }
+    alice
+        .wait_metrics("all the questions", |metrics| {
+            metrics.sum("ocd_events_received_total", &[("action", "question")]) == FLOOD as f64
+                && metrics.refused("question_rate") >= 2.0
+        })
+        .await;
+    told_once(&alice, "question_rate", go.did()).await;
+    good_one_arrives(&go, &alice).await;
+    // Each of these ends its stream, on which nothing good can follow.
+    let offences = [
+        ("not_a_search", json!({"type": "create"}), peer.as_str()),
+        ("from_is_not_sender", json!({"from": alice.did()}), peer),
+        ("bad_signature", json!({"forge": true}), peer),
+        (
+            "not_creator",
+            json!({"payload": resource(alice.did(), "found", "Not its own")}),
+            go.did(),
+        ),
+        ("missing", json!({"payload": {"id": "found"}}), go.did()),
+    ];
+    for (rule, mut fields, source) in offences {
+        fields["protocol"] = json!("search");
+        if fields["payload"].is_null() {
+            fields["payload"] = resource(go.did(), "found", "Found");
+        }
+        for count in 1..=2 {
+            go.try_tell("close_stream", json!({"protocol": "search"})).await;
+            go.tell("send", fields.clone()).await;
+            refused(&alice, rule, count).await;
+        }
+        told_once(&alice, rule, source).await;
+        good_one_arrives(&go, &alice).await;
+    }
+    for count in 1..=2 {
+        go.try_tell("close_stream", json!({"protocol": "search"})).await;
+        let answer = json!({"protocol": "search", "payload": resource(go.did(), "found", "Found")});
+        go.tell("send", answer).await;
+        let labels = [("where", "search_answer")];
+        alice
+            .wait_metric("ocd_dropped_total", &labels, |dropped| dropped == f64::from(count))
+            .await;
+    }
+    good_one_arrives(&go, &alice).await;
+    assert!(alice.heard("search_event").is_empty());
 }
