@@ -13,7 +13,7 @@ pub use intake::{Subject, Taken, listen};
 pub use lease::{Lease, LeaseError};
 
 use crate::settings::Subjects;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Readiness};
 use crate::wire::ORIGIN_HEADER;
 use async_nats::{Client, HeaderMap, HeaderValue};
 use bytes::Bytes;
@@ -166,6 +166,27 @@ impl Bus {
             _ = self.client.request(ROUND_TRIP, Bytes::new()) => {}
             _ = state.wait_for(|state| matches!(state, NatsState::Away(_))) => {}
             () = tokio::time::sleep(ROUND_TRIP_TIME) => {}
+        }
+    }
+
+    /// Tells `readiness` whether NATS is there, for ever.
+    pub async fn tell_state(&self, readiness: Readiness) {
+        let mut state = self.state.clone();
+        loop {
+            let now = state.borrow_and_update().clone();
+            match now {
+                NatsState::Connected => {
+                    // Connected comes before the server knows what we listen to; what apps publish until then is lost.
+                    self.round_trip().await;
+                    if *state.borrow() == NatsState::Connected {
+                        readiness.set_ok("nats");
+                    }
+                }
+                NatsState::Away(why) => readiness.set_bad("nats", why),
+            }
+            if state.changed().await.is_err() {
+                return std::future::pending().await;
+            }
         }
     }
 

@@ -22,8 +22,9 @@ use tracing::{debug, warn};
 const BATCH: usize = 64;
 /// Pause after the store refused to answer, before the same batch is tried again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
-/// Tries for one batch at a store that fails; after them the batch is passed on to NATS without it and counted.
-const STORE_TRIES: u32 = 20;
+/// How long one batch waits for a store that fails. After that its data events are dropped and counted; considers and
+/// planner lines pass.
+const STORE_WAIT: Duration = Duration::from_secs(10);
 
 /// The handler; see the module's first lines.
 pub struct InboundHandler {
@@ -192,7 +193,8 @@ impl InboundHandler {
 
     /// Leaves out what would change another's resource; writes the rest to the store, when the daemon is to do that.
     async fn apply(&self, checked: Vec<Checked>) -> Vec<Checked> {
-        let mut tries = 0;
+        let deadline = Instant::now() + STORE_WAIT;
+        let mut told = false;
         loop {
             match self.try_apply(&checked).await {
                 Ok(verdicts) => {
@@ -209,11 +211,10 @@ impl InboundHandler {
                     return kept;
                 }
                 Err(error) => {
-                    tries += 1;
-                    if tries == 1 {
+                    if !std::mem::replace(&mut told, true) {
                         warn!(%error, events = checked.len(), "the store does not answer; partners' events wait");
                     }
-                    if tries >= STORE_TRIES {
+                    if Instant::now() >= deadline {
                         // Without the store nobody can say whose a resource is: pass on only what needs no owner.
                         let data = |item: &Checked| matches!(item.accepted, Accepted::Data { .. });
                         let lost = checked.iter().filter(|item| data(item)).count();

@@ -9,6 +9,7 @@ pub mod inbound;
 pub mod mesh;
 pub mod overtaken;
 pub mod partners;
+mod own_document;
 mod propagated;
 mod registry;
 pub mod resolve;

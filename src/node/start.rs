@@ -4,10 +4,11 @@
 //! made-up one would silently send nothing), and at the end what was taken is finished before the connections close.
 
 use super::inbound::InboundHandler;
+use super::own_document::make_self;
 use super::registry::{self, Registry};
 use super::search::SearchDesk;
 use super::{Node, Propagated, stored_did};
-use crate::bus::{self, Bus, Lease, NatsState};
+use crate::bus::{self, Bus, Lease};
 use crate::identity::{Identity, derived_did, remember_did};
 use crate::model::Federation;
 use crate::network::{self, Network};
@@ -160,7 +161,10 @@ impl Daemon {
     async fn wait_for_did(&self) -> Option<String> {
         loop {
             let found = match stored_did(self.store.as_ref()).await {
-                Ok(None) if self.settings.store.writes == Writes::Daemon => self.make_self().await.map(Some),
+                Ok(None) if self.settings.store.writes == Writes::Daemon => {
+                    let Self { store, parts, network, settings, .. } = self;
+                    make_self(store.as_ref(), &parts.identity, network, settings).await.map(Some)
+                },
                 other => other,
             };
             match found {
@@ -183,45 +187,6 @@ impl Daemon {
                 () = tokio::time::sleep(WAIT_FOR_SELF) => {}
             }
         }
-    }
-
-    async fn make_self(&self) -> Result<String, StoreError> {
-        let did = derived_did(&self.parts.identity.keypair.public());
-        let peer = self.network.local();
-        let announced = match self.settings.network.announce.as_slice() {
-            [] => self.network.listening().borrow().clone(),
-            announced => announced.to_vec(),
-        };
-        let addresses: Vec<String> = announced
-            .iter()
-            .map(|address| format!("{address}/p2p/{peer}"))
-            .collect();
-        let now = timestamp(SystemTime::now());
-        let document = serde_json::json!({
-            "id": did,
-            "name": self.settings.name,
-            "is_draft": false,
-            "creator_id": did,
-            "creation_date": now,
-            "update_date": now,
-            "access_mode": 0,
-            "api_url": "",
-            "stream_address": addresses.join(","),
-            "nats_address": "",
-            "wallet_address": "",
-            "public_key": super::resolve::public_key_text(&self.parts.identity.keypair.public()),
-            "peer_id": peer.to_string(),
-            "relation": 1,
-        });
-        let change = Change::Put(document.to_string().into_bytes().into());
-        let write = Write {
-            datatype: DataType::Peer,
-            id: did.clone(),
-            change,
-            only_if_owner: None,
-        };
-        self.store.apply(vec![write]).await?;
-        Ok(did)
     }
 
     async fn serve(
@@ -280,7 +245,7 @@ impl Daemon {
         let lease = lease.hold(bus.clone(), parts.refusals.clone(), parts.shutdown.clone());
         let outcome = tokio::select! {
             outcome = lease => outcome.map_err(NodeError::from),
-            () = tell_nats_state(bus.clone(), parts.readiness.clone()) => Ok(()),
+            () = bus.tell_state(parts.readiness.clone()) => Ok(()),
             () = parts.shutdown.cancelled() => Ok(()),
         };
         parts.shutdown.cancel();
@@ -376,27 +341,6 @@ impl Daemon {
             ),
             metrics: self.parts.metrics.clone(),
             refusals: self.parts.refusals.clone(),
-        }
-    }
-}
-
-/// Tells readiness whether NATS is there, as long as the daemon runs.
-async fn tell_nats_state(bus: Bus, readiness: Readiness) {
-    let mut state = bus.state();
-    loop {
-        let now = state.borrow_and_update().clone();
-        match now {
-            NatsState::Connected => {
-                // Connected comes before the server knows what we listen to; what an app publishes until then is lost.
-                bus.round_trip().await;
-                if *state.borrow() == NatsState::Connected {
-                    readiness.set_ok("nats");
-                }
-            }
-            NatsState::Away(why) => readiness.set_bad("nats", why),
-        }
-        if state.changed().await.is_err() {
-            return std::future::pending().await;
         }
     }
 }

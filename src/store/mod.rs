@@ -44,8 +44,8 @@ pub trait Store: Send + Sync {
     /// One document.
     async fn get(&self, datatype: DataType, id: &str) -> Result<Option<Document>, StoreError>;
 
-    /// The `creator_id` of what is stored under each key, in the order of the keys; none when nothing is stored there or it
-    /// does not say.
+    /// The `creator_id` of what is stored under each key, in the order of the keys; empty when it does not say, which
+    /// makes it nobody's, and none when nothing is stored there.
     async fn owners(&self, keys: &[(DataType, String)]) -> Result<Vec<Option<String>>, StoreError>;
 
     /// Applies all writes in one transaction, in their order, and says of each what became of it.

@@ -133,10 +133,8 @@ impl Store for SqliteStore {
             let mut query =
                 connection.prepare_cached("SELECT creator_id FROM document WHERE datatype = ?1 AND id = ?2")?;
             let owner = |(datatype, id): (DataType, String)| {
-                query
-                    .query_row(params![datatype.code(), id], |row| row.get(0))
-                    .optional()
-                    .map(Option::flatten)
+                let creator = query.query_row(params![datatype.code(), id], |row| row.get::<_, Option<String>>(0));
+                creator.optional().map(|stored| stored.map(Option::unwrap_or_default))
             };
             Ok(keys.into_iter().map(owner).collect::<Result<_, _>>()?)
         })

@@ -22,6 +22,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// A stream that lived this long was a success: the next failure starts from the first pause again. A refused opener
 /// is closed much sooner and cannot tell why, so its pauses grow.
 const SETTLED: Duration = Duration::from_secs(8);
+/// A partner that refuses the stream has closed it by then; one that has not counts as connected.
+const NOT_REFUSED: Duration = Duration::from_millis(500);
 /// A write that the connection does not take for this long means that it is dead.
 const WRITE_TIME: Duration = Duration::from_secs(10);
 
@@ -84,7 +86,7 @@ impl StreamService {
             Direction::Out,
             Some(Beat::at(Instant::now()).expiry),
         );
-        let mut up = false;
+        let (mut up, mut settled) = (false, None);
         let mut due = tokio::time::interval(PERIOD);
         let mut byte = [0; 1];
         let ended = loop {
@@ -99,11 +101,12 @@ impl StreamService {
                         Ok(Err(error)) => break Err(error.to_string()),
                         Err(_) => break Err("a heartbeat could not be written in time".to_owned()),
                     }
-                    if !up {
-                        up = true;
-                        self.0.metrics.set_partner_up(&partner.did, true);
-                        info!(partner = %partner.name, did = %partner.did, %peer, "partner is connected");
-                    }
+                    settled.get_or_insert_with(|| tokio::time::Instant::now() + NOT_REFUSED);
+                }
+                () = until(settled), if !up => {
+                    up = true;
+                    self.0.metrics.set_partner_up(&partner.did, true);
+                    info!(partner = %partner.name, did = %partner.did, %peer, "partner is connected");
                 }
             }
         };
@@ -126,5 +129,12 @@ impl StreamService {
         {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+async fn until(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
