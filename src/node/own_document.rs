@@ -2,7 +2,7 @@
 //!
 //! Owns its form. Always: its DID follows from the key, so that it proves itself.
 
-use crate::identity::{Identity, derived_did, public_key_base64};
+use crate::identity::{Identity, derived_did};
 use crate::network::Network;
 use crate::settings::Settings;
 use crate::store::{Change, Store, StoreError, Write};
@@ -23,7 +23,10 @@ pub(super) async fn make_self(
         [] => network.listening().borrow().clone(),
         announced => announced.to_vec(),
     };
-    let addresses: Vec<String> = announced.iter().map(|address| format!("{address}/p2p/{peer}")).collect();
+    let addresses: Vec<String> = announced
+        .iter()
+        .map(|address| format!("{address}/p2p/{peer}"))
+        .collect();
     let now = timestamp(SystemTime::now());
     let document = serde_json::json!({
         "id": did,
@@ -37,12 +40,17 @@ pub(super) async fn make_self(
         "stream_address": addresses.join(","),
         "nats_address": "",
         "wallet_address": "",
-        "public_key": public_key_base64(&key),
+        "public_key": identity.public_key_base64(),
         "peer_id": peer.to_string(),
         "relation": 1,
     });
     let change = Change::Put(document.to_string().into_bytes().into());
-    let write = Write { datatype: DataType::Peer, id: did.clone(), change, only_if_owner: None };
+    let write = Write {
+        datatype: DataType::Peer,
+        id: did.clone(),
+        change,
+        only_if_owner: None,
+    };
     store.apply(vec![write]).await?;
     Ok(did)
 }

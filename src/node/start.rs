@@ -9,15 +9,15 @@ use super::registry::{self, Registry};
 use super::search::SearchDesk;
 use super::{Node, Propagated, stored_did};
 use crate::bus::{self, Bus, Lease};
-use crate::identity::{Identity, derived_did, remember_did};
+use crate::identity::{Identity, remember_did};
 use crate::model::Federation;
 use crate::network::{self, Network};
 use crate::pubsub::{Listening, PubSubService, judge::Judge};
 use crate::settings::{Settings, StoreUrl, Writes};
-use crate::store::{Change, SqliteStore, Store, StoreError, Write};
+use crate::store::{SqliteStore, Store, StoreError};
 use crate::stream::{self, Own, StreamService, Upward};
 use crate::telemetry::{Metrics, Readiness, Refusals};
-use crate::wire::{DataType, ReadLimits, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS, timestamp};
+use crate::wire::{ReadLimits, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
@@ -162,9 +162,17 @@ impl Daemon {
         loop {
             let found = match stored_did(self.store.as_ref()).await {
                 Ok(None) if self.settings.store.writes == Writes::Daemon => {
-                    let Self { store, parts, network, settings, .. } = self;
-                    make_self(store.as_ref(), &parts.identity, network, settings).await.map(Some)
-                },
+                    let Self {
+                        store,
+                        parts,
+                        network,
+                        settings,
+                        ..
+                    } = self;
+                    make_self(store.as_ref(), &parts.identity, network, settings)
+                        .await
+                        .map(Some)
+                }
                 other => other,
             };
             match found {

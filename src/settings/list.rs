@@ -293,7 +293,7 @@ section! {
         /// Answers taken from one peer for one search; more are dropped and counted.
         answers_per_peer: usize = is("100"), count(1, 100_000);
         /// Searches of others that are answered at a time; further ones wait until their asker's time is up.
-        search_concurrency: usize = is("8"), count(1, 1024);
+        search_concurrency: usize = is("3"), count(1, 1024);
         /// How long a connection attempt may take.
         dial_timeout: Duration = is("10s"), duration(MS, HOUR);
         /// The longest pause between two attempts to reach the same peer.

@@ -12,7 +12,7 @@ use crate::wire::{Action, Event};
 use libp2p::PeerId;
 use libp2p::identity::PublicKey;
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Unacceptable lines after which a stream is reset: its writer does not mean what it writes.
 const BAD_LINES: usize = 100;
@@ -26,12 +26,16 @@ pub struct Inbound {
     pub action: Action,
     /// The events, in the stream's order.
     pub events: Vec<Event>,
-    /// When they were read.
-    pub at: Instant,
+    /// Their share of what may be read and not yet handled; given back when they are.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
-/// Who may send events of `action`: partners data, every known peer that is not blacklisted the rest.
-fn may_send<'a>(federation: &'a Federation, peer: &PeerId, action: Action) -> Result<&'a Arc<Member>, &'static str> {
+/// Who may send events of `action`: partners send data, every known peer that is not blacklisted the rest.
+pub fn may_send<'a>(
+    federation: &'a Federation,
+    peer: &PeerId,
+    action: Action,
+) -> Result<&'a Arc<Member>, &'static str> {
     let member = federation.of_peer(peer).ok_or("unknown_peer")?;
     if federation.known(peer).is_none() {
         return Err("blacklisted");
@@ -110,11 +114,25 @@ impl StreamService {
                 );
                 break;
             }
-            if !batch.events.is_empty() && self.0.events.send(batch).await.is_err() {
+            let sent = tokio::select! {
+                () = stop.cancelled() => break,
+                sent = self.hand_up(batch, piece.len()) => sent,
+            };
+            if !sent {
                 break;
             }
         }
         self.0.metrics.stream_closed(label);
+    }
+
+    /// Waits for room and hands a batch up; false when nobody takes it any more.
+    async fn hand_up(&self, mut batch: Inbound, bytes: usize) -> bool {
+        if batch.events.is_empty() {
+            return true;
+        }
+        let weight = u32::try_from(bytes).unwrap_or(u32::MAX);
+        batch.room = Arc::clone(&self.0.inbound_room).acquire_many_owned(weight).await.ok();
+        self.0.events.send(batch).await.is_ok()
     }
 
     /// The acceptable events of a piece; `None` when the peer lost its right meanwhile.
@@ -155,7 +173,7 @@ impl StreamService {
             from: Arc::clone(from),
             action,
             events,
-            at: Instant::now(),
+            room: None,
         })
     }
 

@@ -92,6 +92,13 @@ impl StreamService {
         if let Err(why) = self.check_heartbeat(peer).await {
             return self.0.refusals.refuse("challenge_failed", &member.did, why);
         }
+        // The challenge takes a while, in which the peer may have lost its right.
+        if let Err(rule) = admit(&self.federation(), &peer) {
+            return self
+                .0
+                .refusals
+                .refuse(rule, &member.did, "a partner heartbeat, after its challenge");
+        }
         let beat = Beat::at(Instant::now());
         let ticket = locked(&self.0.table).keep(peer, protocol::HEARTBEAT_PARTNER, Direction::In, Some(beat.expiry));
         self.0.metrics.stream_opened(protocol::HEARTBEAT_PARTNER);

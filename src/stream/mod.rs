@@ -15,7 +15,7 @@ mod table;
 mod writer;
 
 pub use answers::Asked;
-pub use events::{Inbound, key_of};
+pub use events::{Inbound, key_of, may_send};
 pub use heartbeat::{Beat, EXPIRY, PERIOD};
 pub use questions::{Answer, AnswerFrom, SearchLine};
 pub use table::{Direction, StreamTable};
@@ -39,6 +39,8 @@ const INBOX: usize = 1024;
 /// Batches of events read and not yet handled; each is at most what one read brought (64 KiB). When it is full the
 /// readers wait, and with them the senders: that is the back-pressure from NATS B to NATS A.
 const INBOUND: usize = 256;
+/// Bytes of events read and not yet handled, of all peers. Readers wait when it is used up.
+const INBOUND_BYTES: usize = 64 * 1024 * 1024;
 /// Search lines read and not yet handled. Readers wait when it is full.
 const SEARCH_LINES: usize = 256;
 
@@ -67,7 +69,7 @@ const SERVED: [&str; 8] = [
     protocol::PROBE,
 ];
 
-/// The inbox to give to the network, and its other end for [`StreamService::start`].
+/// The inbox to give to the network, and its other end for [`StreamService::take_streams`].
 #[must_use]
 pub fn inbox() -> (Vec<(StreamProtocol, Inbox)>, mpsc::Receiver<Incoming>) {
     let (inbox, incoming) = mpsc::channel(INBOX);
@@ -134,6 +136,9 @@ struct Shared {
     writers: Mutex<HashMap<PeerId, writer::Writer>>,
     probes: Mutex<probe::Ledger>,
     half_read: Arc<Semaphore>,
+    inbound_room: Arc<Semaphore>,
+    /// Running and waiting answers of each asker.
+    askers: Mutex<HashMap<String, Arc<Semaphore>>>,
     /// Questions taken and not yet answered, waiting ones included.
     questions: Arc<Semaphore>,
     /// Queries that run in our store at once.
@@ -148,9 +153,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl StreamService {
-    /// Starts taking streams.
+    /// The service; it takes no stream before [`StreamService::take_streams`].
     #[must_use]
-    pub fn start(parts: Parts, mut incoming: mpsc::Receiver<Incoming>) -> (Self, Upward) {
+    pub fn new(parts: Parts) -> (Self, Upward) {
         let (events, events_up) = mpsc::channel(INBOUND);
         let (search, search_up) = mpsc::channel(SEARCH_LINES);
         let limits = parts.settings.borrow().limits.clone();
@@ -161,6 +166,8 @@ impl StreamService {
             // One line must fit, or none would.
             half_read: Arc::new(Semaphore::new(limits.half_read_bytes.max(limits.line_bytes))),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
+            inbound_room: Arc::new(Semaphore::new(INBOUND_BYTES)),
+            askers: Mutex::new(HashMap::new()),
             searching: Semaphore::new(limits.search_concurrency),
             settings: parts.settings,
             limits,
@@ -175,7 +182,19 @@ impl StreamService {
             events,
             search,
         }));
-        let taker = service.clone();
+        (
+            service,
+            Upward {
+                events: events_up,
+                search: search_up,
+            },
+        )
+    }
+
+    /// Takes streams from now on. Before it is known who is whose partner, each would be refused, and what its writer
+    /// had written on it already would be lost.
+    pub fn take_streams(&self, mut incoming: mpsc::Receiver<Incoming>) {
+        let taker = self.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -187,13 +206,6 @@ impl StreamService {
                 }
             }
         });
-        (
-            service,
-            Upward {
-                events: events_up,
-                search: search_up,
-            },
-        )
     }
 
     /// One task for each inbound stream, by its protocol.
@@ -252,12 +264,16 @@ impl StreamService {
     /// Forgets what expired although its task never said so. Called every 30 s.
     pub fn sweep(&self) {
         let now = std::time::Instant::now();
-        let swept = locked(&self.0.table).sweep(now, |peer| self.0.network.is_connected(peer));
+        locked(&self.0.writers).retain(|_, writer| !writer.is_closed());
+        let swept = {
+            let writers = locked(&self.0.writers);
+            let lives = |peer: &PeerId| self.0.network.is_connected(peer) || writers.contains_key(peer);
+            locked(&self.0.table).sweep(now, lives)
+        };
         if swept > 0 {
             tracing::debug!(swept, "swept expired streams");
         }
         locked(&self.0.probes).sweep(now);
-        locked(&self.0.writers).retain(|_, writer| !writer.is_closed());
     }
 
     /// How many partners have a live heartbeat stream, in either direction.

@@ -14,6 +14,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// A search stream on which nothing comes for this long is closed: others may keep theirs open between questions.
@@ -106,7 +107,12 @@ impl StreamService {
             quiet: Some(QUIET),
             ..self.line_limits()
         };
-        let mut lines = Lines::new(stream, limits, Arc::clone(&self.0.half_read));
+        // Strangers share nothing with partners: their long lines find no room.
+        let half_read = match self.federation().known(&peer) {
+            Some(_) => Arc::clone(&self.0.half_read),
+            None => Arc::new(Semaphore::new(0)),
+        };
+        let mut lines = Lines::new(stream, limits, half_read);
         let stop = locked(&self.0.table).stop_of(peer);
         let mut answers = AnswerSet::default();
         let complete = loop {
@@ -228,7 +234,11 @@ impl StreamService {
             Some(member) if member.did == event.from => Ok(Sender::Known(Arc::clone(member))),
             Some(_) => Err("from_is_not_sender"),
             // A stranger may answer a gossiped question, if its DID follows from its key.
-            None if key.is_some_and(|key| is_self_proving(&event.from, &key)) => Ok(Sender::Proven(event.from.clone())),
+            None if federation.get(&event.from).is_none()
+                && key.is_some_and(|key| is_self_proving(&event.from, &key)) =>
+            {
+                Ok(Sender::Proven(event.from.clone()))
+            }
             None => Err("unknown_peer"),
         }
     }

@@ -130,8 +130,8 @@ impl StreamTable {
         }
     }
 
-    /// Ends what is past its expiry and forgets peers that are not connected; says how many ended.
-    pub fn sweep(&mut self, now: Instant, is_connected: impl Fn(&PeerId) -> bool) -> usize {
+    /// Ends what is past its expiry and forgets peers that nothing lives of; says how many ended.
+    pub fn sweep(&mut self, now: Instant, lives: impl Fn(&PeerId) -> bool) -> usize {
         let mut swept = 0;
         self.peers.retain(|id, peer| {
             peer.kept.retain(|_, kept| {
@@ -142,7 +142,7 @@ impl StreamTable {
                 }
                 !expired
             });
-            !peer.kept.is_empty() || is_connected(id)
+            !peer.kept.is_empty() || lives(id)
         });
         swept
     }

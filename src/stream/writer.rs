@@ -27,8 +27,6 @@ const RUN_BYTES: usize = 96 * 1024;
 /// How long a full queue of a connected peer is waited for. A peer that takes nothing for so long is stalled: from then
 /// on its events are dropped at once, until its queue has moved again.
 const FULL_WAIT: Duration = Duration::from_secs(1);
-/// A write that the peer does not take for this long means that it is stuck.
-const WRITE_TIME: Duration = Duration::from_secs(10);
 /// Pause between two tries to reach a peer that an event waits for.
 const RETRY: Duration = Duration::from_millis(250);
 /// The queue's writer has ended.
@@ -215,6 +213,7 @@ impl StreamService {
             did: to.did.clone(),
             open: HashMap::new(),
             waiting: VecDeque::new(),
+            absent_since: None,
             buffer: Vec::new(),
             stop,
         };
@@ -231,6 +230,8 @@ struct Task {
     open: HashMap<Action, Stream>,
     /// Taken from the queue and not yet written; whatever ends the task, what is left here is counted.
     waiting: VecDeque<Item>,
+    /// Since when the peer cannot be written to.
+    absent_since: Option<Instant>,
     /// Lines of the piece being written; given back when nothing waits.
     buffer: Vec<u8>,
     stop: CancellationToken,
@@ -359,16 +360,22 @@ impl Task {
                         stream.write_all(bytes).await?;
                         stream.flush().await
                     };
-                    match tokio::time::timeout(WRITE_TIME, write).await {
-                        Ok(Ok(())) => return Ok(()),
-                        Ok(Err(error)) => error.to_string(),
-                        Err(_) => "the peer takes nothing".to_owned(),
+                    // A peer that takes nothing now is waited for as long as it is connected: its NATS may be away, and
+                    // to write the same again on another stream would double what it has taken already.
+                    match write.await {
+                        Ok(()) => {
+                            self.absent_since = None;
+                            return Ok(());
+                        }
+                        Err(error) => error.to_string(),
                     }
                 }
                 Err(OpenError::Unsupported(_)) => return Err("peer_lacks_protocol"),
                 Err(error) => error.to_string(),
             };
             self.open.remove(&action);
+            let deadline =
+                deadline.max(*self.absent_since.get_or_insert_with(Instant::now) + self.service.0.limits.send_wait);
             if Instant::now() >= deadline {
                 return Err("peer_away");
             }

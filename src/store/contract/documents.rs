@@ -108,7 +108,16 @@ pub(crate) async fn owners_in_order(store: &dyn Store) {
         key(Peer, "a"),
     ];
     let owners = store.owners(&keys).await.unwrap();
-    assert_eq!(owners, [Some("did:b".into()), None, Some("did:a".into()), Some(String::new()), None]);
+    assert_eq!(
+        owners,
+        [
+            Some("did:b".into()),
+            None,
+            Some("did:a".into()),
+            Some(String::new()),
+            None
+        ]
+    );
     assert_eq!(store.owners(&[]).await, Ok(vec![]));
 }
 
