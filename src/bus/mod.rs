@@ -115,7 +115,7 @@ impl Bus {
 
     /// The same connection, from now on marking what it publishes as coming from `did`.
     #[must_use]
-    pub fn signed_as(mut self, did: &str) -> Self {
+    pub fn marked_as(mut self, did: &str) -> Self {
         self.headers = HeaderMap::new();
         self.headers.insert(ORIGIN_HEADER, HeaderValue::from(did));
         self

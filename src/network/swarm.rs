@@ -365,8 +365,8 @@ impl Actor {
                 send_back_addr, error, ..
             } => {
                 self.metrics.dialed("inbound_failed");
-                let blocked = matches!(error, ListenError::Denied { .. });
-                debug!(from = %send_back_addr, blocked, %error, "an inbound connection was not made");
+                let denied = matches!(error, ListenError::Denied { .. });
+                debug!(from = %send_back_addr, denied, %error, "an inbound connection was not made");
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 info!(%address, "listening");

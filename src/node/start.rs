@@ -1,4 +1,4 @@
-//! Starts the daemon's parts in the order that the design gives, and ends them in the other.
+//! Starts the daemon's parts in their order, and ends them in the other.
 //!
 //! Owns that order and the daemon's own peer document. Always: nothing is taken from NATS before our DID is known (a
 //! made-up one would silently send nothing), and at the end what was taken is finished before the connections close.
@@ -8,7 +8,7 @@ use super::registry::{self, Registry};
 use super::search::SearchDesk;
 use super::{Node, Propagated, stored_did};
 use crate::bus::{self, Bus, Lease, NatsState};
-use crate::identity::{Identity, derived_did, remember_did};
+use crate::identity::{Identity, derived_did, public_key_base64, remember_did};
 use crate::model::Federation;
 use crate::network::{self, Network};
 use crate::pubsub::{Listening, PubSubService, judge::Judge};
@@ -209,7 +209,7 @@ impl Daemon {
             "stream_address": addresses.join(","),
             "nats_address": "",
             "wallet_address": "",
-            "public_key": super::resolve::public_key_text(&self.parts.identity.keypair.public()),
+            "public_key": public_key_base64(&self.parts.identity.keypair.public()),
             "peer_id": peer.to_string(),
             "relation": 1,
         });
@@ -231,7 +231,7 @@ impl Daemon {
         incoming: mpsc::Receiver<network::Incoming>,
     ) -> Result<(), NodeError> {
         let (parts, end) = (&self.parts, &self.end);
-        let bus = self.bus.clone().signed_as(&did);
+        let bus = self.bus.clone().marked_as(&did);
         let (federation, seen) = watch::channel(Arc::new(Federation::default()));
         let (streams, upward) = self.start_streams(&did, seen.clone(), incoming);
         let registry = self.start_registry(&did, federation, &streams).await;
