@@ -1,8 +1,8 @@
 //! What partners send, on its way to our NATS: `handleEventFromPartner` and `passConsidering`.
 //!
-//! Owns the rules of section "Data" (whose resource may change whose) and the order store, then NATS. Always: events of
-//! one peer are published in the order they were read; while NATS is away nothing is taken from the streams, so that
-//! the senders wait instead of losing; a refused event changes nothing.
+//! Owns whose resource may change whose, and the order store, then NATS. Always: events of one peer
+//! are published in the order they were read; while NATS is away nothing is taken from the streams, so that the senders
+//! wait instead of losing; a refused event changes nothing.
 
 use super::overtaken::Overtaken;
 use crate::bus::{Bus, Out, PublishError};

@@ -1,8 +1,8 @@
 //! Node: listens on NATS, decides, and hands on to the services.
 //!
-//! Owns the loop from NATS to StreamService and PubSubService, and the order in which the daemon starts and ends. No
-//! rule is in it: `dispatch` decides about messages, `partners` about peers, `inbound` about what comes back. Always:
-//! messages are handled one after another in the order they were taken, and at the end what was taken is finished.
+//! Owns the loop from NATS to StreamService and PubSubService. No rule is in it: `dispatch` decides
+//! about messages, `partners` about peers, `inbound` about what comes back. Always: messages are handled one after
+//! another in the order they were taken, and at the end what was taken is finished.
 
 pub mod dispatch;
 pub mod inbound;

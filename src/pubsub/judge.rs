@@ -1,7 +1,7 @@
 //! Whether a gossiped event is genuine, fresh and new, and whether its sender may be answered.
 //!
-//! Pure: time is passed in. Always: the signature is checked first, with the key inside the source's PeerId and before
-//! anything is looked up; what is remembered of sources and messages is bounded.
+//! Pure: time is passed in. Always: after the rate of its source, the signature is checked before the sender is looked
+//! up, with the key inside the source's PeerId; what is remembered of sources and messages is bounded.
 
 use crate::model::{Federation, Member, TokenBucket};
 use crate::stream::key_of;
