@@ -29,7 +29,7 @@
 //! | partner table's events | 64 | the node waits: a partner is in effect before what follows is sent |
 //! | a peer's queue to write | `limits.peer_queue_messages`, `limits.peer_queue_bytes` | connected: waits 1 s, then lost as `stalled` until half is free; else lost as `away`: `peer_queue` |
 //! | an event waiting for an absent peer | `limits.send_wait` | lost: `peer_queue`, `peer_away` |
-//! | streams being opened, each connection | 64 | the opener is told `Busy` and tries again |
+//! | streams being opened, each connection | 64 | the opener is told `Busy`: writers try again, questions and answers are given up |
 //! | inbound streams not looked at | 1,024; `limits.streams_per_protocol` of each peer and protocol | reset: `stream_inbox` |
 //! | half-read long lines of all streams | `limits.half_read_bytes` | the stream that wants more is reset, and counted as refused |
 //! | batches of events read, not handled | 256 | readers wait: the back-pressure from NATS B to NATS A |

@@ -115,7 +115,7 @@ impl Bus {
 
     /// The same connection, from now on marking what it publishes as coming from `did`.
     #[must_use]
-    pub fn signed_as(mut self, did: &str) -> Self {
+    pub fn marked_as(mut self, did: &str) -> Self {
         self.headers = HeaderMap::new();
         self.headers.insert(ORIGIN_HEADER, HeaderValue::from(did));
         self
@@ -141,6 +141,17 @@ impl Bus {
         sent.map_err(|error| PublishError::Refused(error.to_string()))?;
         self.metrics.nats_published(out.name());
         Ok(())
+    }
+
+    /// Publishes one message, or gives it up at once when NATS is away: for what nobody waits for any more by then.
+    ///
+    /// # Errors
+    /// See [`PublishError`].
+    pub async fn publish_now(&self, out: Out, payload: Bytes) -> Result<(), PublishError> {
+        if *self.state.borrow() != NatsState::Connected {
+            return Err(PublishError::Away);
+        }
+        self.publish(out, payload).await
     }
 
     /// Returns once everything published has been written to NATS.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Common, Failure, answer};
-use crate::identity::{Identity, IdentityError, own_did};
+use crate::identity::{Identity, IdentityError, own_did, public_key_base64};
 use crate::settings::{Settings, load};
 
 /// JSON for people and programs alike; on one line with `--json`.
@@ -24,7 +24,7 @@ pub(super) fn told(settings: &Settings, identity: &Identity) -> Result<Value, Id
         "name": settings.name,
         "did": own_did(settings, identity)?,
         "peer_id": identity.peer_id.to_string(),
-        "public_key": identity.public_key_base64(),
+        "public_key": public_key_base64(&identity.keypair.public()),
         "listen": settings.network.listen,
         "announce": settings.network.announce,
     }))

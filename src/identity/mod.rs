@@ -1,7 +1,7 @@
 //! Who this daemon is: its key, the pre-shared key of its network, and the directory that only one daemon uses at a time.
 //!
 //! Owns the files of the two keys. Never prints, logs or hands out a secret but the keypair itself. Always holds: a key
-//! that others can read is refused, and no file here is ever overwritten.
+//! that others can read is refused, and no key file is ever overwritten.
 
 mod did;
 mod key_file;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use libp2p::PeerId;
-use libp2p::identity::Keypair;
+use libp2p::identity::{Keypair, PublicKey};
 use libp2p::pnet::PreSharedKey;
 
 pub use did::{derived_did, is_self_proving};
@@ -160,11 +160,12 @@ impl Identity {
             psk: None,
         })
     }
+}
 
-    /// The public key as documents hold it: base64 of libp2p's protobuf form.
-    pub fn public_key_base64(&self) -> String {
-        STANDARD.encode(self.keypair.public().encode_protobuf())
-    }
+/// A public key as documents hold it: base64 of libp2p's protobuf form.
+#[must_use]
+pub fn public_key_base64(key: &PublicKey) -> String {
+    STANDARD.encode(key.encode_protobuf())
 }
 
 /// Says the PeerId and, of the keys, nothing but whether there is a pre-shared one.

@@ -135,7 +135,7 @@ fn the_did_is_the_remembered_one_or_follows_from_the_key() {
 fn the_public_key_is_the_protobuf_form() {
     let dir = tempfile::tempdir().unwrap();
     let identity = Identity::load(&settings(dir.path(), &["network.private=false"])).unwrap();
-    let bytes = STANDARD.decode(identity.public_key_base64()).unwrap();
+    let bytes = STANDARD.decode(public_key_base64(&identity.keypair.public())).unwrap();
     // Type 1 (ed25519), then 32 bytes: https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md
     assert_eq!(bytes[..4], [8, 1, 18, 32]);
     assert_eq!(bytes.len(), 36);

@@ -82,8 +82,9 @@ enum Command {
     Keep {
         peers: HashSet<PeerId>,
     },
-    AdmitOnly {
+    Know {
         peers: HashSet<PeerId>,
+        only: bool,
     },
     Publish {
         topic: &'static str,
@@ -187,9 +188,9 @@ impl Network {
         let _ = self.commands.send(Command::Keep { peers }).await;
     }
 
-    /// From now on only these peers may be connected; whoever else is, or comes, is dropped.
-    pub async fn admit_only(&self, peers: HashSet<PeerId>) {
-        let _ = self.commands.send(Command::AdmitOnly { peers }).await;
+    /// These peers are known: they are connected whatever strangers take up. With `only`, nobody else may be.
+    pub async fn know(&self, peers: HashSet<PeerId>, only: bool) {
+        let _ = self.commands.send(Command::Know { peers, only }).await;
     }
 
     /// Publishes on a gossip topic; says to how many subscribed peers it can go.

@@ -24,8 +24,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 
-/// Streams being opened at once on one connection. Callers past it get [`OpenError::Busy`]; each of them has a queue
-/// of its own and tries again.
+/// Streams being opened at once on one connection. Callers past it get [`OpenError::Busy`]: writers try again, questions
+/// and answers are given up.
 const OPENING_PER_CONNECTION: usize = 64;
 
 /// A stream that a peer opened to us.

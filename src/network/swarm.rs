@@ -111,8 +111,9 @@ struct Actor {
     gossip: mpsc::Sender<Gossip>,
     /// Callers waiting for a peer.
     dials: HashMap<PeerId, Vec<DialReply>>,
-    /// The only peers that may be connected; everybody, when not set.
-    admitted: Option<HashSet<PeerId>>,
+    /// The peers of our store, for which the bounds of connections do not count; and whether only they may be connected.
+    known: HashSet<PeerId>,
+    known_only: bool,
     metrics: Metrics,
     refusals: Refusals,
 }
@@ -151,7 +152,8 @@ pub async fn start(
         listening,
         gossip,
         dials: HashMap::new(),
-        admitted: None,
+        known: HashSet::new(),
+        known_only: false,
         metrics: config.metrics,
         refusals: config.refusals,
     };
@@ -269,7 +271,7 @@ impl Actor {
             }
             Command::Block { peers } => self.block(&peers),
             Command::Keep { peers } => self.swarm.behaviour_mut().streams.keep(peers),
-            Command::AdmitOnly { peers } => self.admit_only(peers),
+            Command::Know { peers, only } => self.know(peers, only),
             Command::Publish { topic, data, reply } => {
                 let _ = reply.send(self.publish(topic, data));
             }
@@ -315,17 +317,29 @@ impl Actor {
         }
     }
 
-    fn admit_only(&mut self, peers: HashSet<PeerId>) {
+    fn know(&mut self, peers: HashSet<PeerId>, only: bool) {
+        let limits = &mut self.swarm.behaviour_mut().limits;
+        for gone in self.known.difference(&peers) {
+            limits.remove_peer_id(gone);
+        }
+        for peer in &peers {
+            limits.bypass_peer_id(peer);
+        }
+        self.known = peers;
+        self.known_only = only;
         let strangers: Vec<PeerId> = self
             .links
             .keys()
-            .filter(|peer| !peers.contains(peer))
+            .filter(|peer| !self.may_be_connected(peer))
             .copied()
             .collect();
         for stranger in strangers {
             let _ = self.swarm.disconnect_peer_id(stranger);
         }
-        self.admitted = Some(peers);
+    }
+
+    fn may_be_connected(&self, peer: &PeerId) -> bool {
+        !self.known_only || self.known.contains(peer)
     }
 
     fn publish(&mut self, topic: &'static str, data: Vec<u8>) -> Result<usize, PublishError> {
@@ -365,8 +379,8 @@ impl Actor {
                 send_back_addr, error, ..
             } => {
                 self.metrics.dialed("inbound_failed");
-                let blocked = matches!(error, ListenError::Denied { .. });
-                debug!(from = %send_back_addr, blocked, %error, "an inbound connection was not made");
+                let denied = matches!(error, ListenError::Denied { .. });
+                debug!(from = %send_back_addr, denied, %error, "an inbound connection was not made");
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 info!(%address, "listening");
@@ -437,7 +451,7 @@ impl Actor {
         self.metrics
             .dialed(if endpoint.is_dialer() { "outbound" } else { "inbound" });
         debug!(%peer, address = %endpoint.get_remote_address(), dialled = endpoint.is_dialer(), "connected");
-        if self.admitted.as_ref().is_some_and(|admitted| !admitted.contains(&peer)) {
+        if !self.may_be_connected(&peer) {
             self.refusals
                 .refuse("unknown_peer", &peer.to_string(), "discovery.unknown_peers is refuse");
             let _ = self.swarm.disconnect_peer_id(peer);

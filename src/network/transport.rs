@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// Streams one connection may carry at a time, both directions. The far side buffers up to 256 KiB for each, so this
 /// bounds what a hostile peer can make us hold; past it yamux refuses the stream.
-const STREAMS_PER_CONNECTION: usize = 256;
+const STREAMS_PER_CONNECTION: usize = 1024;
 
 /// Why the transport could not be built.
 #[derive(Debug, thiserror::Error)]

@@ -1,20 +1,21 @@
 //! What partners send, on its way to our NATS: `handleEventFromPartner` and `passConsidering`.
 //!
-//! Owns the rules of section "Data" (whose resource may change whose) and the order store, then NATS. Always: events of
-//! one peer are published in the order they were read; while NATS is away nothing is taken from the streams, so that
-//! the senders wait instead of losing; a refused event changes nothing.
+//! Owns whose resource may change whose, and the order store, then NATS. Always: events of one peer
+//! are published in the order they were read; while NATS is away nothing is taken from the streams, so that the senders
+//! wait instead of losing; a refused event changes nothing.
 
+use super::Propagated;
 use super::overtaken::Overtaken;
 use crate::bus::{Bus, Out, PublishError};
-use crate::model::{Member, read_header};
+use crate::model::{Federation, Member, read_header};
 use crate::store::{Applied, Change, Store, Write};
-use crate::stream::Inbound;
+use crate::stream::{Inbound, may_send};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, DataType, Envelope, Event, OWN_NAME, PropalgationMessage, parse_timestamp, read_id};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -34,8 +35,10 @@ pub struct InboundHandler {
     pub bus: Bus,
     /// Whether the daemon writes the store.
     pub writes_store: bool,
-    /// Our DID.
-    pub own_did: String,
+    /// Who may send what, as it stands when an event is handled.
+    pub federation: watch::Receiver<Arc<Federation>>,
+    /// What of ours went out: nobody else's may stand under its id, whether our store has seen it or not.
+    pub propagated: Arc<Mutex<Propagated>>,
     /// Largest document taken.
     pub document_bytes: usize,
     /// Where to count.
@@ -152,6 +155,8 @@ impl InboundHandler {
             let checked = self.check(&mut batch, &mut overtaken);
             let checked = self.apply(checked).await;
             self.publish(checked).await;
+            // Only now is their room free for others.
+            batch.clear();
         }
     }
 
@@ -160,15 +165,37 @@ impl InboundHandler {
         self.refusals.refuse(rule, &from.did, detail);
     }
 
-    fn check(&self, batch: &mut Vec<Inbound>, overtaken: &mut Overtaken) -> Vec<Checked> {
+    /// Whether a resource of our own went out under the event's id.
+    fn is_ours(&self, event: &Event) -> bool {
+        let id = read_id(&event.payload);
+        let propagated = self.propagated.lock().unwrap_or_else(PoisonError::into_inner);
+        id.is_ok_and(|id| propagated.contains(event.datatype, &id))
+    }
+
+    fn check(&self, batch: &mut [Inbound], overtaken: &mut Overtaken) -> Vec<Checked> {
         let now = Instant::now();
+        let federation = Arc::clone(&self.federation.borrow());
         let mut checked = Vec::new();
         for Inbound {
             from, action, events, ..
-        } in batch.drain(..)
+        } in batch
         {
-            for event in events {
-                match handle_event_from_partner(&event, action, &from.did, self.document_bytes) {
+            // It may have waited here for as long as NATS was away, and its sender may be a partner no more.
+            let right = from
+                .peer_id
+                .ok_or("unknown_peer")
+                .and_then(|peer| may_send(&federation, &peer, *action).map(drop));
+            if let Err(rule) = right {
+                self.refusals
+                    .refuse(rule, &from.did, format_args!("{} events that had waited", events.len()));
+                continue;
+            }
+            for event in std::mem::take(events) {
+                if self.is_ours(&event) {
+                    self.refuse("not_owner", from, &event);
+                    continue;
+                }
+                match handle_event_from_partner(&event, *action, &from.did, self.document_bytes) {
                     Ok(accepted) => {
                         if let Accepted::Data { datatype, id, .. } = &accepted
                             && let Some(sent) = parse_timestamp(&event.ts)
@@ -179,12 +206,12 @@ impl InboundHandler {
                             continue;
                         }
                         checked.push(Checked {
-                            from: Arc::clone(&from),
+                            from: Arc::clone(from),
                             event,
                             accepted,
                         });
                     }
-                    Err(rule) => self.refuse(rule, &from, &event),
+                    Err(rule) => self.refuse(rule, from, &event),
                 }
             }
         }

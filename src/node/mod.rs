@@ -1,8 +1,8 @@
 //! Node: listens on NATS, decides, and hands on to the services.
 //!
-//! Owns the loop from NATS to StreamService and PubSubService, and the order in which the daemon starts and ends. No
-//! rule is in it: `dispatch` decides about messages, `partners` about peers, `inbound` about what comes back. Always:
-//! messages are handled one after another in the order they were taken, and at the end what was taken is finished.
+//! Owns the loop from NATS to StreamService and PubSubService. No rule is in it: `dispatch` decides
+//! about messages, `partners` about peers, `inbound` about what comes back. Always: messages are handled one after
+//! another in the order they were taken, and at the end what was taken is finished.
 
 pub mod dispatch;
 pub mod inbound;
@@ -31,7 +31,7 @@ use dispatch::{Change, Decision, Directed, View, dispatch, not_ours};
 use propagated::Propagated;
 use registry::Registry;
 use search::Wish;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tracing::{Instrument, debug, debug_span};
@@ -49,7 +49,7 @@ struct Node {
     searches: mpsc::Sender<Wish>,
     federation: watch::Receiver<Arc<Federation>>,
     settings: watch::Receiver<Arc<Settings>>,
-    propagated: Propagated,
+    propagated: Arc<Mutex<Propagated>>,
     last_ts: SystemTime,
     metrics: Metrics,
     refusals: Refusals,
@@ -137,11 +137,15 @@ impl Node {
             user,
             payload,
         } = change;
-        self.propagated.went_out(datatype, &id);
+        self.memory().went_out(datatype, &id);
         let span = debug_span!("propagate", action = action.name(), datatype = datatype.name(), %id);
         let event = self.event(action, datatype, &user, payload);
         let event = Arc::new(OutEvent::new(event, id, at));
         self.streams.to_partner_publish_event(event).instrument(span).await;
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Propagated> {
+        self.propagated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// PB_DELETE `{id}`: what is stored, else what was propagated, under that id decides whose it is.
@@ -149,14 +153,17 @@ impl Node {
         let key = [(change.datatype, change.id.clone())];
         let stored = match self.store.owners(&key).await {
             Ok(owners) => owners.into_iter().next().flatten(),
-            Err(error) => {
-                debug!(%error, "the store could not say whose a deleted resource is");
-                None
+            Err(error) if !self.memory().contains(change.datatype, &change.id) => {
+                let detail = format_args!("the delete of {:?} is given up: {error}", change.id);
+                return self
+                    .refusals
+                    .dropped("node", "store_down", 1, "propalgation_event", detail);
             }
+            Err(_) => None,
         };
         let ours = match &stored {
             Some(owner) => *owner == self.own_did,
-            None => self.propagated.contains(change.datatype, &change.id),
+            None => self.memory().contains(change.datatype, &change.id),
         };
         if ours {
             self.propagate(change, at).await;

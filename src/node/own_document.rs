@@ -2,7 +2,7 @@
 //!
 //! Owns its form. Always: its DID follows from the key, so that it proves itself.
 
-use crate::identity::{Identity, derived_did};
+use crate::identity::{Identity, derived_did, public_key_base64};
 use crate::network::Network;
 use crate::settings::Settings;
 use crate::store::{Change, Store, StoreError, Write};
@@ -40,7 +40,7 @@ pub(super) async fn make_self(
         "stream_address": addresses.join(","),
         "nats_address": "",
         "wallet_address": "",
-        "public_key": identity.public_key_base64(),
+        "public_key": public_key_base64(&key),
         "peer_id": peer.to_string(),
         "relation": 1,
     });

@@ -75,6 +75,10 @@ impl PartnerTable {
     /// The store was read.
     pub fn read_store(&mut self, peers: impl IntoIterator<Item = Member>) {
         self.stored = peers.into_iter().map(|member| (member.did.clone(), member)).collect();
+        // Who is in the store no more has no pin: its removal may have been missed, and it may come back with a new key.
+        let (stored, fresh) = (&self.stored, &self.fresh);
+        self.pins
+            .retain(|did, _| stored.contains_key(did) || fresh.contains_key(did));
     }
 
     /// CREATE_RESOURCE of a PEER was heard.

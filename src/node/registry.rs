@@ -175,13 +175,12 @@ impl Desk {
         let after = Arc::new(federation);
         self.parts.federation.send_replace(Arc::clone(&after));
         self.parts.network.block(after.blacklist()).await;
-        if self.parts.unknown_peers == UnknownPeers::Refuse {
-            let known = after.others().filter(|member| member.relation != Relation::Blacklist);
-            self.parts
-                .network
-                .admit_only(known.filter_map(|member| member.peer_id).collect())
-                .await;
-        }
+        let known = after.others().filter(|member| member.relation != Relation::Blacklist);
+        let known = known.filter_map(|member| member.peer_id).collect();
+        self.parts
+            .network
+            .know(known, self.parts.unknown_peers == UnknownPeers::Refuse)
+            .await;
         self.keep_connections(&after).await;
         for old in before.others() {
             let new = after.get(&old.did);
@@ -189,7 +188,8 @@ impl Desk {
             let same_peer = new.is_some_and(|new| new.peer_id == old.peer_id);
             // Whoever stops being PARTNER, or becomes somebody else, keeps no stream. So does whoever is blacklisted.
             let was_partner = old.relation == Relation::Partner;
-            let now_black = new.is_some_and(|new| new.relation == Relation::Blacklist);
+            let now_black =
+                old.relation != Relation::Blacklist && new.is_some_and(|new| new.relation == Relation::Blacklist);
             if (was_partner && !(still_partner && same_peer)) || now_black || new.is_none() {
                 self.parts.streams.close_peer(&old.did, old.peer_id);
                 self.linked.remove(&old.did);

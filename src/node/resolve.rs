@@ -3,9 +3,9 @@
 //! Owns the order in which sources are asked; today that is the store alone. Always: a name is never an identity, so a
 //! name returns every match; only what our store holds grants more than PUBLIC.
 
+use crate::identity::public_key_base64;
 use crate::model::Peer;
 use crate::store::{Store, StoreError};
-use libp2p::identity::PublicKey;
 
 /// Every peer that `search` (a DID, a PeerId or a name) means.
 ///
@@ -18,7 +18,7 @@ pub async fn get_peer_record(store: &dyn Store, search: &str) -> Result<Vec<Peer
 /// A peer as the apps get it: the record's fields, and those of the document that say what it is to us.
 #[must_use]
 pub fn record_json(peer: &Peer) -> Vec<u8> {
-    let key = peer.public_key.as_ref().map(public_key_text).unwrap_or_default();
+    let key = peer.public_key.as_ref().map(public_key_base64).unwrap_or_default();
     serde_json::json!({
         "id": peer.did,
         "did": peer.did,
@@ -34,11 +34,4 @@ pub fn record_json(peer: &Peer) -> Vec<u8> {
     })
     .to_string()
     .into_bytes()
-}
-
-/// Base64 of the libp2p protobuf form.
-#[must_use]
-pub fn public_key_text(key: &PublicKey) -> String {
-    use base64::Engine;
-    base64::engine::general_purpose::STANDARD.encode(key.encode_protobuf())
 }

@@ -18,6 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -88,7 +89,11 @@ struct Running {
 impl SearchDesk {
     /// Starts the desk; `lines` is what the streams read.
     #[must_use]
-    pub fn start(self, lines: mpsc::Receiver<SearchLine>, shutdown: CancellationToken) -> mpsc::Sender<Wish> {
+    pub fn start(
+        self,
+        lines: mpsc::Receiver<SearchLine>,
+        shutdown: CancellationToken,
+    ) -> (mpsc::Sender<Wish>, JoinHandle<()>) {
         let (wishes, wished) = mpsc::channel(WISHES);
         let (not_asked, failures) = mpsc::channel(WISHES);
         let limits = self.settings.borrow().limits.clone();
@@ -99,8 +104,7 @@ impl SearchDesk {
             rates: HashMap::new(),
             not_asked,
         };
-        tokio::spawn(running.run(wished, lines, failures, shutdown));
-        wishes
+        (wishes, tokio::spawn(running.run(wished, lines, failures, shutdown)))
     }
 }
 
@@ -118,7 +122,13 @@ impl Running {
                 () = shutdown.cancelled() => return,
                 wish = wishes.recv() => match wish {
                     Some(wish) => self.on_wish(wish).await,
-                    None => return,
+                    // The node has ended: whoever still asks is told that it is over.
+                    None => {
+                        for end in self.table.close_all() {
+                            self.report(&end).await;
+                        }
+                        return;
+                    }
                 },
                 Some(line) = lines.recv() => self.on_line(line).await,
                 Some(NotAsked { search, did }) = failures.recv() => self.table.failed(&search, &did),
@@ -246,12 +256,15 @@ impl Running {
         let dids: HashSet<String> = ask.iter().map(|member| member.did.clone()).collect();
         self.table.set_asked(&id, AskedPeers::These(dids), skip.len());
         let (streams, not_asked) = (self.desk.streams.clone(), self.not_asked.clone());
+        let deadline = self.table.deadline_of(&id).unwrap_or_else(Instant::now);
         tokio::spawn(async move {
             let (question, user) = (&question, &user);
             let asks = ask.into_iter().map(|member| {
                 let (streams, not_asked, id) = (streams.clone(), not_asked.clone(), id.clone());
                 async move {
-                    if let Err(error) = streams.ask(&member, question, user, datatype).await {
+                    let asking = streams.ask(&member, question, user, datatype);
+                    let asked = tokio::time::timeout_at(deadline.into(), asking).await;
+                    if let Err(error) = asked.unwrap_or_else(|_| Err("time is up".to_owned())) {
                         debug!(did = %member.did, %error, "a peer could not be asked");
                         let _ = not_asked
                             .send(NotAsked {
@@ -339,14 +352,19 @@ impl Running {
             payload,
             search_id,
         };
-        if let Err(error) = self.desk.bus.publish(Out::SearchEvent, envelope.write().into()).await {
+        if let Err(error) = self
+            .desk
+            .bus
+            .publish_now(Out::SearchEvent, envelope.write().into())
+            .await
+        {
             self.desk.refusals.refuse("nats_refused", "search_event", error);
         }
     }
 
     async fn report(&self, end: &SearchEnd) {
         debug!(id = %end.search_id, results = end.results, answered = end.answered, "a search is over");
-        if let Err(error) = self.desk.bus.publish(Out::SearchEnd, end.write().into()).await {
+        if let Err(error) = self.desk.bus.publish_now(Out::SearchEnd, end.write().into()).await {
             self.desk.refusals.refuse("nats_refused", "search_end", error);
         }
     }

@@ -237,6 +237,20 @@ impl Searches {
         self.open.remove(id).map(|search| search.report(id))
     }
 
+    /// Ends all of them.
+    pub fn close_all(&mut self) -> Vec<SearchEnd> {
+        std::mem::take(&mut self.open)
+            .iter()
+            .map(|(id, search)| search.report(id))
+            .collect()
+    }
+
+    /// When the time of a search is up.
+    #[must_use]
+    pub fn deadline_of(&self, id: &str) -> Option<Instant> {
+        self.open.get(id).map(|search| search.deadline)
+    }
+
     /// The searches that are over at `now`, removed from the table.
     pub fn ended(&mut self, now: Instant) -> Vec<SearchEnd> {
         let mut ended = Vec::new();

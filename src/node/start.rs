@@ -1,4 +1,4 @@
-//! Starts the daemon's parts in the order that the design gives, and ends them in the other.
+//! Starts the daemon's parts in their order, and ends them in the other.
 //!
 //! Owns that order and the daemon's own peer document. Always: nothing is taken from NATS before our DID is known (a
 //! made-up one would silently send nothing), and at the end what was taken is finished before the connections close.
@@ -18,7 +18,7 @@ use crate::store::{SqliteStore, Store, StoreError};
 use crate::stream::{self, Own, StreamService, Upward};
 use crate::telemetry::{Metrics, Readiness, Refusals};
 use crate::wire::{ReadLimits, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -64,6 +64,9 @@ pub enum NodeError {
     /// A subject cannot be subscribed.
     #[error("nats.subjects: cannot listen to {0}")]
     Subscribe(String),
+    /// A part of the daemon ended that never does.
+    #[error("{0} ended although nobody told it to; see the log above")]
+    Broke(&'static str),
     /// Another daemon answers for our DID.
     #[error(transparent)]
     Lease(#[from] bus::LeaseError),
@@ -204,13 +207,16 @@ impl Daemon {
         incoming: mpsc::Receiver<network::Incoming>,
     ) -> Result<(), NodeError> {
         let (parts, end) = (&self.parts, &self.end);
-        let bus = self.bus.clone().signed_as(&did);
+        let bus = self.bus.clone().marked_as(&did);
         let (federation, seen) = watch::channel(Arc::new(Federation::default()));
-        let (streams, upward) = self.start_streams(&did, seen.clone(), incoming);
+        let (streams, upward) = self.streams(&did, seen.clone());
         let registry = self.start_registry(&did, federation, &streams).await;
+        streams.take_streams(incoming);
+        let propagated = Arc::new(Mutex::new(Propagated::default()));
         let Upward { events, search } = upward;
         let no_more = CancellationToken::new();
-        let inbound = tokio::spawn(self.inbound(&did, &bus).run(events, no_more.clone()));
+        let inbound = self.inbound(&seen, &propagated, &bus);
+        let mut inbound = tokio::spawn(inbound.run(events, no_more.clone()));
         let pubsub = PubSubService::new(self.network.clone(), &did, parts.identity.keypair.clone());
         tokio::spawn(
             pubsub
@@ -227,7 +233,7 @@ impl Daemon {
             metrics: parts.metrics.clone(),
             refusals: parts.refusals.clone(),
         };
-        let searches = desk.start(search, end.clone());
+        let (searches, desk) = desk.start(search, end.clone());
         let node = Node {
             own_did: did.clone(),
             store: Arc::clone(&self.store),
@@ -237,7 +243,7 @@ impl Daemon {
             searches,
             federation: seen,
             settings: parts.settings.clone(),
-            propagated: Propagated::default(),
+            propagated,
             last_ts: SystemTime::UNIX_EPOCH,
             metrics: parts.metrics.clone(),
             refusals: parts.refusals.clone(),
@@ -248,34 +254,35 @@ impl Daemon {
         let taken = taken.await.map_err(NodeError::Subscribe)?;
         parts.readiness.set_ok("listener");
         info!("taking from core NATS: what apps publish while this daemon is away is not seen by it");
-        let listening = tokio::spawn(node.listen_nats(taken));
+        let mut listening = tokio::spawn(node.listen_nats(taken));
         let lease = Lease::new(&did, parts.identity.keypair.clone());
         let lease = lease.hold(bus.clone(), parts.refusals.clone(), parts.shutdown.clone());
         let outcome = tokio::select! {
             outcome = lease => outcome.map_err(NodeError::from),
             () = bus.tell_state(parts.readiness.clone()) => Ok(()),
             () = parts.shutdown.cancelled() => Ok(()),
+            // Neither ends before the shutdown: a daemon that is ready and deaf would be worse than none.
+            _ = &mut listening => Err(NodeError::Broke("the listener to NATS")),
+            _ = &mut inbound => Err(NodeError::Broke("the handler of partners' events")),
         };
         parts.shutdown.cancel();
-        // In hand: first what was taken from NATS, then what waits for peers, then what peers have sent.
-        let _ = listening.await;
-        streams.drain().await;
-        streams.stop_reading().await;
-        no_more.cancel();
-        let _ = inbound.await;
-        let _ = bus.flush().await;
+        // In hand: what was taken from NATS, then, side by side, what waits for peers and what peers have sent.
+        finished(listening).await;
+        finished(desk).await;
+        let received = async {
+            streams.stop_reading().await;
+            no_more.cancel();
+            finished(inbound).await;
+            let _ = bus.flush().await;
+        };
+        tokio::join!(streams.drain(), received);
         tokio::time::sleep(LINGER).await;
         end.cancel();
         info!("everything in hand is finished");
         outcome
     }
 
-    fn start_streams(
-        &self,
-        did: &str,
-        federation: watch::Receiver<Arc<Federation>>,
-        incoming: mpsc::Receiver<network::Incoming>,
-    ) -> (StreamService, Upward) {
+    fn streams(&self, did: &str, federation: watch::Receiver<Arc<Federation>>) -> (StreamService, Upward) {
         let own = Own {
             did: did.to_owned(),
             name: self.settings.name.clone(),
@@ -290,7 +297,7 @@ impl Daemon {
             refusals: self.parts.refusals.clone(),
             shutdown: self.end.clone(),
         };
-        StreamService::start(parts, incoming)
+        StreamService::new(parts)
     }
 
     async fn start_registry(
@@ -314,12 +321,18 @@ impl Daemon {
         Registry::start(did.to_owned(), parts, self.end.clone()).await
     }
 
-    fn inbound(&self, did: &str, bus: &Bus) -> InboundHandler {
+    fn inbound(
+        &self,
+        federation: &watch::Receiver<Arc<Federation>>,
+        propagated: &Arc<Mutex<Propagated>>,
+        bus: &Bus,
+    ) -> InboundHandler {
         InboundHandler {
             store: Arc::clone(&self.store),
             bus: bus.clone(),
             writes_store: self.settings.store.writes == Writes::Daemon,
-            own_did: did.to_owned(),
+            federation: federation.clone(),
+            propagated: Arc::clone(propagated),
             document_bytes: self.settings.limits.document_bytes,
             metrics: self.parts.metrics.clone(),
             refusals: self.parts.refusals.clone(),
@@ -350,5 +363,12 @@ impl Daemon {
             metrics: self.parts.metrics.clone(),
             refusals: self.parts.refusals.clone(),
         }
+    }
+}
+
+/// Waits for a task, also when it has ended, or panicked, before.
+async fn finished<T>(task: JoinHandle<T>) {
+    if !task.is_finished() {
+        let _ = task.await;
     }
 }

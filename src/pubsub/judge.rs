@@ -1,7 +1,7 @@
 //! Whether a gossiped event is genuine, fresh and new, and whether its sender may be answered.
 //!
-//! Pure: time is passed in. Always: the signature is checked first, with the key inside the source's PeerId and before
-//! anything is looked up; what is remembered of sources and messages is bounded.
+//! Pure: time is passed in. Always: after the rate of its source, the signature is checked before the sender is looked
+//! up, with the key inside the source's PeerId; what is remembered of sources and messages is bounded.
 
 use crate::model::{Federation, Member, TokenBucket};
 use crate::stream::key_of;
@@ -64,7 +64,7 @@ impl Judge {
         (now, instant): (SystemTime, Instant),
         federation: &Federation,
     ) -> Verdict {
-        if !self.within_rate(source, instant) {
+        if !self.within_rate(source, instant, federation.of_peer(source).is_some()) {
             return Verdict::Ignore("gossip_rate");
         }
         if event.kind != Action::Search {
@@ -105,9 +105,10 @@ impl Judge {
         }
     }
 
-    fn within_rate(&mut self, source: &PeerId, now: Instant) -> bool {
+    fn within_rate(&mut self, source: &PeerId, now: Instant, known: bool) -> bool {
         let idle_after = Duration::from_secs_f64(self.burst / self.per_second.max(0.001));
-        if self.rates.len() >= SOURCES && !self.rates.contains_key(source) {
+        // Known sources always find room: they are bounded by the store, and strangers must not push them out.
+        if !known && self.rates.len() >= SOURCES && !self.rates.contains_key(source) {
             self.rates.retain(|_, (_, used)| now.duration_since(*used) < idle_after);
             if self.rates.len() >= SOURCES {
                 return false;

@@ -197,7 +197,7 @@ section! {
     pub struct NetworkSettings in "network." {
         /// The addresses listened on.
         listen: Vec<Multiaddr> = Preset::List(&["/ip4/0.0.0.0/tcp/4001"]), several(1, listen_address());
-        /// The addresses told to others. Empty: the listened ones that can be reached from elsewhere.
+        /// Addresses told to others; empty: all that is listened on.
         announce: Vec<Multiaddr> = Preset::List(&[]), several(0, reachable_address());
         /// Whether the pre-shared key is required. Only a network on its own wires should do without.
         private: bool = is("true"), flag();
@@ -227,7 +227,7 @@ section! {
         role: Role = is("node"), choice(&[("node", Role::Node), ("indexer", Role::Indexer)]);
         /// The indexers to ask, each with its `/p2p/` part.
         indexers: Vec<Multiaddr> = Preset::List(&[]), several(0, address_with_peer());
-        /// What an unknown peer gets when no indexer can tell who it is.
+        /// Whether a peer that the store does not know may be connected.
         unknown_peers: UnknownPeers = is("allow"),
             choice(&[("allow", UnknownPeers::Allow), ("refuse", UnknownPeers::Refuse)]);
     }
@@ -237,7 +237,8 @@ section! {
     /// Searches.
     #[derive(Debug)]
     pub struct SearchSettings in "search." {
-        /// How long a search takes answers, when the question does not say.
+        /// How long a search takes answers, when the question does not say, and the longest that a question may ask for, of
+        /// us or of others.
         timeout: Duration = is("10s"), duration(MS, HOUR);
         /// How many results a search may have in all.
         max_results: usize = is("1000"), count(1, 1_000_000);
@@ -259,7 +260,7 @@ section! {
         /// Long lines not yet whole, of all streams together; beyond it the stream that wants more is reset.
         half_read_bytes: usize = is("64MiB"), size(64 * KIB, 4 * GIB);
         /// How deep JSON may be nested; deeper is refused.
-        depth: usize = is("64"), count(8, 1024);
+        depth: usize = is("64"), count(8, 127);
         /// Messages taken from NATS and not yet handled; beyond it the newest are dropped and counted.
         intake_messages: usize = is("131072"), count(16, 16_777_216);
         /// The same in bytes.
@@ -284,13 +285,13 @@ section! {
         gossip_per_second: u32 = is("20"), rate(1, 100_000);
         /// How many of them may come at once.
         gossip_burst: u32 = is("100"), rate(1, 1_000_000);
-        /// Questions (searches, look-ups) a second from one peer; more are refused.
+        /// Direct questions a second from one peer; more are refused.
         questions_per_second: u32 = is("10"), rate(1, 100_000);
         /// How many of them may come at once.
         questions_burst: u32 = is("50"), rate(1, 1_000_000);
         /// Own searches open at a time; a further one is refused.
         open_searches: usize = is("256"), count(1, 65_536);
-        /// Answers taken from one peer for one search; more are dropped and counted.
+        /// Answers to one search taken from one peer, or given to one; more are dropped and counted.
         answers_per_peer: usize = is("100"), count(1, 100_000);
         /// Searches of others that are answered at a time; further ones wait until their asker's time is up.
         search_concurrency: usize = is("3"), count(1, 1024);
@@ -300,7 +301,8 @@ section! {
         dial_backoff_max: Duration = is("5m"), duration(SECOND, HOUR);
         /// How long the handshakes of a connection may take; then it is closed.
         handshake_timeout: Duration = is("10s"), duration(MS, HOUR);
-        /// How long giving one message to NATS may take; then it is dropped and counted.
+        /// How long giving one message to NATS may take. A partner's event is then tried again; a search's answer or report
+        /// is given up and counted.
         nats_publish_timeout: Duration = is("10s"), duration(MS, HOUR);
     }
 }

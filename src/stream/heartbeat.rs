@@ -14,7 +14,7 @@ use libp2p::PeerId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Pause between two heartbeats (design: 3 s).
+/// Pause between two heartbeats.
 pub const PERIOD: Duration = Duration::from_secs(3);
 /// A stream without a heartbeat for this long is expired (diagrams: `Expiry=now+10s`).
 pub const EXPIRY: Duration = Duration::from_secs(10);

@@ -1,7 +1,7 @@
 //! The bandwidth challenge: random bytes that the peer must echo, `/opencloud/probe/1.0`.
 //!
-//! Owns both sides of it and who was challenged when. Always: we challenge a peer at most once a minute (a passed one
-//! counts for that long), and echo at most [`ECHO_BYTES`] a probe and [`ECHOES`] probes in a row to one peer.
+//! Owns both sides of it and who was challenged when. Always: a passed challenge counts for a minute, and we echo at
+//! most [`ECHO_BYTES`] a probe and [`ECHOES`] probes in a row to one peer.
 
 use super::{StreamService, locked};
 use crate::model::TokenBucket;

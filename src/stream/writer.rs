@@ -181,7 +181,7 @@ impl StreamService {
         }
     }
 
-    /// Writes what waits for all peers and closes their streams, until `deadline` cuts it.
+    /// Writes what waits for all peers and closes their streams. The caller bounds it.
     pub async fn drain(&self) {
         let writers: Vec<Writer> = locked(&self.0.writers).drain().map(|(_, writer)| writer).collect();
         let drained = writers.into_iter().map(|writer| async move {

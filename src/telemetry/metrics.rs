@@ -1,7 +1,7 @@
 //! The metrics, all named `ocd_...`, in one registry.
 //!
 //! Owns the names and the labels. Labels are bounded: everything but the partner is a word of the code (`&'static str`),
-//! and a partner is named only while it is one ([`Metrics::forget_partner`]).
+//! and a peer is named until it is removed or its relation ends ([`Metrics::forget_partner`]).
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -60,7 +60,7 @@ pub struct Families {
     pub partners: Family<Labels<1>, Gauge>,
     /// 1 while the heartbeat of the partner is alive, 0 while it is not.
     pub partner_up: Family<Labels<1>, Gauge>,
-    /// Open streams, by protocol.
+    /// Streams that others hold open to us: events and heartbeats, by protocol.
     pub streams_open: Family<Labels<1>, Gauge>,
     /// Connection attempts, by result.
     pub dials: Family<Labels<1>, Counter>,
@@ -92,7 +92,11 @@ impl Metrics {
             connections: family(&mut registry, "connections", "Open connections"),
             partners: family(&mut registry, "partners", "Partners, by state"),
             partner_up: family(&mut registry, "partner_up", "1 while the partner's heartbeat is alive"),
-            streams_open: family(&mut registry, "streams_open", "Open streams, by protocol"),
+            streams_open: family(
+                &mut registry,
+                "streams_open",
+                "Streams that others hold open to us: events and heartbeats, by protocol",
+            ),
             dials: family(&mut registry, "dials", "Connection attempts, by result"),
             challenges: family(&mut registry, "challenges", "Bandwidth challenges, by result"),
             searches: family(&mut registry, "searches", "Searches asked by the apps, by scope"),

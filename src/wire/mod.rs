@@ -2,14 +2,14 @@
 //!
 //! Owns: names, enums, field spellings, base64 and signing rules. Never does I/O, never decides what a message means.
 //! Always holds: reading is tolerant (aliases, names or numbers, base64 or plain payload) but bounded by [`ReadLimits`],
-//! writing has exactly one form, and no code outside this module knows how a field is spelled.
+//! writing has exactly one form, and no code outside knows how a field of a message is spelled.
 
-mod considers;
 mod datatype;
 mod envelope;
 mod error;
 mod event;
 mod heartbeat;
+mod ids;
 mod json;
 mod names;
 mod payload;
@@ -18,12 +18,12 @@ mod search;
 mod time;
 mod write;
 
-pub use considers::{PEER_IDS_MAX, read_id, read_peer_id, read_peer_ids};
 pub use datatype::DataType;
 pub use envelope::Envelope;
 pub use error::WireError;
 pub use event::{Event, SearchEndMark};
 pub use heartbeat::Heartbeat;
+pub use ids::{PEER_IDS_MAX, read_id, read_peer_id, read_peer_ids};
 pub use json::ReadLimits;
 pub use names::{Action, ORIGIN_HEADER, OWN_NAME, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS, protocol};
 pub use propalgation::PropalgationMessage;

@@ -2,7 +2,7 @@
 
 /// What this daemon writes in `from_app`; envelopes that carry it are its own and are ignored when heard.
 pub const OWN_NAME: &str = "oc-discovery";
-/// NATS header with the DID of the daemon that published; heard from ourselves it is ignored too.
+/// NATS header with the DID of the daemon that published; any daemon's word is ignored when heard.
 pub const ORIGIN_HEADER: &str = "Oc-Origin";
 /// The gossip topic of searches.
 pub const TOPIC_SEARCH: &str = "search";

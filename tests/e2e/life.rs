@@ -140,7 +140,7 @@ async fn sigint_ends_it_and_sigterm_twice_ends_it_at_once() {
     bob.wait_log(&["told to stop"]).await;
     bob.signal(Signal::TERM);
     let status = bob.daemon().ended().await;
-    assert!(status.code().is_some(), "by itself, not by the signal: {status}");
+    assert_eq!(status.code(), Some(1), "by itself, not by the signal: {status}");
 }
 
 #[tokio::test]
