@@ -15,7 +15,8 @@ use libp2p::{Transport, dns, tcp, yamux};
 use std::time::Duration;
 
 /// Streams one connection may carry at a time, both directions. The far side buffers up to 256 KiB for each, so this
-/// bounds what a hostile peer can make us hold; past it yamux refuses the stream.
+/// bounds what a hostile peer can make us hold; past it yamux ends the connection, so it lies above what all protocols
+/// together may have open.
 const STREAMS_PER_CONNECTION: usize = 1024;
 
 /// Why the transport could not be built.

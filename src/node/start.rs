@@ -258,9 +258,11 @@ impl Daemon {
         let lease = Lease::new(&did, parts.identity.keypair.clone());
         let lease = lease.hold(bus.clone(), parts.refusals.clone(), parts.shutdown.clone());
         let outcome = tokio::select! {
+            // First: a shutdown ends the others, too.
+            biased;
+            () = parts.shutdown.cancelled() => Ok(()),
             outcome = lease => outcome.map_err(NodeError::from),
             () = bus.tell_state(parts.readiness.clone()) => Ok(()),
-            () = parts.shutdown.cancelled() => Ok(()),
             // Neither ends before the shutdown: a daemon that is ready and deaf would be worse than none.
             _ = &mut listening => Err(NodeError::Broke("the listener to NATS")),
             _ = &mut inbound => Err(NodeError::Broke("the handler of partners' events")),

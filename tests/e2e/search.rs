@@ -241,10 +241,11 @@ async fn what_was_updated_or_removed_is_found_as_it_is_now() {
         &[public(resource(bob.did(), "odd", "100% \"pure\" a_b* (x)"))],
     )
     .await;
-    for text in ["%", "100%", "a_b*", "(x)", "\"pure\""] {
+    for text in ["100%", "a_b*", "(x)", "\"pure\""] {
         assert_eq!(look(text).await, ["odd"], "{text}");
     }
-    for text in ["0%p", "1_0", ".*", "OR odd"] {
+    // A text of nothing but signs has no word to look for.
+    for text in ["%", "0%p", "1_0", ".*", "OR odd"] {
         let found = look(text).await;
         assert!(found.is_empty(), "{text} found {found:?}");
     }

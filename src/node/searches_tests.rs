@@ -1,0 +1,121 @@
+//! How searches end, and whose answers they take.
+
+use super::*;
+use std::time::Duration;
+
+const KIND: DataType = DataType::ComputeResource;
+
+fn table(asked: &[&str], limit: usize, now: Instant) -> Searches {
+    let mut table = Searches::new(4, 2);
+    let mut search = OpenSearch::new("u".into(), true, None, now + Duration::from_secs(10), limit);
+    search.asked = AskedPeers::These(asked.iter().map(|did| (*did).to_owned()).collect());
+    table.open("s".into(), search);
+    table
+}
+
+fn published(table: &mut Searches, did: &str, id: Option<&str>, user: &str, now: Instant) -> bool {
+    matches!(table.answer(did, id, user, KIND, now), Answered::Publish { .. })
+}
+
+#[test]
+fn ends_when_everybody_asked_has_ended_or_failed() {
+    let now = Instant::now();
+    let mut table = table(&["a", "b", "c"], 100, now);
+    assert!(published(&mut table, "a", Some("s"), "u", now));
+    table.over("a", Some("s"), true, false);
+    table.over("b", Some("s"), true, true);
+    assert!(table.ended(now).is_empty());
+    table.failed("s", "c");
+    let ended = table.ended(now);
+    let expected = SearchEnd {
+        search_id: "s".into(),
+        asked: 3,
+        answered: 2,
+        failed: 1,
+        skipped: 0,
+        results: 1,
+        truncated: true,
+    };
+    assert_eq!(ended, [expected]);
+    assert!(table.ended(now).is_empty(), "a search ends once");
+}
+
+#[test]
+fn ends_at_its_limit_at_its_time_and_by_its_askers_word() {
+    let now = Instant::now();
+    let mut table_a = table(&["a", "b"], 1, now);
+    assert!(published(&mut table_a, "a", Some("s"), "u", now));
+    let ended = table_a.ended(now);
+    assert_eq!(
+        ended.iter().map(|end| end.truncated).collect::<Vec<_>>(),
+        [true],
+        "there may be more"
+    );
+    let mut table_b = table(&["a"], 10, now);
+    assert_eq!(table_b.next_deadline(), Some(now + Duration::from_secs(10)));
+    assert_eq!(table_b.ended(now + Duration::from_secs(10)).len(), 1);
+    let mut table_c = table(&["a"], 10, now);
+    assert!(table_c.close("s").is_some() && table_c.close("s").is_none());
+}
+
+#[test]
+fn answers_go_to_the_search_that_asked_their_sender() {
+    let now = Instant::now();
+    let mut table = table(&["a"], 10, now);
+    assert!(!published(&mut table, "stranger", Some("s"), "u", now));
+    assert!(!published(&mut table, "a", Some("other"), "u", now));
+    assert!(!published(&mut table, "a", None, "another user", now));
+    assert!(
+        published(&mut table, "a", None, "u", now),
+        "others repeat the user, not the id"
+    );
+    assert!(!published(
+        &mut table,
+        "a",
+        Some("s"),
+        "u",
+        now + Duration::from_secs(11)
+    ));
+    assert_eq!(
+        table.answer("a", Some("s"), "u", DataType::Peer, now),
+        Answered::Drop("other_datatype")
+    );
+}
+
+#[test]
+fn one_peer_gives_only_so_many() {
+    let now = Instant::now();
+    let mut table = table(&["a", "b"], 10, now);
+    let taken = (0..5)
+        .filter(|_| published(&mut table, "a", Some("s"), "u", now))
+        .count();
+    assert_eq!(taken, 2);
+    assert!(table.close("s").unwrap().truncated);
+}
+
+#[test]
+fn an_id_is_used_once_at_a_time_and_the_table_is_bounded() {
+    let now = Instant::now();
+    let mut table = table(&["a"], 10, now);
+    assert_eq!(table.may_open("s"), Err("search_id_in_use"));
+    for n in 0..3 {
+        table.open(n.to_string(), OpenSearch::new("u".into(), false, None, now, 1));
+    }
+    assert_eq!(table.may_open("x"), Err(TOO_MANY));
+}
+
+#[test]
+fn gossip_that_nobody_heard_is_over_at_once_and_else_waits_for_its_time() {
+    let now = Instant::now();
+    let mut table = Searches::new(4, 2);
+    table.open(
+        "s".into(),
+        OpenSearch::new("u".into(), false, None, now + Duration::from_secs(10), 5),
+    );
+    table.set_asked("s", AskedPeers::Everybody(2), 0);
+    table.over("a", Some("s"), true, false);
+    table.over("b", Some("s"), true, false);
+    assert!(table.ended(now).is_empty());
+    table.set_asked("s", AskedPeers::Everybody(0), 0);
+    assert_eq!(table.ended(now).len(), 1);
+}
