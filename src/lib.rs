@@ -32,7 +32,7 @@
 //! | streams being opened, each connection | 64 | the opener is told `Busy`: writers try again, questions and answers are given up |
 //! | inbound streams not looked at | 1,024; `limits.streams_per_protocol` of each peer and protocol | reset: `stream_inbox` |
 //! | half-read long lines of all streams | `limits.half_read_bytes` | the stream that wants more is reset, and counted as refused |
-//! | batches of events read, not handled | 256 | readers wait: the back-pressure from NATS B to NATS A |
+//! | batches of events read, not handled | 256, 64 MiB in all | readers wait: the back-pressure from NATS B to NATS A |
 //! | client's messages to the NATS socket | 4,096 | publishers wait, `limits.nats_publish_timeout` at most |
 //! | store: writes, readers | 256 writes, 4 readers | callers wait, 10 s at most |
 //! | swarm's commands | 256 | callers wait |
@@ -41,7 +41,7 @@
 //! | apps' searches, and peers that could not be asked | 256 each | the node, or the asking task, waits |
 //! | open searches | `limits.open_searches` | a further one is refused: `too_many_searches` |
 //! | search lines read, not handled | 256 | readers wait |
-//! | others' questions | 256, `limits.search_concurrency` at once | refused: `too_many_questions` |
+//! | others' questions | 256; `limits.search_concurrency` at once, 2 of one asker | refused: `too_many_questions`; a turn is waited for until the asker's time is up |
 //! | results between store and wire | 32 a search | the query waits for its asker |
 //! | HTTP connections | 32, of 10 s each | further ones wait in the system's queue |
 pub mod admin;
