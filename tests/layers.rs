@@ -32,15 +32,7 @@ const LAYERS: [&str; 18] = [
 const LONG: usize = 400;
 
 /// Files past [`LONG`], each with the reason. One that is shorter again must leave this list.
-const LONG_FILES: [(&str, &str); 4] = [
-    (
-        "src/network/swarm.rs",
-        "one actor: start, commands and events all hold the swarm, which nothing else may hold",
-    ),
-    (
-        "src/stream/writer.rs",
-        "a peer's queue and the task that empties it: each bound is decided at one end and felt at the other",
-    ),
+const LONG_FILES: [(&str, &str); 2] = [
     (
         "tests/e2e/hostile_nats.rs",
         "one scene a test, each a table of what an app may do wrong",

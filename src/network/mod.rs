@@ -8,14 +8,15 @@ mod connections;
 pub mod dial;
 mod gossip;
 mod security;
+mod start;
 pub mod streams;
 mod swarm;
 mod transport;
 
 pub use gossip::{Gossip, GossipVerdict, PublishError};
 pub use libp2p::swarm::{Stream, StreamProtocol};
+pub use start::{Config, StartError, start};
 pub use streams::{Inbox, Incoming, OpenError, Place};
-pub use swarm::{Config, StartError, start};
 
 use libp2p::{Multiaddr, PeerId};
 use std::collections::{HashMap, HashSet};

@@ -3,253 +3,56 @@
 //! Owns every connection. Never waits for anybody above it: what it tells goes by watched levels or by a bounded
 //! queue that drops and counts. Always: a dial is answered when it succeeds, fails, or the peer connects by itself.
 
-use super::dial;
-use super::gossip::{self, Gossip, GossipVerdict, PublishError};
-use super::streams::{Inbox, Streams};
-use super::transport::{self, TransportError};
-use super::{COMMANDS, Command, ConnectError, Connected, Link, Network};
+use super::gossip::{Gossip, GossipVerdict, PublishError};
+use super::streams::Streams;
+use super::{Command, ConnectError, Connected, Link};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::protocol;
 use futures::StreamExt;
 use libp2p::allow_block_list::{self, BlockedPeers};
-use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::connection_limits::{self};
 use libp2p::core::ConnectedPoint;
 use libp2p::core::upgrade::NegotiationError;
 use libp2p::gossipsub::{self, IdentTopic};
-use libp2p::identity::Keypair;
-use libp2p::pnet::PreSharedKey;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, StreamProtocol, Swarm, SwarmEvent};
+use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, ping};
-use rustix::net::{AddressFamily, SocketType, sockopt};
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// Gossip messages waiting to be judged. Past it new ones are dropped and counted: a question asked again is better
-/// than a swarm that stands still.
-const GOSSIP_WAITING: usize = 1024;
-/// A connection on which nothing is open and that nobody keeps is closed after this long: three partner heartbeats.
-const IDLE: Duration = Duration::from_secs(10);
-/// How often a connection is pinged, and how long the answer may take before the connection counts as dead.
-const PING_EVERY: Duration = Duration::from_secs(5);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Handshakes under way at once, each way. A flood of half-open connections costs at most this many.
-const PENDING: u32 = 256;
-
-/// What the swarm is started with.
-pub struct Config {
-    /// Our key; the PeerId follows from it.
-    pub keypair: Keypair,
-    /// The private network's key; `None` only by the operator's explicit wish.
-    pub psk: Option<PreSharedKey>,
-    /// Where to listen.
-    pub listen: Vec<Multiaddr>,
-    /// Addresses told to others beside the observed ones.
-    pub announce: Vec<Multiaddr>,
-    /// Protocols served, each with its inbox.
-    pub inboxes: Vec<(StreamProtocol, Inbox)>,
-    /// Inbound streams a peer may hold of one protocol.
-    pub streams_per_protocol: usize,
-    /// Connections in all.
-    pub connections: u32,
-    /// Connections with one peer.
-    pub connections_per_peer: u32,
-    /// Bound of one dial over all addresses.
-    pub dial_timeout: Duration,
-    /// Bound of one handshake.
-    pub handshake_timeout: Duration,
-    /// Gossip topics listened to.
-    pub topics: Vec<&'static str>,
-    /// Where to count.
-    pub metrics: Metrics,
-    /// Where to refuse.
-    pub refusals: Refusals,
-}
-
-/// Why the swarm could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The transport could not be built.
-    #[error(transparent)]
-    Transport(#[from] TransportError),
-    /// GossipSub refused its settings.
-    #[error("gossip: {0}")]
-    Gossip(String),
-    /// An address of `network.listen` cannot be listened on.
-    #[error("network.listen: cannot listen on {address}: {why}")]
-    Listen {
-        /// The address as configured.
-        address: Multiaddr,
-        /// What the system said.
-        why: String,
-    },
-}
-
 #[derive(NetworkBehaviour)]
-struct Behaviour {
-    blocked: allow_block_list::Behaviour<BlockedPeers>,
-    limits: connection_limits::Behaviour,
-    identify: identify::Behaviour,
-    ping: ping::Behaviour,
-    gossip: gossipsub::Behaviour,
-    streams: Streams,
+pub(super) struct Behaviour {
+    pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) gossip: gossipsub::Behaviour,
+    pub(super) streams: Streams,
 }
 
-type DialReply = oneshot::Sender<Result<(), ConnectError>>;
+pub(super) type DialReply = oneshot::Sender<Result<(), ConnectError>>;
 
-struct Actor {
-    swarm: Swarm<Behaviour>,
-    commands: mpsc::Receiver<Command>,
-    links: HashMap<PeerId, Link>,
-    connected: watch::Sender<Connected>,
-    listening: watch::Sender<Vec<Multiaddr>>,
-    gossip: mpsc::Sender<Gossip>,
+pub(super) struct Actor {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) links: HashMap<PeerId, Link>,
+    pub(super) connected: watch::Sender<Connected>,
+    pub(super) listening: watch::Sender<Vec<Multiaddr>>,
+    pub(super) gossip: mpsc::Sender<Gossip>,
     /// Callers waiting for a peer.
-    dials: HashMap<PeerId, Vec<DialReply>>,
+    pub(super) dials: HashMap<PeerId, Vec<DialReply>>,
     /// The peers of our store, for which the bounds of connections do not count; and whether only they may be connected.
-    known: HashSet<PeerId>,
-    known_only: bool,
-    metrics: Metrics,
-    refusals: Refusals,
-}
-
-/// Starts listening and runs the actor until `shutdown`. Returns the handle and the gossip that arrives.
-///
-/// # Errors
-/// See [`StartError`].
-pub async fn start(
-    config: Config,
-    shutdown: CancellationToken,
-) -> Result<(Network, mpsc::Receiver<Gossip>), StartError> {
-    let local = config.keypair.public().to_peer_id();
-    let transport = transport::build(&config.keypair, config.psk, config.handshake_timeout)?;
-    let behaviour = behaviour(&config, local)?;
-    let swarm_config = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
-    let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
-    for topic in &config.topics {
-        let subscribed = swarm.behaviour_mut().gossip.subscribe(&IdentTopic::new(*topic));
-        subscribed.map_err(|error| StartError::Gossip(error.to_string()))?;
-    }
-    let addresses = listen(&mut swarm, &config.listen).await?;
-    for address in &config.announce {
-        swarm.add_external_address(address.clone());
-    }
-
-    let (commands_tx, commands) = mpsc::channel(COMMANDS);
-    let (connected, connected_rx) = watch::channel(Connected::default());
-    let (listening, listening_rx) = watch::channel(addresses);
-    let (gossip, gossip_rx) = mpsc::channel(GOSSIP_WAITING);
-    let actor = Actor {
-        swarm,
-        commands,
-        links: HashMap::new(),
-        connected,
-        listening,
-        gossip,
-        dials: HashMap::new(),
-        known: HashSet::new(),
-        known_only: false,
-        metrics: config.metrics,
-        refusals: config.refusals,
-    };
-    tokio::spawn(actor.run(shutdown));
-    let network = Network {
-        local,
-        commands: commands_tx,
-        connected: connected_rx,
-        listening: listening_rx,
-        dial_timeout: config.dial_timeout,
-    };
-    Ok((network, gossip_rx))
-}
-
-fn behaviour(config: &Config, local: PeerId) -> Result<Behaviour, StartError> {
-    let limits = ConnectionLimits::default()
-        .with_max_pending_incoming(Some(PENDING))
-        .with_max_pending_outgoing(Some(PENDING))
-        .with_max_established(Some(config.connections))
-        .with_max_established_per_peer(Some(config.connections_per_peer));
-    let identify = identify::Config::new("opencloud/1.0".into(), config.keypair.public())
-        .with_agent_version(concat!("oc-discovery/", env!("CARGO_PKG_VERSION")).into())
-        .with_push_listen_addr_updates(true);
-    Ok(Behaviour {
-        blocked: allow_block_list::Behaviour::default(),
-        limits: connection_limits::Behaviour::new(limits),
-        identify: identify::Behaviour::new(identify),
-        ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY).with_timeout(PING_TIMEOUT)),
-        gossip: gossip::behaviour(&config.keypair).map_err(StartError::Gossip)?,
-        streams: Streams::new(
-            local,
-            config.inboxes.clone(),
-            config.streams_per_protocol,
-            config.refusals.clone(),
-        ),
-    })
-}
-
-/// An error when somebody else listens there. The transport shares its ports with whoever shares them too: two daemons
-/// would listen on one, and each would get half of the peers.
-fn try_port(address: SocketAddr) -> std::io::Result<()> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
-    let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
-    // As the transport does: connections of a daemon that just ended do not count, nor does the other kind of address.
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    Ok(rustix::net::bind(&socket, &address)?)
-}
-
-/// Listens on every address and waits until each is up, so that a port in use is an error at start and not later.
-async fn listen(swarm: &mut Swarm<Behaviour>, wanted: &[Multiaddr]) -> Result<Vec<Multiaddr>, StartError> {
-    let mut pending = HashMap::new();
-    for address in wanted {
-        let failed = |why: String| StartError::Listen {
-            address: address.clone(),
-            why,
-        };
-        if let Some(socket) = dial::socket_of(address) {
-            try_port(socket).map_err(|error| failed(error.to_string()))?;
-        }
-        let listener = swarm
-            .listen_on(address.clone())
-            .map_err(|error| failed(error.to_string()))?;
-        pending.insert(listener, address.clone());
-    }
-    let mut up = Vec::new();
-    while !pending.is_empty() {
-        match swarm.select_next_some().await {
-            SwarmEvent::NewListenAddr { listener_id, address } => {
-                pending.remove(&listener_id);
-                up.push(address);
-            }
-            SwarmEvent::ListenerClosed {
-                listener_id, reason, ..
-            } => {
-                if let Some(address) = pending.remove(&listener_id) {
-                    let why = reason
-                        .err()
-                        .map_or_else(|| "closed".to_owned(), |error| error.to_string());
-                    return Err(StartError::Listen { address, why });
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(up)
+    pub(super) known: HashSet<PeerId>,
+    pub(super) known_only: bool,
+    pub(super) metrics: Metrics,
+    pub(super) refusals: Refusals,
 }
 
 impl Actor {
-    async fn run(mut self, shutdown: CancellationToken) {
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,

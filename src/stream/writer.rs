@@ -4,21 +4,19 @@
 //! they were given, a slow or absent peer delays nobody else for longer than [`FULL_WAIT`], and whatever is given up is
 //! counted. This is the "sent once" of `/1.0`: what was written is not known to have arrived.
 
-use super::{StreamService, locked};
+use super::{OutEvent, StreamService, locked};
 use crate::model::Member;
 use crate::network::{OpenError, Stream};
-use crate::wire::{Action, Event};
-use bytes::Bytes;
+use crate::wire::Action;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use libp2p::PeerId;
-use libp2p::identity::Keypair;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 /// Events written in one go.
 const RUN: usize = 256;
@@ -33,56 +31,6 @@ const RETRY: Duration = Duration::from_millis(250);
 const CLOSED: &str = "closed";
 /// A writer without work for this long ends; the next event starts another.
 const IDLE: Duration = Duration::from_secs(300);
-
-/// One event on its way to one or many peers; its line is made once for all of them.
-#[derive(Debug)]
-pub struct OutEvent {
-    event: Event,
-    /// The resource's id, for the log.
-    pub id: String,
-    /// When it was taken from NATS.
-    pub at: Instant,
-    plain: OnceLock<Bytes>,
-    signed: OnceLock<Bytes>,
-}
-
-impl OutEvent {
-    /// An event that was taken from NATS at `at`.
-    #[must_use]
-    pub fn new(event: Event, id: String, at: Instant) -> Self {
-        Self {
-            event,
-            id,
-            at,
-            plain: OnceLock::new(),
-            signed: OnceLock::new(),
-        }
-    }
-
-    fn action(&self) -> Action {
-        self.event.kind
-    }
-
-    /// Bytes that it roughly takes on the wire and in memory.
-    fn weight(&self) -> u32 {
-        u32::try_from(self.event.payload.len().saturating_mul(2) + 512).unwrap_or(u32::MAX)
-    }
-
-    fn line(&self, unsigned: bool, key: &Keypair) -> Bytes {
-        if unsigned {
-            return self.plain.get_or_init(|| self.event.write_line().into()).clone();
-        }
-        let signed = || {
-            let mut event = self.event.clone();
-            if let Err(error) = event.sign(key) {
-                // Unsigned events are taken from the authenticated connection, so this is no reason to lose one.
-                warn!(%error, "an event could not be signed");
-            }
-            event.write_line().into()
-        };
-        self.signed.get_or_init(signed).clone()
-    }
-}
 
 /// What became of an event given to a peer's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
