@@ -7,6 +7,7 @@
 //! | [`admin`] | probes and metrics over HTTP; reads only |
 //! | [`node`] | the loop from NATS to the services; `dispatch`, `partners`, `searches`, `overtaken` are its pure rules |
 //! | [`pubsub`] | PubSubService: signed questions on gossip, and who is answered |
+//! | [`delivery`] | the journal, and the rules by which nothing taken is lost |
 //! | [`stream`] | StreamService: every stream between this daemon and others, by protocol, peer and direction |
 //! | [`network`] | the libp2p swarm, one actor; connections and the hand-over of streams |
 //! | [`bus`] | NATS: connection, intake, publishing, the lease of a DID |
@@ -47,6 +48,7 @@
 pub mod admin;
 pub mod bus;
 pub mod cli;
+pub mod delivery;
 pub mod identity;
 pub mod model;
 pub mod network;

@@ -1,0 +1,16 @@
+//! Delivery: what was taken from NATS reaches every partner, whoever is away or dies meanwhile.
+//!
+//! Owns the journal and the rules of one ordered stream for each partner and direction. Never decides who is a partner
+//! nor what an event means. Always holds: what was acknowledged was published at the far NATS, in the order of its key and
+//! never older after newer; the receiver owns the position and states it first; nothing is promised before it is durable.
+//!
+//! `journal` is the trait, `types` what it keeps. `sender`, `receiver` and `digest` are the pure rules.
+
+pub mod journal;
+pub mod types;
+
+pub use journal::{Journal, JournalError};
+pub use types::{
+    Change, Cursor, Feed, Hash, Held, Incarnation, Key, OwnKey, Parked, PartnerNote, Position, Received, Row, Todo,
+    Token, Verdict,
+};
