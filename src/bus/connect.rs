@@ -63,6 +63,7 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
         .map_err(|error| ConnectError::Url(error.to_string()))?;
     let (tell, state) = watch::channel(NatsState::Away("not connected yet".into()));
     let told = Arc::new(tell);
+    let (denied, denials) = watch::channel((0, String::new()));
     let counted = metrics.clone();
     let options = credentials(ConnectOptions::new(), settings)
         .await?
@@ -75,7 +76,7 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
         .ping_interval(Duration::from_secs(10))
         .reconnect_delay_callback(reconnect_delay)
         .event_callback(move |event| {
-            on_event(&event, &told, &counted);
+            on_event(&event, &told, &denied, &counted);
             std::future::ready(())
         });
     let client = options
@@ -84,7 +85,7 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
         .map_err(|error| ConnectError::Client(error.to_string()))?;
     Ok(Bus::new(
         client,
-        state,
+        (state, denials),
         Arc::new(settings.subjects.clone()),
         limits.nats_publish_timeout,
         metrics,
@@ -104,7 +105,12 @@ fn reconnect_delay(attempts: usize) -> Duration {
     full.mul_f64(rand::thread_rng().gen_range(0.5..1.0))
 }
 
-fn on_event(event: &Event, state: &watch::Sender<NatsState>, metrics: &Metrics) {
+fn on_event(
+    event: &Event,
+    state: &watch::Sender<NatsState>,
+    denied: &watch::Sender<(u64, String)>,
+    metrics: &Metrics,
+) {
     match event {
         Event::Connected => {
             info!("NATS is connected");
@@ -115,7 +121,16 @@ fn on_event(event: &Event, state: &watch::Sender<NatsState>, metrics: &Metrics) 
         Event::Closed => debug!("the NATS client is closed"),
         Event::LameDuckMode => info!("the NATS server is about to stop and asks its clients to move"),
         Event::SlowConsumer(_) => metrics.dropped("nats_subscription", "full"),
-        Event::ServerError(error) => warn!(%error, "NATS reports an error"),
+        Event::ServerError(error) => {
+            warn!(%error, "NATS reports an error");
+            let said = error.to_string();
+            if said.to_lowercase().contains("permissions violation") {
+                denied.send_modify(|(times, last)| {
+                    *times += 1;
+                    *last = said;
+                });
+            }
+        }
         Event::ClientError(error) => away(state, format!("NATS cannot be reached: {error}")),
         Event::Draining => debug!("NATS is draining"),
     }

@@ -1,20 +1,24 @@
 //! Takes the listened subjects from NATS into one queue, in the order of NATS.
 //!
-//! Owns the queue between NATS and the node and its bounds. Never reads a payload. Always: what does not fit is dropped
-//! here, counted, and nowhere else; one task does nothing but move messages, so that NATS never sees a slow consumer.
+//! Owns the queue between NATS and the node, its bounds, and the choice between a JetStream stream and core NATS. Never
+//! reads a payload. Always: from a stream nothing is dropped, it waits where it is; from core NATS what does not fit is
+//! dropped here, counted, and nowhere else. A timeout never turns a stream into core NATS.
 
-use super::Bus;
-use crate::settings::Limits;
+use super::covering::{self, Source, Uncovered};
+use super::{Bus, core, streamed};
+use crate::settings::{JetStream, Limits, NatsSettings};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::ORIGIN_HEADER;
-use async_nats::{Message, Subscriber};
+use async_nats::Message;
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
 use std::sync::Arc;
-use std::time::Instant;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::unconstrained;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Pause before a choice that could not be made is tried again.
+const CHOOSE_AGAIN: Duration = Duration::from_secs(2);
 
 /// Which listened subject a message came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,149 +43,265 @@ impl Subject {
     }
 }
 
+/// Where a message was taken, and what its taking is owed.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// Core NATS: it will not come again. The app waits for a word here, if it asked for one.
+    Core {
+        /// Where the app wants its word.
+        reply: Option<async_nats::Subject>,
+    },
+    /// A stream: it is there until we move on.
+    Stream {
+        /// Its place.
+        seq: u64,
+        /// Which stream.
+        source: Arc<Source>,
+        /// How old it was when it was taken.
+        age: Duration,
+    },
+}
+
 /// One message taken from NATS.
 #[derive(Debug)]
 pub struct Taken {
     /// By which subject.
     pub subject: Subject,
-    /// Its bytes.
+    /// Its bytes; empty when it was larger than `limits.message_bytes`, which was refused already.
     pub payload: Bytes,
+    /// Whether it was refused already: only its place counts.
+    pub refused: bool,
     /// The `Oc-Origin` header: the DID of the daemon that published it, if it was one.
     pub origin: Option<String>,
     /// When it was taken.
     pub at: Instant,
-    _room: OwnedSemaphorePermit,
+    /// Where.
+    pub place: Place,
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
-/// Subscribes and moves messages into the returned queue until `stop`.
-///
-/// # Errors
-/// A sentence, when a subject cannot be subscribed.
-pub async fn listen(
+/// How messages are taken now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IntakeState {
+    /// Not yet, and why.
+    Choosing(String),
+    /// From core NATS: what apps publish while this daemon is away is not seen by it.
+    Core,
+    /// From a stream.
+    Stream {
+        /// The newest message when the taking began: what was said before this daemon was there ends here.
+        head: u64,
+        /// How often something was gone from the stream before it was taken, or the stream was another one.
+        gaps: u64,
+    },
+}
+
+/// How far the node has come before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct From {
+    /// In which stream.
+    pub source: Source,
+    /// The newest message that was handled.
+    pub last_seq: u64,
+}
+
+/// Takes messages into the returned queue until `stop`. `from` is asked whenever the taking (re)starts.
+pub fn listen(
     bus: &Bus,
+    nats: &NatsSettings,
     limits: &Limits,
-    metrics: Metrics,
-    refusals: Refusals,
+    from: Option<From>,
+    (metrics, refusals): (Metrics, Refusals),
     stop: CancellationToken,
-) -> Result<mpsc::Receiver<Taken>, String> {
-    let subscribe = async |name: &str| {
-        let subscriber = bus.client.subscribe(name.to_owned()).await;
-        subscriber.map_err(|error| format!("{name}: {error}"))
-    };
-    let subscriptions = Subscriptions {
-        events: subscribe(&bus.subjects.propalgation_event).await?,
-        creates: subscribe(&bus.subjects.create_resource).await?,
-        removes: subscribe(&bus.subjects.remove_resource).await?,
-    };
+) -> (mpsc::Receiver<Taken>, watch::Receiver<IntakeState>) {
     let (queue, taken) = mpsc::channel(limits.intake_messages);
-    let mover = Mover {
-        queue,
-        room: Arc::new(Semaphore::new(limits.intake_bytes)),
-        biggest: limits.message_bytes,
-        metrics,
-        refusals,
+    let (tell, state) = watch::channel(IntakeState::Choosing("NATS is not connected yet".into()));
+    let intake = Intake {
+        bus: bus.clone(),
+        nats: nats.clone(),
+        from,
+        queue: Queue {
+            queue,
+            room: Arc::new(Semaphore::new(limits.intake_bytes)),
+            room_bytes: limits.intake_bytes,
+            biggest: limits.message_bytes,
+            metrics,
+            refusals,
+        },
+        tell,
+        gaps: 0,
     };
-    tokio::spawn(mover.run(subscriptions, bus.clone(), stop));
-    Ok(taken)
+    tokio::spawn(intake.run(stop));
+    (taken, state)
 }
 
-/// The three subscriptions. The client reads its socket in order, but hands each subject over by itself.
-struct Subscriptions {
-    events: Subscriber,
-    creates: Subscriber,
-    removes: Subscriber,
+/// The task that chooses, takes, and chooses again when what it took from is gone.
+struct Intake {
+    bus: Bus,
+    nats: NatsSettings,
+    from: Option<From>,
+    queue: Queue,
+    tell: watch::Sender<IntakeState>,
+    gaps: u64,
 }
 
-impl Subscriptions {
-    /// The next message of any subject; `None` when all have ended.
-    async fn next(&mut self) -> Option<(Subject, Message)> {
-        tokio::select! {
-            Some(message) = self.creates.next() => Some((Subject::CreateResource, message)),
-            Some(message) = self.removes.next() => Some((Subject::RemoveResource, message)),
-            Some(message) = self.events.next() => Some((Subject::PropalgationEvent, message)),
-            else => None,
+impl Intake {
+    async fn run(mut self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.bus.connected() => {}
+            }
+            let chosen = tokio::select! {
+                () = stop.cancelled() => return,
+                chosen = self.choose() => chosen,
+            };
+            match chosen {
+                Ok(Some(covering)) => self.take_from(covering, &stop).await,
+                Ok(None) => return self.take_core(stop).await,
+                Err(why) => {
+                    self.choosing(why);
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(CHOOSE_AGAIN) => {}
+                    }
+                }
+            }
         }
     }
 
-    /// A document's message that is there already.
-    fn document(&mut self) -> Option<(Subject, Message)> {
-        // Unconstrained: a task that has done much is told "nothing yet" for what is there.
-        let create = unconstrained(self.creates.next()).now_or_never().flatten();
-        let create = create.map(|message| (Subject::CreateResource, message));
-        create.or_else(|| {
-            let remove = unconstrained(self.removes.next()).now_or_never().flatten();
-            remove.map(|message| (Subject::RemoveResource, message))
-        })
+    fn choosing(&self, why: String) {
+        let changed = self.tell.send_if_modified(|state| {
+            let now = IntakeState::Choosing(why.clone());
+            let changed = *state != now;
+            *state = now;
+            changed
+        });
+        if changed {
+            warn!(%why, "nothing is taken from NATS yet");
+        }
+    }
+
+    /// The stream to take from; none for core NATS. An error is tried again.
+    async fn choose(&self) -> Result<Option<covering::Covering>, String> {
+        if self.nats.jetstream == JetStream::Off {
+            info!("taking from core NATS: what apps publish while this daemon is away is not seen by it");
+            return Ok(None);
+        }
+        match covering::find_or_make(&self.bus, &self.nats).await {
+            Ok(covering) => Ok(Some(covering)),
+            Err(Uncovered::NotNow(why)) => Err(why),
+            Err(Uncovered::Never(why)) if self.nats.jetstream == JetStream::Require => {
+                Err(format!("nats.jetstream is `require`, and {why}"))
+            }
+            Err(Uncovered::Never(why)) => {
+                warn!(%why, "taking from core NATS: what apps publish while this daemon is away is not seen by it");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn take_core(self, stop: CancellationToken) {
+        let tell = self.tell;
+        let listening = move || drop(tell.send_replace(IntakeState::Core));
+        if let Err(why) = core::take(self.queue, &self.bus, listening, stop).await {
+            warn!(%why, "a subject cannot be subscribed; nothing is taken from NATS");
+        }
+    }
+
+    async fn take_from(&mut self, covering: covering::Covering, stop: &CancellationToken) {
+        let begin = streamed::beginning(&covering, self.from.as_ref());
+        if let Some(why) = &begin.gap {
+            self.gaps += 1;
+            self.queue.metrics.dropped("intake", "stream_gap");
+            warn!(stream = %covering.source.name, %why, "messages are gone from the stream before they were taken");
+        }
+        info!(stream = %covering.source.name, from = begin.next, head = covering.last_seq, "taking from JetStream");
+        self.tell.send_replace(IntakeState::Stream {
+            head: covering.last_seq,
+            gaps: self.gaps,
+        });
+        let outcome = streamed::take(&self.queue, &self.bus, &covering, &begin, stop).await;
+        self.from = Some(From {
+            source: (*covering.source).clone(),
+            last_seq: outcome.last_seq,
+        });
+        if !stop.is_cancelled() {
+            self.choosing(outcome.why);
+        }
     }
 }
 
-struct Mover {
+/// The queue's entry.
+pub(super) struct Queue {
     queue: mpsc::Sender<Taken>,
     room: Arc<Semaphore>,
+    room_bytes: usize,
     biggest: usize,
     metrics: Metrics,
     refusals: Refusals,
 }
 
-impl Mover {
-    /// Moves messages until `stop`, and then what NATS had sent before.
-    async fn run(self, mut subscriptions: Subscriptions, bus: Bus, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                next = subscriptions.next() => match next {
-                    Some((subject, message)) => self.take_in_order(subject, message, &mut subscriptions),
-                    None => return,
-                },
-            }
-        }
-        bus.round_trip().await;
-        while let Some(Some((subject, message))) = unconstrained(subscriptions.next()).now_or_never() {
-            self.take_in_order(subject, message, &mut subscriptions);
-        }
-    }
-
-    /// Takes an event after the documents that were said before it, so that a peer who was made PARTNER gets the event
-    /// that follows.
-    fn take_in_order(&self, subject: Subject, message: Message, subscriptions: &mut Subscriptions) {
-        if subject == Subject::PropalgationEvent {
-            while let Some((subject, message)) = subscriptions.document() {
-                self.take(subject, message);
-            }
-        }
-        self.take(subject, message);
-    }
-
-    fn take(&self, subject: Subject, message: Message) {
+impl Queue {
+    /// The message as the node takes it, without its room. One that is too large is refused here.
+    fn taken(&self, subject: Subject, message: Message, place: Place) -> Taken {
         self.metrics.nats_received(subject.name());
         let bytes = message.payload.len();
-        if bytes > self.biggest {
+        let refused = bytes > self.biggest;
+        if refused {
             let detail = format_args!("{bytes} bytes, limits.message_bytes is {}", self.biggest);
             self.refusals.refuse("too_large", subject.name(), detail);
-            return;
         }
-        // An empty message still takes a little room, or they would cost nothing at all.
-        let weight = u32::try_from(bytes.max(64)).unwrap_or(u32::MAX);
-        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(weight) else {
-            let detail = "limits.intake_bytes is reached; messages are lost";
-            self.refusals.dropped("intake", "bytes", 1, subject.name(), detail);
-            return;
-        };
         let origin = message
             .headers
             .as_ref()
             .and_then(|headers| headers.get(ORIGIN_HEADER))
             .map(|did| did.to_string());
-        let taken = Taken {
+        // What a daemon published is ignored whatever it says: its bytes need no room.
+        let payload = if refused || origin.is_some() {
+            Bytes::new()
+        } else {
+            message.payload
+        };
+        Taken {
             subject,
-            payload: message.payload,
+            payload,
+            refused,
             origin,
             at: Instant::now(),
-            _room: room,
+            place,
+            _room: None,
+        }
+    }
+
+    /// An empty message still takes a little room, or they would cost nothing at all.
+    fn weight(&self, taken: &Taken) -> u32 {
+        let bytes = taken.payload.len().max(64).min(self.room_bytes);
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    /// From core NATS: what does not fit is lost, and counted.
+    pub(super) fn offer(&self, subject: Subject, message: Message, place: Place) {
+        let mut taken = self.taken(subject, message, place);
+        if taken.refused {
+            return;
+        }
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(self.weight(&taken)) else {
+            let detail = "limits.intake_bytes is reached; messages are lost";
+            return self.refusals.dropped("intake", "bytes", 1, subject.name(), detail);
         };
+        taken._room = Some(room);
         if self.queue.try_send(taken).is_err() {
             let detail = "limits.intake_messages is reached; messages are lost";
             self.refusals.dropped("intake", "messages", 1, subject.name(), detail);
         }
+    }
+
+    /// From a stream: waits for room. False when nobody takes any more.
+    pub(super) async fn put(&self, subject: Subject, message: Message, place: Place) -> bool {
+        let mut taken = self.taken(subject, message, place);
+        let room = Arc::clone(&self.room).acquire_many_owned(self.weight(&taken)).await;
+        taken._room = room.ok();
+        self.queue.send(taken).await.is_ok()
     }
 }

@@ -5,11 +5,17 @@
 //! what we publish carries our DID in `Oc-Origin`, so that no daemon of ours takes it for an app's word.
 
 mod connect;
+mod core;
+mod covering;
+mod heard;
 mod intake;
 mod lease;
+mod streamed;
 
 pub use connect::{ConnectError, NatsState, connect};
-pub use intake::{Subject, Taken, listen};
+pub use covering::Source;
+pub use heard::{Heard, Message};
+pub use intake::{From as IntakeFrom, IntakeState, Place, Subject, Taken, listen};
 pub use lease::{Lease, LeaseError};
 
 use crate::settings::Subjects;
@@ -89,6 +95,8 @@ pub enum PublishError {
 pub struct Bus {
     client: Client,
     state: watch::Receiver<NatsState>,
+    /// How often NATS has forbidden something, and the last time in its words.
+    denials: watch::Receiver<(u64, String)>,
     subjects: Arc<Subjects>,
     headers: HeaderMap,
     wait: Duration,
@@ -98,7 +106,7 @@ pub struct Bus {
 impl Bus {
     fn new(
         client: Client,
-        state: watch::Receiver<NatsState>,
+        (state, denials): (watch::Receiver<NatsState>, watch::Receiver<(u64, String)>),
         subjects: Arc<Subjects>,
         wait: Duration,
         metrics: Metrics,
@@ -106,6 +114,7 @@ impl Bus {
         Self {
             client,
             state,
+            denials,
             subjects,
             headers: HeaderMap::new(),
             wait,
@@ -208,18 +217,31 @@ impl Bus {
         let _ = state.wait_for(|state| *state == NatsState::Connected).await;
     }
 
-    async fn ready_for(&self, bytes: usize) -> Result<(), PublishError> {
+    /// The biggest message that NATS takes; none before the first connection.
+    #[must_use]
+    pub fn max_payload(&self) -> Option<usize> {
         let max = self.client.server_info().max_payload;
+        (max > 0).then_some(max)
+    }
+
+    /// Answers an app that asked for a word about what it said. Never waits: an app that has gone needs none.
+    pub async fn answer(&self, to: async_nats::Subject, word: Bytes) {
+        if *self.state.borrow() == NatsState::Connected {
+            let _ = self.client.publish_with_headers(to, self.headers.clone(), word).await;
+        }
+    }
+
+    async fn ready_for(&self, bytes: usize) -> Result<(), PublishError> {
+        let max = self.max_payload();
         if *self.state.borrow() != NatsState::Connected {
             tokio::time::timeout(self.wait, self.connected())
                 .await
                 .map_err(|_| PublishError::Away)?;
         }
         // Zero before the first connection: then the server itself refuses what is too large.
-        if max > 0 && bytes > max {
-            Err(PublishError::TooLarge { bytes, max })
-        } else {
-            Ok(())
+        match max {
+            Some(max) if bytes > max => Err(PublishError::TooLarge { bytes, max }),
+            _ => Ok(()),
         }
     }
 }

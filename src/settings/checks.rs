@@ -1,6 +1,6 @@
 //! What must hold between settings, and what this version does not have yet.
 
-use super::list::{JetStream, Role, Settings, StoreUrl};
+use super::list::{Role, Settings, StoreUrl};
 use super::reading::Reading;
 
 /// What must hold between settings that are each right by themselves.
@@ -13,12 +13,6 @@ pub(super) fn together(settings: &Settings, reading: &mut Reading<'_>) {
 /// Settings that are understood and belong to what is not there yet. Lift each one together with the part that
 /// brings it.
 pub(super) fn not_in_this_version(settings: &Settings, reading: &mut Reading<'_>) {
-    if settings.nats.jetstream == JetStream::Require {
-        reading.mistake_about(
-            "nats.jetstream",
-            "this version takes from core NATS only: use `auto` or `off`",
-        );
-    }
     if matches!(settings.store.url, StoreUrl::MongoDb(_)) {
         reading.mistake_about(
             "store.url",

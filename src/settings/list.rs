@@ -144,14 +144,18 @@ section! {
         password_file: Option<PathBuf> = Preset::Unset, optional(path());
         /// A file that holds a token.
         token_file: Option<PathBuf> = Preset::Unset, optional(path());
-        /// Whether messages are taken through JetStream. This version takes them from core NATS whatever this says: `auto`
-        /// and `off` are the same, `require` is refused.
+        /// Whether messages are taken from a JetStream stream, where they wait for the daemon: `auto` when the server has
+        /// JetStream and lets us, `require` never without (not ready until then), `off` never.
         jetstream: JetStream = is("auto"),
             choice(&[("auto", JetStream::Auto), ("require", JetStream::Require), ("off", JetStream::Off)]);
-        /// The stream over the subjects listened to; for a version that takes from JetStream.
+        /// The stream to make over the subjects listened to, when no other covers them.
         stream: String = is("OC_DISCOVERY"), stream_name();
-        /// Whether the daemon may make and change that stream; for a version that takes from JetStream.
+        /// Whether the daemon may make and change that stream.
         manage_stream: bool = is("true"), flag();
+        /// How long a message stays in the stream that the daemon makes.
+        stream_age: Duration = is("72h"), duration(HOUR, 24 * 365 * HOUR);
+        /// How much that stream holds; beyond it the oldest messages leave.
+        stream_bytes: usize = is("1GiB"), size(MIB, 1024 * GIB);
         sections {
             /// TLS towards NATS.
             tls: NatsTls;

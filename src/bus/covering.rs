@@ -1,0 +1,214 @@
+//! The JetStream stream that covers the subjects listened to: looked up first, made when there is none and we may.
+//!
+//! Owns what each answer of JetStream means for the intake. Always: what may pass by itself (a timeout, a cluster without a
+//! leader) is told apart from what only an operator can change (no JetStream, no permission, overlapping streams).
+
+use super::Bus;
+use crate::settings::{NatsSettings, Subjects};
+use async_nats::jetstream::context::RequestErrorKind;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
+use async_nats::jetstream::{self, Context, ErrorCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::info;
+
+/// How long one question to JetStream may take.
+const API_TIME: Duration = Duration::from_secs(5);
+/// Within it, a repeated message id is dropped by the stream.
+const DUPLICATES: Duration = Duration::from_secs(120);
+
+/// Which stream, and which of that name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// When it was made, as the server says.
+    pub created: String,
+}
+
+/// The stream found.
+pub(super) struct Covering {
+    pub(super) source: Arc<Source>,
+    /// The oldest message still there.
+    pub(super) first_seq: u64,
+    /// The newest message.
+    pub(super) last_seq: u64,
+    /// It covers nothing but the subjects listened to: a hole in its sequence is a message that is gone.
+    pub(super) only_ours: bool,
+}
+
+/// Why there is no stream to take from.
+pub(super) enum Uncovered {
+    /// It may be there in a moment.
+    NotNow(String),
+    /// It will not, unless an operator does something.
+    Never(String),
+}
+
+/// The answer to `STREAM.NAMES`.
+#[derive(Deserialize)]
+struct Names {
+    #[serde(default)]
+    streams: Option<Vec<String>>,
+}
+
+fn listened(subjects: &Subjects) -> [&str; 3] {
+    [
+        &subjects.propalgation_event,
+        &subjects.create_resource,
+        &subjects.remove_resource,
+    ]
+}
+
+/// The stream, as it is now.
+pub(super) async fn find_or_make(bus: &Bus, nats: &NatsSettings) -> Result<Covering, Uncovered> {
+    let mut context = jetstream::new(bus.client.clone());
+    context.set_timeout(API_TIME);
+    let mut covering = BTreeSet::new();
+    let mut uncovered = Vec::new();
+    for subject in listened(&nats.subjects) {
+        let found = names(bus, &context, subject).await?;
+        if found.is_empty() {
+            uncovered.push(subject);
+        }
+        covering.extend(found);
+    }
+    let mut names = covering.into_iter();
+    match (names.next(), names.next(), uncovered.is_empty()) {
+        (Some(name), None, true) => look_up(bus, &context, &name, nats).await,
+        (None, _, _) if nats.manage_stream => make(bus, &context, nats).await,
+        (None, _, _) => Err(Uncovered::Never(
+            "no stream covers the subjects listened to, and nats.manage_stream is false".into(),
+        )),
+        (Some(name), None, false) if name == nats.stream && nats.manage_stream => widen(bus, &context, nats).await,
+        (Some(name), other, _) => {
+            let others = other.map(|other| format!(" and {other}")).unwrap_or_default();
+            Err(Uncovered::Never(format!(
+                "the subjects listened to are spread: the stream {name}{others} covers some, and none covers them all"
+            )))
+        }
+    }
+}
+
+async fn names(bus: &Bus, context: &Context, subject: &str) -> Result<Vec<String>, Uncovered> {
+    let found: Names = ask(bus, context, "STREAM.NAMES", &serde_json::json!({ "subject": subject })).await?;
+    Ok(found.streams.unwrap_or_default())
+}
+
+async fn look_up(bus: &Bus, context: &Context, name: &str, nats: &NatsSettings) -> Result<Covering, Uncovered> {
+    let found: Info = ask(bus, context, &format!("STREAM.INFO.{name}"), &()).await?;
+    if found.config.retention != RetentionPolicy::Limits {
+        return Err(Uncovered::Never(format!(
+            "the stream {name} covers the subjects listened to, and it drops what others have taken (its retention is not limits)"
+        )));
+    }
+    Ok(covering(found, nats))
+}
+
+fn covering(info: Info, nats: &NatsSettings) -> Covering {
+    let ours = listened(&nats.subjects);
+    let only_ours = info.config.subjects.iter().all(|subject| ours.contains(&subject.as_str()));
+    Covering {
+        source: Arc::new(Source {
+            name: info.config.name,
+            created: info.created.to_string(),
+        }),
+        first_seq: info.state.first_sequence,
+        last_seq: info.state.last_sequence,
+        only_ours,
+    }
+}
+
+fn config(nats: &NatsSettings) -> Config {
+    Config {
+        name: nats.stream.clone(),
+        description: Some("What apps say to oc-discovery; made by it".into()),
+        subjects: listened(&nats.subjects).map(str::to_owned).to_vec(),
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        discard: DiscardPolicy::Old,
+        max_age: nats.stream_age,
+        max_bytes: i64::try_from(nats.stream_bytes).unwrap_or(i64::MAX),
+        max_consumers: -1,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        max_message_size: -1,
+        num_replicas: 1,
+        duplicate_window: DUPLICATES,
+        ..Config::default()
+    }
+}
+
+async fn make(bus: &Bus, context: &Context, nats: &NatsSettings) -> Result<Covering, Uncovered> {
+    let made: Info = ask(
+        bus,
+        context,
+        &format!("STREAM.CREATE.{}", nats.stream),
+        &config(nats),
+    )
+    .await?;
+    info!(stream = %nats.stream, "made the stream over the subjects listened to");
+    Ok(covering(made, nats))
+}
+
+/// Our own stream from a time of other subjects.
+async fn widen(bus: &Bus, context: &Context, nats: &NatsSettings) -> Result<Covering, Uncovered> {
+    let made: Info = ask(
+        bus,
+        context,
+        &format!("STREAM.UPDATE.{}", nats.stream),
+        &config(nats),
+    )
+    .await?;
+    info!(stream = %nats.stream, "changed the stream to the subjects listened to");
+    Ok(covering(made, nats))
+}
+
+/// One question, and what its failure means.
+async fn ask<T: DeserializeOwned>(
+    bus: &Bus,
+    context: &Context,
+    question: &str,
+    body: &impl serde::Serialize,
+) -> Result<T, Uncovered> {
+    let denials = bus.denials.borrow().0;
+    match context.request(question.to_owned(), body).await {
+        Ok(Response::Ok(answer)) => Ok(answer),
+        Ok(Response::Err { error }) => Err(refused(question, &error)),
+        // Without a JetStream there is nobody on its subjects.
+        Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+            Err(Uncovered::Never("this NATS server has no JetStream".into()))
+        }
+        Err(error) => {
+            let denied = bus.denials.borrow().clone();
+            // A server that forbids a question says so beside it, and never answers.
+            Err(if denied.0 != denials && denied.1.contains("$JS.API") {
+                Uncovered::Never(format!("NATS forbids it: {}", denied.1))
+            } else {
+                Uncovered::NotNow(format!("JetStream does not answer ({question}: {error})"))
+            })
+        }
+    }
+}
+
+fn refused(question: &str, error: &jetstream::Error) -> Uncovered {
+    let why = format!("JetStream refuses {question}: {error}");
+    match error.error_code() {
+        ErrorCode::CLUSTER_NOT_AVAILABLE
+        | ErrorCode::CLUSTER_NOT_LEADER
+        | ErrorCode::CLUSTER_NO_PEERS
+        | ErrorCode::CLUSTER_NOT_ACTIVE
+        | ErrorCode::CLUSTER_INCOMPLETE
+        | ErrorCode::CLUSTER_NOT_ASSIGNED
+        | ErrorCode::STREAM_OFFLINE
+        | ErrorCode::STREAM_OFFLINE_REASON
+        // It was there a moment ago.
+        | ErrorCode::STREAM_NOT_FOUND
+        | ErrorCode::STREAM_NAME_EXIST => Uncovered::NotNow(why),
+        _ => Uncovered::Never(why),
+    }
+}

@@ -1,0 +1,126 @@
+//! Publishing that knows whether anybody listens.
+//!
+//! Owns the inbox on which NATS tells that nobody does. Always: a message counts as heard only when the same connection that
+//! took it has answered a later question, so that what a dying server swallowed is published again.
+
+use super::{Bus, Out, PublishError, ROUND_TRIP};
+use async_nats::client::RequestErrorKind;
+use async_nats::{HeaderValue, StatusCode, Subscriber};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use tokio::task::unconstrained;
+
+/// The header by which a stream at the far side knows a repetition.
+const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// A message to be published.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// On which subject.
+    pub out: Out,
+    /// Its bytes.
+    pub payload: Bytes,
+    /// The same whenever this message is published again.
+    pub id: String,
+}
+
+/// The publisher; see the module's first lines.
+pub struct Heard {
+    bus: Bus,
+    inbox: String,
+    answers: Subscriber,
+    given: u64,
+}
+
+impl Bus {
+    /// A publisher that knows whether anybody listens.
+    ///
+    /// # Errors
+    /// When the client has ended.
+    pub async fn heard(&self) -> Result<Heard, PublishError> {
+        let inbox = self.client.new_inbox();
+        let answers = self.client.subscribe(format!("{inbox}.*")).await;
+        Ok(Heard {
+            bus: self.clone(),
+            inbox,
+            answers: answers.map_err(|error| PublishError::Refused(error.to_string()))?,
+            given: 0,
+        })
+    }
+}
+
+impl Heard {
+    /// Publishes in order and says how many, from the first on, somebody listens to; what comes behind the first that
+    /// nobody listens to counts as not published, too.
+    ///
+    /// # Errors
+    /// NATS is away, or was in the meantime: then nothing is known of any of them. [`PublishError::TooLarge`] is of the first
+    /// message alone; what is before a later one is published and the later one left out.
+    pub async fn publish(&mut self, messages: &[Message]) -> Result<usize, PublishError> {
+        let lives = self.connects();
+        let first = self.given;
+        for message in messages {
+            match self.give(message).await {
+                Ok(()) => {}
+                Err(PublishError::TooLarge { .. }) if self.given > first => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.proof().await?;
+        if self.connects() != lives {
+            return Err(PublishError::Away);
+        }
+        let mut unheard = HashSet::new();
+        // Unconstrained: a task that has done much is told "nothing yet" for what is there.
+        while let Some(Some(answer)) = unconstrained(self.answers.next()).now_or_never() {
+            if answer.status == Some(StatusCode::NO_RESPONDERS)
+                && let Some(number) = answer.subject.rsplit('.').next().and_then(|last| last.parse::<u64>().ok())
+            {
+                unheard.insert(number);
+            }
+        }
+        let heard = (first..self.given).take_while(|number| !unheard.contains(number)).count();
+        for message in messages.iter().take(heard) {
+            self.bus.metrics.nats_published(message.out.name());
+        }
+        Ok(heard)
+    }
+
+    fn connects(&self) -> u64 {
+        self.bus.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    async fn give(&mut self, message: &Message) -> Result<(), PublishError> {
+        self.bus.ready_for(message.payload.len()).await?;
+        let subject = async_nats::Subject::from(message.out.subject(&self.bus.subjects));
+        let mut headers = self.bus.headers.clone();
+        headers.insert(MESSAGE_ID, HeaderValue::from(message.id.as_str()));
+        let reply = format!("{}.{}", self.inbox, self.given);
+        let payload = message.payload.clone();
+        let sent = self
+            .bus
+            .client
+            .publish_with_reply_and_headers(subject, reply, headers, payload);
+        let sent = tokio::time::timeout(self.bus.wait, sent)
+            .await
+            .map_err(|_| PublishError::Away)?;
+        sent.map_err(|error| PublishError::Refused(error.to_string()))?;
+        self.given += 1;
+        Ok(())
+    }
+
+    /// Returns when NATS has done what it was given before.
+    async fn proof(&self) -> Result<(), PublishError> {
+        let asked = self.bus.client.request(ROUND_TRIP, Bytes::new());
+        match tokio::time::timeout(self.bus.wait, asked).await {
+            Ok(Ok(_)) => Ok(()),
+            // Nobody answers on this subject, and NATS says so: behind all that it had sent us before.
+            Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => Ok(()),
+            Ok(Err(error)) if error.kind() == RequestErrorKind::TimedOut => Err(PublishError::Away),
+            Ok(Err(error)) => Err(PublishError::Refused(error.to_string())),
+            Err(_) => Err(PublishError::Away),
+        }
+    }
+}

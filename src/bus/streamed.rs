@@ -1,0 +1,243 @@
+//! Takes from a JetStream stream, in its order, from where the node had come to.
+//!
+//! Owns the ordered consumer and its watch. Always: messages come in the stream's order without a hole that is not told;
+//! when the stream is gone or another one, the taking ends and says so.
+
+use super::covering::{Covering, Source};
+use super::intake::{From, Place, Queue, Subject};
+use super::Bus;
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::{self, stream};
+use futures::StreamExt;
+use std::time::{Duration, SystemTime};
+use tokio_util::sync::CancellationToken;
+
+/// How often the stream is looked at: the client's own ordered consumer tries for ever to find a stream that was removed.
+const WATCH: Duration = Duration::from_secs(10);
+/// How long one question to JetStream may take.
+const API_TIME: Duration = Duration::from_secs(5);
+/// Messages that the server may send ahead of what we take. Bounds the client's memory, together with the largest message.
+const AHEAD: i64 = 512;
+
+/// Where the taking begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Beginning {
+    /// The first message to take.
+    pub(super) next: u64,
+    /// What is missing before it, if something is.
+    pub(super) gap: Option<String>,
+}
+
+/// How the taking ended.
+pub(super) struct Outcome {
+    /// The newest message taken.
+    pub(super) last_seq: u64,
+    /// For people.
+    pub(super) why: String,
+}
+
+/// Pure: where to begin in the stream as it is now, when the node had come to `from`.
+pub(super) fn beginning(covering: &Covering, from: Option<&From>) -> Beginning {
+    let first = covering.first_seq.max(1);
+    let Some(from) = from else {
+        return Beginning { next: first, gap: None };
+    };
+    if from.source != *covering.source {
+        let gap = format!(
+            "the stream is another one ({}, made {}) than before ({}, made {})",
+            covering.source.name, covering.source.created, from.source.name, from.source.created
+        );
+        return Beginning {
+            next: first,
+            gap: Some(gap),
+        };
+    }
+    let next = from.last_seq + 1;
+    if from.last_seq > covering.last_seq {
+        let gap = format!(
+            "it ends at {}, and {} was taken: it was restored",
+            covering.last_seq, from.last_seq
+        );
+        return Beginning {
+            next: first,
+            gap: Some(gap),
+        };
+    }
+    if next < first {
+        let gap = format!("{} to {} are gone", next, first - 1);
+        return Beginning {
+            next: first,
+            gap: Some(gap),
+        };
+    }
+    Beginning { next, gap: None }
+}
+
+/// Takes until `stop`, or until the stream is no more what it was.
+pub(super) async fn take(
+    queue: &Queue,
+    bus: &Bus,
+    covering: &Covering,
+    begin: &Beginning,
+    stop: &CancellationToken,
+) -> Outcome {
+    let mut last_seq = begin.next - 1;
+    let ended = |last_seq, why: String| Outcome { last_seq, why };
+    let mut context = jetstream::new(bus.client.clone());
+    context.set_timeout(API_TIME);
+    let stream = match context.get_stream(&covering.source.name).await {
+        Ok(stream) => stream,
+        Err(error) => return ended(last_seq, format!("the stream cannot be looked up: {error}")),
+    };
+    let subjects = &bus.subjects;
+    let config = pull::OrderedConfig {
+        description: Some("oc-discovery's intake".into()),
+        deliver_policy: DeliverPolicy::ByStartSequence {
+            start_sequence: begin.next,
+        },
+        filter_subjects: if covering.only_ours {
+            Vec::new()
+        } else {
+            vec![
+                subjects.propalgation_event.clone(),
+                subjects.create_resource.clone(),
+                subjects.remove_resource.clone(),
+            ]
+        },
+        max_batch: AHEAD,
+        ..pull::OrderedConfig::default()
+    };
+    let messages = async {
+        let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
+        consumer.messages().await.map_err(|error| error.to_string())
+    };
+    let mut messages = match messages.await {
+        Ok(messages) => messages,
+        Err(error) => return ended(last_seq, format!("no consumer on the stream: {error}")),
+    };
+    let mut watch = tokio::time::interval_at(tokio::time::Instant::now() + WATCH, WATCH);
+    loop {
+        let message = tokio::select! {
+            () = stop.cancelled() => return ended(last_seq, "the daemon is leaving".into()),
+            message = messages.next() => message,
+            _ = watch.tick() => match gone(&context, covering).await {
+                Some(why) => return ended(last_seq, why),
+                None => continue,
+            },
+        };
+        let message = match message {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return ended(last_seq, format!("the stream's consumer ended: {error}")),
+            None => return ended(last_seq, "the stream's consumer ended".into()),
+        };
+        let Ok(info) = message.info() else { continue };
+        let (seq, published) = (info.stream_sequence, info.published);
+        if covering.only_ours && seq > last_seq + 1 {
+            // The next beginning sees and tells it.
+            let hole = hole(&context, &covering.source, last_seq + 1).await;
+            if let Some(why) = hole {
+                return ended(last_seq, why);
+            }
+        }
+        let Some(subject) = subject_of(&message.message, bus) else {
+            continue;
+        };
+        let age = SystemTime::now()
+            .duration_since(SystemTime::from(published))
+            .unwrap_or(Duration::ZERO);
+        let place = Place::Stream {
+            seq,
+            source: covering.source.clone(),
+            age,
+        };
+        let put = tokio::select! {
+            () = stop.cancelled() => return ended(last_seq, "the daemon is leaving".into()),
+            put = queue.put(subject, message.message, place) => put,
+        };
+        if !put {
+            return ended(last_seq, "the daemon is leaving".into());
+        }
+        last_seq = seq;
+    }
+}
+
+fn subject_of(message: &async_nats::Message, bus: &Bus) -> Option<Subject> {
+    let (subject, ours) = (message.subject.as_str(), &bus.subjects);
+    if subject == ours.propalgation_event {
+        Some(Subject::PropalgationEvent)
+    } else if subject == ours.create_resource {
+        Some(Subject::CreateResource)
+    } else if subject == ours.remove_resource {
+        Some(Subject::RemoveResource)
+    } else {
+        None
+    }
+}
+
+/// Why the stream is not what it was; none when it is, or when nobody can tell now.
+async fn gone(context: &jetstream::Context, covering: &Covering) -> Option<String> {
+    match context.get_stream(&covering.source.name).await {
+        Ok(stream) if stream.cached_info().created.to_string() == covering.source.created => None,
+        Ok(_) => Some("the stream was removed and made again".into()),
+        Err(error) if is_not_found(&error) => Some("the stream was removed".into()),
+        Err(_) => None,
+    }
+}
+
+fn is_not_found(error: &jetstream::context::GetStreamError) -> bool {
+    let jetstream::context::GetStreamErrorKind::JetStream(error) = error.kind() else {
+        return false;
+    };
+    error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND
+}
+
+/// Whether messages from `next` on left the stream by its bounds before they were taken. Single messages that somebody
+/// deleted are no gap.
+async fn hole(context: &jetstream::Context, source: &Source, next: u64) -> Option<String> {
+    let stream: stream::Stream = context.get_stream(&source.name).await.ok()?;
+    let first = stream.cached_info().state.first_sequence;
+    (first > next).then(|| format!("the stream begins at {first}, and {next} was not taken yet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn covering(created: &str, first_seq: u64, last_seq: u64) -> Covering {
+        Covering {
+            source: Arc::new(source(created)),
+            first_seq,
+            last_seq,
+            only_ours: true,
+        }
+    }
+
+    fn source(created: &str) -> Source {
+        Source {
+            name: "S".into(),
+            created: created.into(),
+        }
+    }
+
+    fn begin(created: &str, last_seq: u64, first: u64, last: u64) -> (u64, bool) {
+        let from = From {
+            source: source(created),
+            last_seq,
+        };
+        let begin = beginning(&covering("today", first, last), Some(&from));
+        (begin.next, begin.gap.is_some())
+    }
+
+    #[test]
+    fn it_goes_on_behind_what_was_taken_and_tells_what_is_missing() {
+        assert_eq!(begin("today", 7, 1, 9), (8, false));
+        assert_eq!(begin("today", 9, 1, 9), (10, false), "nothing new");
+        assert_eq!(begin("today", 7, 8, 9), (8, false), "what was taken is gone, which is no gap");
+        assert_eq!(begin("today", 7, 9, 12), (9, true), "8 is gone");
+        assert_eq!(begin("yesterday", 7, 1, 9), (1, true), "another stream of that name");
+        assert_eq!(begin("today", 12, 1, 9), (1, true), "the stream was restored from a backup");
+        assert_eq!(beginning(&covering("today", 0, 0), None).next, 1, "an empty stream");
+        assert_eq!(beginning(&covering("today", 4, 9), None).gap, None, "the first start takes what is there");
+    }
+}
