@@ -44,6 +44,9 @@ pub enum WireError {
     /// A datatype this version does not know.
     #[error("unknown datatype {0:?}")]
     UnknownDataType(String),
+    /// A line of a stream that is none of those this version knows.
+    #[error("none of the lines that this stream has")]
+    UnknownLine,
     /// A search scope other than all, known, partner.
     #[error("unknown search type {0:?}: use all, known or partner")]
     UnknownScope(String),
@@ -74,6 +77,7 @@ impl WireError {
             Self::WrongType { .. } => "wrong_type",
             Self::UnknownAction(_) => "unknown_action",
             Self::UnknownDataType(_) => "unknown_datatype",
+            Self::UnknownLine => "unknown_line",
             Self::UnknownScope(_) => "unknown_scope",
             Self::BadBase64(_) => "bad_base64",
             Self::BadSignature => "bad_signature",

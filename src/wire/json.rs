@@ -103,9 +103,9 @@ pub(super) fn only<'a, const N: usize>(text: &'a str, names: &[&'static str; N])
         .map(|found| found.values)
 }
 
-struct Found<'a, const N: usize> {
-    values: [Option<&'a str>; N],
-    twice: Option<usize>,
+pub(super) struct Found<'a, const N: usize> {
+    pub(super) values: [Option<&'a str>; N],
+    pub(super) twice: Option<usize>,
     others: bool,
 }
 
@@ -118,7 +118,7 @@ fn scan<'a, const N: usize>(text: &'a str, names: &[&'static str; N]) -> Result<
     Ok(found)
 }
 
-fn not_json(error: &serde_json::Error) -> WireError {
+pub(super) fn not_json(error: &serde_json::Error) -> WireError {
     if error.is_data() {
         return WireError::WrongType {
             key: "message",
@@ -128,8 +128,8 @@ fn not_json(error: &serde_json::Error) -> WireError {
     WireError::NotJson(error.to_string())
 }
 
-struct ObjectSeed<'n, const N: usize> {
-    names: &'n [&'static str; N],
+pub(super) struct ObjectSeed<'n, const N: usize> {
+    pub(super) names: &'n [&'static str; N],
 }
 
 impl<'de, const N: usize> DeserializeSeed<'de> for ObjectSeed<'_, N> {
@@ -165,8 +165,8 @@ impl<'de, const N: usize> Visitor<'de> for ObjectSeed<'_, N> {
     }
 }
 
-struct KeySeed<'n> {
-    names: &'n [&'static str],
+pub(super) struct KeySeed<'n> {
+    pub(super) names: &'n [&'static str],
 }
 
 impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
@@ -272,6 +272,15 @@ pub(super) fn count(raw: Option<&str>, key: &'static str) -> Result<Option<u64>,
             expected: "a whole number, not negative",
         }),
     }
+}
+
+/// A whole number that must be there; 0 is one.
+pub(super) fn number(raw: Option<&str>, key: &'static str) -> Result<u64, WireError> {
+    let raw = given(raw).ok_or(WireError::Missing(key))?;
+    raw.parse().map_err(|_| WireError::WrongType {
+        key,
+        expected: "a whole number, not negative",
+    })
 }
 
 /// `true` or `false`; false when missing or `null`.

@@ -5,6 +5,7 @@
 //! writing has exactly one form, and no code outside knows how a field of a message is spelled.
 
 mod datatype;
+mod delivery;
 mod envelope;
 mod error;
 mod event;
@@ -15,10 +16,12 @@ mod names;
 mod payload;
 mod propalgation;
 mod search;
+mod tagged;
 mod time;
 mod write;
 
 pub use datatype::DataType;
+pub use delivery::{DeliveryKey, DeliveryLine, DeliveryPosition, KEYS_MAX, ReceiverLine, SenderLine};
 pub use envelope::Envelope;
 pub use error::WireError;
 pub use event::{Event, SearchEndMark};

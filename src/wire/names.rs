@@ -25,6 +25,8 @@ pub mod protocol {
     pub const SEARCH: &str = "/opencloud/resource/search/1.0";
     /// The partner's sign of life.
     pub const HEARTBEAT_PARTNER: &str = "/opencloud/resource/heartbeat/partner/1.0";
+    /// Ours: everything journaled for one partner, in order and acknowledged.
+    pub const DELIVERY: &str = "/opencloud/resource/delivery/1.1";
     /// The bandwidth challenge: bytes to echo.
     pub const PROBE: &str = "/opencloud/probe/1.0";
     /// Ours, advertised by identify and never opened: this side takes unsigned events, the connection being proof

@@ -15,8 +15,16 @@ impl ObjectWriter {
         Self { out }
     }
 
+    /// An object that is the value of the one key of a line; end it with [`ObjectWriter::finish_tagged`].
+    pub(super) fn tagged(tag: &str, capacity: usize) -> Self {
+        let mut line = Self::new(capacity + tag.len() + 8);
+        line.key(tag);
+        line.out.push(b'{');
+        line
+    }
+
     fn key(&mut self, key: &str) {
-        if self.out.len() > 1 {
+        if self.out.last() != Some(&b'{') {
             self.out.push(b',');
         }
         self.out.push(b'"');
@@ -97,6 +105,12 @@ impl ObjectWriter {
         self.out
     }
 
+    /// The finished inner object, its line's end and a newline.
+    pub(super) fn finish_tagged(mut self) -> Vec<u8> {
+        self.out.push(b'}');
+        self.finish_line()
+    }
+
     /// The finished object and the newline Go's encoder puts behind each value.
     pub(super) fn finish_line(self) -> Vec<u8> {
         let mut line = self.finish();
@@ -106,7 +120,7 @@ impl ObjectWriter {
 }
 
 /// The string with its quotes, escaped as Go does.
-fn push_string(out: &mut Vec<u8>, text: &str) {
+pub(super) fn push_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text;
     while let Some(at) = rest.find(needs_escape) {
