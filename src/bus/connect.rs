@@ -105,12 +105,7 @@ fn reconnect_delay(attempts: usize) -> Duration {
     full.mul_f64(rand::thread_rng().gen_range(0.5..1.0))
 }
 
-fn on_event(
-    event: &Event,
-    state: &watch::Sender<NatsState>,
-    denied: &watch::Sender<(u64, String)>,
-    metrics: &Metrics,
-) {
+fn on_event(event: &Event, state: &watch::Sender<NatsState>, denied: &watch::Sender<(u64, String)>, metrics: &Metrics) {
     match event {
         Event::Connected => {
             info!("NATS is connected");

@@ -111,7 +111,11 @@ async fn look_up(bus: &Bus, context: &Context, name: &str, nats: &NatsSettings) 
 
 fn covering(info: Info, nats: &NatsSettings) -> Covering {
     let ours = listened(&nats.subjects);
-    let only_ours = info.config.subjects.iter().all(|subject| ours.contains(&subject.as_str()));
+    let only_ours = info
+        .config
+        .subjects
+        .iter()
+        .all(|subject| ours.contains(&subject.as_str()));
     Covering {
         source: Arc::new(Source {
             name: info.config.name,
@@ -144,26 +148,14 @@ fn config(nats: &NatsSettings) -> Config {
 }
 
 async fn make(bus: &Bus, context: &Context, nats: &NatsSettings) -> Result<Covering, Uncovered> {
-    let made: Info = ask(
-        bus,
-        context,
-        &format!("STREAM.CREATE.{}", nats.stream),
-        &config(nats),
-    )
-    .await?;
+    let made: Info = ask(bus, context, &format!("STREAM.CREATE.{}", nats.stream), &config(nats)).await?;
     info!(stream = %nats.stream, "made the stream over the subjects listened to");
     Ok(covering(made, nats))
 }
 
 /// Our own stream from a time of other subjects.
 async fn widen(bus: &Bus, context: &Context, nats: &NatsSettings) -> Result<Covering, Uncovered> {
-    let made: Info = ask(
-        bus,
-        context,
-        &format!("STREAM.UPDATE.{}", nats.stream),
-        &config(nats),
-    )
-    .await?;
+    let made: Info = ask(bus, context, &format!("STREAM.UPDATE.{}", nats.stream), &config(nats)).await?;
     info!(stream = %nats.stream, "changed the stream to the subjects listened to");
     Ok(covering(made, nats))
 }

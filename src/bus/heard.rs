@@ -76,12 +76,18 @@ impl Heard {
         // Unconstrained: a task that has done much is told "nothing yet" for what is there.
         while let Some(Some(answer)) = unconstrained(self.answers.next()).now_or_never() {
             if answer.status == Some(StatusCode::NO_RESPONDERS)
-                && let Some(number) = answer.subject.rsplit('.').next().and_then(|last| last.parse::<u64>().ok())
+                && let Some(number) = answer
+                    .subject
+                    .rsplit('.')
+                    .next()
+                    .and_then(|last| last.parse::<u64>().ok())
             {
                 unheard.insert(number);
             }
         }
-        let heard = (first..self.given).take_while(|number| !unheard.contains(number)).count();
+        let heard = (first..self.given)
+            .take_while(|number| !unheard.contains(number))
+            .count();
         for message in messages.iter().take(heard) {
             self.bus.metrics.nats_published(message.out.name());
         }

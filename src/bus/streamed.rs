@@ -3,9 +3,9 @@
 //! Owns the ordered consumer and its watch. Always: messages come in the stream's order without a hole that is not told;
 //! when the stream is gone or another one, the taking ends and says so.
 
+use super::Bus;
 use super::covering::{Covering, Source};
 use super::intake::{From, Place, Queue, Subject};
-use super::Bus;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::{self, stream};
 use futures::StreamExt;
@@ -108,7 +108,10 @@ pub(super) async fn take(
         ..pull::OrderedConfig::default()
     };
     let messages = async {
-        let consumer = stream.create_consumer(config).await.map_err(|error| error.to_string())?;
+        let consumer = stream
+            .create_consumer(config)
+            .await
+            .map_err(|error| error.to_string())?;
         consumer.messages().await.map_err(|error| error.to_string())
     };
     let mut messages = match messages.await {
@@ -233,11 +236,23 @@ mod tests {
     fn it_goes_on_behind_what_was_taken_and_tells_what_is_missing() {
         assert_eq!(begin("today", 7, 1, 9), (8, false));
         assert_eq!(begin("today", 9, 1, 9), (10, false), "nothing new");
-        assert_eq!(begin("today", 7, 8, 9), (8, false), "what was taken is gone, which is no gap");
+        assert_eq!(
+            begin("today", 7, 8, 9),
+            (8, false),
+            "what was taken is gone, which is no gap"
+        );
         assert_eq!(begin("today", 7, 9, 12), (9, true), "8 is gone");
         assert_eq!(begin("yesterday", 7, 1, 9), (1, true), "another stream of that name");
-        assert_eq!(begin("today", 12, 1, 9), (1, true), "the stream was restored from a backup");
+        assert_eq!(
+            begin("today", 12, 1, 9),
+            (1, true),
+            "the stream was restored from a backup"
+        );
         assert_eq!(beginning(&covering("today", 0, 0), None).next, 1, "an empty stream");
-        assert_eq!(beginning(&covering("today", 4, 9), None).gap, None, "the first start takes what is there");
+        assert_eq!(
+            beginning(&covering("today", 4, 9), None).gap,
+            None,
+            "the first start takes what is there"
+        );
     }
 }

@@ -125,6 +125,18 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// Whether it is of use only at the moment: never journaled, and nothing when it is old.
+    #[must_use]
+    pub fn is_live_only(&self) -> bool {
+        match self {
+            Self::Search { .. } | Self::SearchPeer { .. } | Self::CloseSearch { .. } | Self::ClosePlanner { .. } => true,
+            Self::ToListed(directed) => directed.action == Action::Planner,
+            _ => false,
+        }
+    }
+}
+
 fn refuse(rule: &'static str, detail: impl Into<String>) -> Decision {
     Decision::Refuse {
         rule,

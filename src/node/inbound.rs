@@ -1,44 +1,43 @@
-//! What partners send, on its way to our NATS: `handleEventFromPartner` and `passConsidering`.
+//! What partners send, checked: `handleEventFromPartner` and `passConsidering`; and the `/1.0` streams on their way.
 //!
-//! Owns whose resource may change whose, and the order store, then NATS. Always: events of one peer
-//! are published in the order they were read; while NATS is away nothing is taken from the streams, so that the senders
-//! wait instead of losing; a refused event changes nothing.
+//! Owns whose resource may change whose. Always: events of one peer are committed in the order they were read, and published
+//! in that order; while NATS is away nothing is taken from the streams, so that the senders wait instead of losing; a
+//! refused event changes nothing.
 
-use super::Propagated;
 use super::overtaken::Overtaken;
 use crate::bus::{Bus, Out, PublishError};
+use crate::delivery::{Committer, Hash, Key, Received, Verdict};
 use crate::model::{Federation, Member, read_header};
-use crate::store::{Applied, Change, Store, Write};
+use crate::store::Store;
 use crate::stream::{Inbound, may_send};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, DataType, Envelope, Event, OWN_NAME, PropalgationMessage, parse_timestamp, read_id};
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Pieces handled in one go: one store transaction and one flush for all of them.
+/// Pieces handled in one go: one transaction for all of them.
 const BATCH: usize = 64;
-/// Pause after the store refused to answer, before the same batch is tried again.
-const STORE_RETRY: Duration = Duration::from_millis(500);
-/// How long one batch waits for a store that fails. After that its data events are dropped and counted; considers and
-/// planner lines pass.
-const STORE_WAIT: Duration = Duration::from_secs(10);
+/// Pause after the store or the journal refused to answer, before the same batch is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long one batch waits for a store or a journal that fails. After that its events are dropped and counted: they were
+/// sent once, by a peer that will not send them again.
+const WAIT: Duration = Duration::from_secs(10);
 
-/// The handler; see the module's first lines.
+/// The handler of the `/1.0` streams; see the module's first lines.
 pub struct InboundHandler {
-    /// Where resources are, and who owns them.
+    /// Who owns which resource.
     pub store: Arc<dyn Store>,
     /// Our NATS.
     pub bus: Bus,
-    /// Whether the daemon writes the store.
-    pub writes_store: bool,
+    /// Into the journal, and on to the publisher.
+    pub committer: Committer,
     /// Who may send what, as it stands when an event is handled.
     pub federation: watch::Receiver<Arc<Federation>>,
-    /// What of ours went out: nobody else's may stand under its id, whether our store has seen it or not.
-    pub propagated: Arc<Mutex<Propagated>>,
     /// Largest document taken.
     pub document_bytes: usize,
     /// Where to count.
@@ -50,17 +49,10 @@ pub struct InboundHandler {
 /// An event that passed the rules that need no store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Accepted {
-    /// A resource of the sender.
-    Data {
-        /// Create, update or delete.
-        action: Action,
-        /// Its kind.
-        datatype: DataType,
-        /// Its id.
-        id: String,
-    },
+    /// A resource of the sender, by its id.
+    Data(String),
     /// Considers or planner: passed on as it is.
-    Passed(Action),
+    Passed,
 }
 
 /// The rules for one event of `from` that need no store.
@@ -68,34 +60,30 @@ pub enum Accepted {
 /// # Errors
 /// The rule that refuses it.
 pub fn handle_event_from_partner(
-    event: &Event,
     action: Action,
+    datatype: DataType,
+    payload: &[u8],
     from: &str,
     document_bytes: usize,
 ) -> Result<Accepted, &'static str> {
-    if event.payload.len() > document_bytes {
+    if payload.len() > document_bytes {
         return Err("too_large");
     }
-    if event.datatype == DataType::Peer {
+    if datatype == DataType::Peer {
         return Err("datatype_peer");
     }
     if matches!(action, Action::Considers | Action::Planner) {
-        return Ok(Accepted::Passed(action));
+        return Ok(Accepted::Passed);
     }
-    if event.datatype == DataType::Invalid {
+    if datatype == DataType::Invalid {
         return Err("unknown_datatype");
     }
-    let datatype = event.datatype;
-    match read_header(&event.payload) {
-        Ok(header) if header.creator_id == from => Ok(Accepted::Data {
-            action,
-            datatype,
-            id: header.id,
-        }),
+    match read_header(payload) {
+        Ok(header) if header.creator_id == from => Ok(Accepted::Data(header.id)),
         Ok(_) => Err("not_creator"),
         // A delete may name only the id; whose it is decides what is stored under it.
-        Err(error) if action == Action::Delete && error.rule() == "missing" => match read_id(&event.payload) {
-            Ok(id) => Ok(Accepted::Data { action, datatype, id }),
+        Err(error) if action == Action::Delete && error.rule() == "missing" => match read_id(payload) {
+            Ok(id) => Ok(Accepted::Data(id)),
             Err(error) => Err(error.rule()),
         },
         Err(error) => Err(error.rule()),
@@ -103,38 +91,49 @@ pub fn handle_event_from_partner(
 }
 
 /// What is published on our NATS for an accepted event.
-fn message(accepted: &Accepted, event: &Event) -> (Out, Vec<u8>) {
+pub(super) fn message(action: Action, datatype: DataType, user: &str, payload: &Bytes) -> (Out, Vec<u8>) {
     let envelope = |payload: Bytes| {
         Envelope {
             from_app: OWN_NAME.to_owned(),
-            datatype: event.datatype,
-            user: event.user.clone(),
+            datatype,
+            user: user.to_owned(),
             groups: Vec::new(),
             payload,
             search_id: None,
         }
         .write()
     };
-    match accepted {
-        Accepted::Data {
-            action: Action::Delete, ..
-        } => (Out::RemoveResource, envelope(event.payload.clone())),
-        Accepted::Data { .. } => (Out::CreateResource, envelope(event.payload.clone())),
-        Accepted::Passed(action) => {
+    match action {
+        Action::Delete => (Out::RemoveResource, envelope(payload.clone())),
+        Action::Create | Action::Update => (Out::CreateResource, envelope(payload.clone())),
+        action => {
             let inner = PropalgationMessage {
-                datatype: event.datatype,
-                action: *action,
-                payload: event.payload.clone(),
+                datatype,
+                action,
+                payload: payload.clone(),
             };
             (Out::PropalgationEvent, envelope(inner.write().into()))
         }
     }
 }
 
+/// For each key, whether `from` may change what stands under it: it is its own, or nothing is there.
+pub(super) async fn may_change(store: &dyn Store, keys: Vec<(Key, &str)>) -> Result<Vec<bool>, String> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (keys, from): (Vec<_>, Vec<_>) = keys
+        .into_iter()
+        .map(|(key, from)| ((key.datatype, key.id), from))
+        .unzip();
+    let owners = store.owners(&keys).await.map_err(|error| error.to_string())?;
+    let same = |(owner, from): (Option<String>, &str)| owner.is_none_or(|owner| owner == from);
+    Ok(owners.into_iter().zip(from).map(same).collect())
+}
+
 struct Checked {
     from: Arc<Member>,
-    event: Event,
-    accepted: Accepted,
+    line: Received,
 }
 
 impl InboundHandler {
@@ -152,27 +151,27 @@ impl InboundHandler {
             }
             // Whatever NATS cannot take now stays here, and the streams behind it stand still.
             self.bus.connected().await;
-            let checked = self.check(&mut batch, &mut overtaken);
-            let checked = self.apply(checked).await;
-            self.publish(checked).await;
-            // Only now is their room free for others.
+            let mut room: Option<OwnedSemaphorePermit> = None;
+            for piece in &mut batch {
+                match (&mut room, piece.room.take()) {
+                    (Some(room), Some(more)) => room.merge(more),
+                    (room, more) => *room = more,
+                }
+            }
+            let checked = self.check(&mut batch, &mut overtaken).await;
             batch.clear();
+            let checked = self.keep_own(checked).await;
+            self.commit(checked, room).await;
         }
     }
 
-    fn refuse(&self, rule: &'static str, from: &Member, event: &Event) {
-        let detail = format_args!("{} of {}", event.kind.name(), event.datatype.name());
+    fn refuse(&self, rule: &'static str, from: &Member, action: Action, datatype: DataType) {
+        let detail = format_args!("{} of {}", action.name(), datatype.name());
         self.refusals.refuse(rule, &from.did, detail);
     }
 
-    /// Whether a resource of our own went out under the event's id.
-    fn is_ours(&self, event: &Event) -> bool {
-        let id = read_id(&event.payload);
-        let propagated = self.propagated.lock().unwrap_or_else(PoisonError::into_inner);
-        id.is_ok_and(|id| propagated.contains(event.datatype, &id))
-    }
-
-    fn check(&self, batch: &mut [Inbound], overtaken: &mut Overtaken) -> Vec<Checked> {
+    /// Checks what needs no store; planner lines are live only, and go on at once.
+    async fn check(&self, batch: &mut [Inbound], overtaken: &mut Overtaken) -> Vec<Checked> {
         let now = Instant::now();
         let federation = Arc::clone(&self.federation.borrow());
         let mut checked = Vec::new();
@@ -180,138 +179,135 @@ impl InboundHandler {
             from, action, events, ..
         } in batch
         {
+            let action = *action;
             // It may have waited here for as long as NATS was away, and its sender may be a partner no more.
             let right = from
                 .peer_id
                 .ok_or("unknown_peer")
-                .and_then(|peer| may_send(&federation, &peer, *action).map(drop));
+                .and_then(|peer| may_send(&federation, &peer, action).map(drop));
             if let Err(rule) = right {
                 self.refusals
                     .refuse(rule, &from.did, format_args!("{} events that had waited", events.len()));
                 continue;
             }
             for event in std::mem::take(events) {
-                if self.is_ours(&event) {
-                    self.refuse("not_owner", from, &event);
-                    continue;
-                }
-                match handle_event_from_partner(&event, *action, &from.did, self.document_bytes) {
-                    Ok(accepted) => {
-                        if let Accepted::Data { datatype, id, .. } = &accepted
-                            && let Some(sent) = parse_timestamp(&event.ts)
-                            && !overtaken.is_newest(&from.did, *datatype, id, sent, now)
+                let datatype = event.datatype;
+                let verdict = handle_event_from_partner(action, datatype, &event.payload, &from.did, self.document_bytes);
+                let id = match verdict {
+                    Ok(Accepted::Passed) if action == Action::Planner => {
+                        self.pass_planner(from, &event).await;
+                        continue;
+                    }
+                    // Each one is delivered: nothing is ever the same as an earlier one.
+                    Ok(Accepted::Passed) => uuid::Uuid::new_v4().to_string(),
+                    Ok(Accepted::Data(id)) => {
+                        if let Some(sent) = parse_timestamp(&event.ts)
+                            && !overtaken.is_newest(&from.did, datatype, &id, sent, now)
                         {
                             self.metrics.dropped("inbound", "overtaken");
                             debug!(from = %from.did, %id, "a newer event of this resource was faster on another stream");
                             continue;
                         }
-                        checked.push(Checked {
-                            from: Arc::clone(from),
-                            event,
-                            accepted,
-                        });
+                        id
                     }
-                    Err(rule) => self.refuse(rule, from, &event),
-                }
+                    Err(rule) => {
+                        self.refuse(rule, from, action, datatype);
+                        continue;
+                    }
+                };
+                let line = Received {
+                    seq: 0,
+                    key: Key { datatype, id },
+                    directed: action == Action::Considers,
+                    action,
+                    user: event.user,
+                    hash: Hash::of(&event.payload),
+                    payload: event.payload,
+                };
+                checked.push(Checked {
+                    from: Arc::clone(from),
+                    line,
+                });
             }
         }
         checked
     }
 
-    /// Leaves out what would change another's resource; writes the rest to the store, when the daemon is to do that.
-    async fn apply(&self, checked: Vec<Checked>) -> Vec<Checked> {
-        let deadline = Instant::now() + STORE_WAIT;
-        let mut told = false;
+    async fn pass_planner(&self, from: &Member, event: &Event) {
+        let (out, bytes) = message(Action::Planner, event.datatype, &event.user, &event.payload);
+        let bytes = Bytes::from(bytes);
         loop {
-            match self.try_apply(&checked).await {
+            match self.bus.publish(out, bytes.clone()).await {
+                Ok(()) => return,
+                Err(PublishError::Away) => self.bus.connected().await,
+                Err(error) => return self.refusals.refuse("nats_refused", &from.did, error),
+            }
+        }
+    }
+
+    /// Leaves out what would change another's resource.
+    async fn keep_own(&self, checked: Vec<Checked>) -> Vec<Checked> {
+        let deadline = Instant::now() + WAIT;
+        let data = |item: &&Checked| !item.line.directed;
+        loop {
+            let keys = checked.iter().filter(data);
+            let keys = keys.map(|item| (item.line.key.clone(), item.from.did.as_str())).collect();
+            match may_change(self.store.as_ref(), keys).await {
                 Ok(verdicts) => {
                     let mut verdicts = verdicts.into_iter();
-                    let mut kept = Vec::with_capacity(checked.len());
-                    for item in checked {
-                        let is_data = matches!(item.accepted, Accepted::Data { .. });
-                        if is_data && !verdicts.next().unwrap_or(false) {
-                            self.refuse("not_owner", &item.from, &item.event);
-                        } else {
-                            kept.push(item);
+                    let may = |item: &Checked| {
+                        let may = item.line.directed || verdicts.next().unwrap_or(false);
+                        if !may {
+                            self.refuse("not_owner", &item.from, item.line.action, item.line.key.datatype);
                         }
-                    }
-                    return kept;
+                        may
+                    };
+                    return checked.into_iter().filter(may).collect();
+                }
+                Err(error) if Instant::now() >= deadline => {
+                    // Without the store nobody can say whose a resource is: pass on only what needs no owner.
+                    let lost = checked.iter().filter(data).count();
+                    self.metrics.dropped_many("inbound", "store_down", lost as u64);
+                    warn!(%error, lost, "the store does not answer; partners' events are lost");
+                    return checked.into_iter().filter(|item| item.line.directed).collect();
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut told, true) {
-                        warn!(%error, events = checked.len(), "the store does not answer; partners' events wait");
-                    }
-                    if Instant::now() >= deadline {
-                        // Without the store nobody can say whose a resource is: pass on only what needs no owner.
-                        let data = |item: &Checked| matches!(item.accepted, Accepted::Data { .. });
-                        let lost = checked.iter().filter(|item| data(item)).count();
-                        self.metrics.dropped_many("inbound", "store_down", lost as u64);
-                        return checked.into_iter().filter(|item| !data(item)).collect();
-                    }
-                    tokio::time::sleep(STORE_RETRY).await;
+                    debug!(%error, events = checked.len(), "the store does not answer; partners' events wait");
+                    tokio::time::sleep(AGAIN).await;
                 }
             }
         }
     }
 
-    /// For each data event, whether it may pass.
-    async fn try_apply(&self, checked: &[Checked]) -> Result<Vec<bool>, crate::store::StoreError> {
-        let data = checked.iter().filter_map(|item| match &item.accepted {
-            Accepted::Data { action, datatype, id } => Some((item, *action, *datatype, id.clone())),
-            Accepted::Passed(_) => None,
-        });
-        if self.writes_store {
-            let writes: Vec<Write> = data
-                .map(|(item, action, datatype, id)| Write {
-                    datatype,
-                    id,
-                    change: match action {
-                        Action::Delete => Change::Remove,
-                        _ => Change::Put(item.event.payload.clone()),
-                    },
-                    only_if_owner: Some(item.from.did.clone()),
-                })
-                .collect();
-            if writes.is_empty() {
-                return Ok(Vec::new());
-            }
-            let applied = self.store.apply(writes).await?;
-            return Ok(applied
-                .into_iter()
-                .map(|verdict| verdict != Applied::NotOwner)
-                .collect());
+    /// Commits, for each sender by itself and in its order.
+    async fn commit(&self, checked: Vec<Checked>, mut room: Option<OwnedSemaphorePermit>) {
+        let mut senders: HashMap<String, (Arc<Member>, Vec<Received>)> = HashMap::new();
+        for Checked { from, line } in checked {
+            let entry = senders.entry(from.did.clone()).or_insert_with(|| (from, Vec::new()));
+            entry.1.push(line);
         }
-        let (keys, senders): (Vec<_>, Vec<_>) = data
-            .map(|(item, _, datatype, id)| ((datatype, id), item.from.did.as_str()))
-            .unzip();
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let owners = self.store.owners(&keys).await?;
-        let same = |(owner, sender): (Option<String>, &str)| owner.is_none_or(|owner| owner == sender);
-        Ok(owners.into_iter().zip(senders).map(same).collect())
-    }
-
-    async fn publish(&self, checked: Vec<Checked>) {
-        for Checked { from, event, accepted } in checked {
-            let (out, bytes) = message(&accepted, &event);
-            let bytes = Bytes::from(bytes);
+        let deadline = Instant::now() + WAIT;
+        for (from, lines) in senders.into_values() {
+            let mut share = room.take();
             loop {
-                match self.bus.publish(out, bytes.clone()).await {
-                    Ok(()) => {
-                        let (id, action) = match &accepted {
-                            Accepted::Data { action, id, .. } => (id.as_str(), *action),
-                            Accepted::Passed(action) => ("", *action),
-                        };
-                        debug!(from = %from.did, action = action.name(), datatype = event.datatype.name(), id, "event published");
+                match self.committer.commit(&from.did, lines.clone(), None, share.take()).await {
+                    Ok(verdicts) => {
+                        for (line, _) in lines.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::NotOwner) {
+                            self.refuse("not_owner", &from, line.action, line.key.datatype);
+                        }
+                        break;
                     }
-                    Err(PublishError::Away) => {
-                        self.bus.connected().await;
-                        continue;
+                    Err(error) if Instant::now() >= deadline => {
+                        let lost = format_args!("{} events are lost: {error}", lines.len());
+                        self.refusals
+                            .dropped("inbound", "journal", lines.len() as u64, &from.did, lost);
+                        break;
                     }
-                    Err(error) => self.refusals.refuse("nats_refused", &from.did, error),
+                    Err(error) => {
+                        debug!(%error, "the journal takes nothing; partners' events wait");
+                        tokio::time::sleep(AGAIN).await;
+                    }
                 }
-                break;
             }
         }
     }
@@ -321,35 +317,18 @@ impl InboundHandler {
 mod tests {
     use super::*;
 
-    fn event(datatype: DataType, payload: &str) -> Event {
-        Event::new(
-            Action::Create,
-            "a",
-            "u",
-            datatype,
-            Bytes::copy_from_slice(payload.as_bytes()),
-            "t",
-        )
-    }
-
     fn verdict(action: Action, datatype: DataType, payload: &str) -> Result<Accepted, &'static str> {
-        handle_event_from_partner(&event(datatype, payload), action, "a", 100)
+        handle_event_from_partner(action, datatype, payload.as_bytes(), "a", 100)
     }
 
     #[test]
     fn a_partner_writes_its_own_resources_and_nothing_else() {
         let kind = DataType::ComputeResource;
-        let data = |action| {
-            Ok(Accepted::Data {
-                action,
-                datatype: kind,
-                id: "r".into(),
-            })
-        };
+        let data = Ok(Accepted::Data("r".into()));
         let own = r#"{"id":"r","creator_id":"a"}"#;
-        assert_eq!(verdict(Action::Create, kind, own), data(Action::Create));
-        assert_eq!(verdict(Action::Delete, kind, own), data(Action::Delete));
-        assert_eq!(verdict(Action::Delete, kind, r#"{"id":"r"}"#), data(Action::Delete));
+        assert_eq!(verdict(Action::Create, kind, own), data);
+        assert_eq!(verdict(Action::Delete, kind, own), data);
+        assert_eq!(verdict(Action::Delete, kind, r#"{"id":"r"}"#), data);
         assert_eq!(verdict(Action::Update, kind, r#"{"id":"r"}"#), Err("missing"));
         assert_eq!(
             verdict(Action::Create, kind, r#"{"id":"r","creator_id":"b"}"#),
@@ -369,22 +348,18 @@ mod tests {
         assert_eq!(verdict(Action::Create, kind, &format!("{own:200}")), Err("too_large"));
         assert_eq!(
             verdict(Action::Considers, kind, "[1]"),
-            Ok(Accepted::Passed(Action::Considers))
+            Ok(Accepted::Passed)
         );
     }
 
     #[test]
     fn what_nats_gets_is_the_diagrams_word_for_each_action() {
-        let event = event(DataType::ComputeResource, r#"{"id":"r","creator_id":"a"}"#);
-        let data = |action| Accepted::Data {
-            action,
-            datatype: DataType::ComputeResource,
-            id: "r".into(),
-        };
-        assert_eq!(message(&data(Action::Create), &event).0, Out::CreateResource);
-        assert_eq!(message(&data(Action::Update), &event).0, Out::CreateResource);
-        assert_eq!(message(&data(Action::Delete), &event).0, Out::RemoveResource);
-        let (out, bytes) = message(&Accepted::Passed(Action::Considers), &event);
+        let payload = Bytes::from_static(br#"{"id":"r","creator_id":"a"}"#);
+        let message = |action| message(action, DataType::ComputeResource, "u", &payload);
+        assert_eq!(message(Action::Create).0, Out::CreateResource);
+        assert_eq!(message(Action::Update).0, Out::CreateResource);
+        assert_eq!(message(Action::Delete).0, Out::RemoveResource);
+        let (out, bytes) = message(Action::Considers);
         assert_eq!(out, Out::PropalgationEvent);
         let limits = crate::wire::ReadLimits {
             message_bytes: 10_000,
@@ -392,6 +367,6 @@ mod tests {
         };
         let envelope = Envelope::read(&bytes, &limits).unwrap();
         let inner = PropalgationMessage::read(&envelope.payload, &limits).unwrap();
-        assert_eq!((inner.action, inner.payload), (Action::Considers, event.payload));
+        assert_eq!((inner.action, inner.payload), (Action::Considers, payload));
     }
 }

@@ -7,37 +7,45 @@
 pub mod dispatch;
 pub mod inbound;
 pub mod mesh;
+mod outlet;
 pub mod overtaken;
 mod own_document;
+mod partner_rules;
 pub mod partners;
-mod propagated;
 mod registry;
 pub mod resolve;
 mod search;
 pub mod searches;
 mod start;
+mod taking;
 
 pub use start::{CHECKS, NodeError, NodeParts, start};
 
-use crate::bus::Taken;
+use crate::bus::{Bus, Place, Taken};
+use crate::delivery::{self, Batch, Cursor, Intake, Key, Log, Parked};
 use crate::model::{Federation, Relation};
 use crate::settings::Settings;
 use crate::store::{Change as StoreChange, Store, StoreError, Write};
 use crate::stream::{OutEvent, StreamService};
 use crate::telemetry::{Metrics, Refusals};
-use crate::wire::{Action, DataType, Event, ReadLimits, timestamp};
-use bytes::Bytes;
+use crate::wire::{Action, DataType, ReadLimits};
 use dispatch::{Change, Decision, Directed, View, dispatch, not_ours};
-use propagated::Propagated;
 use registry::Registry;
 use search::Wish;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use taking::Taking;
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span};
 
 /// Messages taken from the queue in one go.
 const BATCH: usize = 256;
+/// Pause before the store or the journal is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// What is live only is of no use any more when it waited this long in the stream.
+const LIVE: Duration = Duration::from_secs(30);
 
 /// The dispatcher; see the module's first lines.
 struct Node {
@@ -49,8 +57,11 @@ struct Node {
     searches: mpsc::Sender<Wish>,
     federation: watch::Receiver<Arc<Federation>>,
     settings: watch::Receiver<Arc<Settings>>,
-    propagated: Arc<Mutex<Propagated>>,
-    last_ts: SystemTime,
+    intake: Intake,
+    log: Log,
+    bus: Bus,
+    /// Not cancelled while what is in hand may be finished.
+    give_up: CancellationToken,
     metrics: Metrics,
     refusals: Refusals,
 }
@@ -60,14 +71,27 @@ impl Node {
     async fn listen_nats(mut self, mut taken: mpsc::Receiver<Taken>) {
         let mut batch = Vec::with_capacity(BATCH);
         while taken.recv_many(&mut batch, BATCH).await > 0 {
+            let mut taking = Taking::default();
             for message in batch.drain(..) {
-                self.on_message(message).await;
+                self.on_message(message, &mut taking).await;
             }
             self.metrics.set_intake_waiting(taken.len());
+            let promised = taking.is_promised();
+            let Taking { batch: rows, answers } = taking;
+            if !rows.is_empty() && !self.intake.take(rows, promised, &self.give_up).await {
+                return;
+            }
+            for (to, word) in answers {
+                self.bus.answer(to, word).await;
+            }
         }
     }
 
-    async fn on_message(&mut self, taken: Taken) {
+    async fn on_message(&mut self, mut taken: Taken, taking: &mut Taking) {
+        taking.at(&mut taken);
+        if taken.refused {
+            return;
+        }
         let limits = &self.settings.borrow().limits.clone();
         let view = View {
             own_did: &self.own_did,
@@ -77,18 +101,35 @@ impl Node {
             },
             document_bytes: limits.document_bytes,
         };
+        let subject = taken.subject.name();
         let decision = dispatch(taken.subject, &taken.payload, taken.origin.as_deref(), &view);
-        self.act(decision, taken.at, taken.subject.name()).await;
+        if taking.age > LIVE && decision.is_live_only() {
+            debug!(subject, "it was live only, and too old");
+            return;
+        }
+        if let Some(refused) = self.act(decision, taken.at, subject, taking).await {
+            taking.refused(subject, refused);
+        }
+        taking.next();
     }
 
-    /// Does what was decided.
-    async fn act(&mut self, decision: Decision, at: Instant, subject: &'static str) {
+    /// Does what was decided; what is refused comes back with its rule.
+    async fn act(
+        &mut self,
+        decision: Decision,
+        at: Instant,
+        subject: &'static str,
+        taking: &mut Taking,
+    ) -> Option<(&'static str, String)> {
         match decision {
             Decision::Ignore(why) => debug!(subject, why, "ignored"),
-            Decision::Refuse { rule, detail } => self.refusals.refuse(rule, subject, detail),
-            Decision::ToPartners(change) => self.propagate(change, at).await,
-            Decision::DeleteById { change } => self.delete_by_id(change, at).await,
-            Decision::ToListed(directed) => self.direct(directed, at).await,
+            Decision::Refuse { rule, detail } => {
+                self.refusals.refuse(rule, subject, &detail);
+                return Some((rule, detail));
+            }
+            Decision::ToPartners(change) => self.propagate(change, taking),
+            Decision::DeleteById { change } => return self.delete_by_id(change, taking).await,
+            Decision::ToListed(directed) => self.direct(directed, at, taking).await,
             Decision::ClosePlanner { peer } => self.close_planner(&peer),
             Decision::SearchPeer { request, user } => self.wish(Wish::Peer { request, user }).await,
             Decision::Search {
@@ -127,9 +168,11 @@ impl Node {
             Decision::Put { datatype, id, document } => self.write(datatype, id, StoreChange::Put(document)).await,
             Decision::Remove { datatype, id } => self.write(datatype, id, StoreChange::Remove).await,
         }
+        None
     }
 
-    async fn propagate(&mut self, change: Change, at: Instant) {
+    /// `ToPartnerPublishEvent` begins here: into the journal, from which each partner's courier takes it.
+    fn propagate(&self, change: Change, taking: &mut Taking) {
         let Change {
             action,
             datatype,
@@ -137,43 +180,62 @@ impl Node {
             user,
             payload,
         } = change;
-        self.memory().went_out(datatype, &id);
-        let span = debug_span!("propagate", action = action.name(), datatype = datatype.name(), %id);
-        let event = self.event(action, datatype, &user, payload);
-        let event = Arc::new(OutEvent::new(event, id, at));
-        self.streams.to_partner_publish_event(event).instrument(span).await;
+        debug!(action = action.name(), datatype = datatype.name(), %id, "propagate");
+        taking.batch.changes.push(delivery::Change {
+            key: Key { datatype, id },
+            dest: String::new(),
+            action,
+            user,
+            payload,
+            at: delivery::now(),
+        });
     }
 
-    fn memory(&self) -> MutexGuard<'_, Propagated> {
-        self.propagated.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// PB_DELETE `{id}`: what is stored, else what was propagated, under that id decides whose it is.
-    async fn delete_by_id(&mut self, change: Change, at: Instant) {
-        let key = [(change.datatype, change.id.clone())];
-        let stored = match self.store.owners(&key).await {
-            Ok(owners) => owners.into_iter().next().flatten(),
-            Err(error) if !self.memory().contains(change.datatype, &change.id) => {
-                let detail = format_args!("the delete of {:?} is given up: {error}", change.id);
-                return self
-                    .refusals
-                    .dropped("node", "store_down", 1, "propalgation_event", detail);
-            }
-            Err(_) => None,
+    /// PB_DELETE `{id}`: what was propagated under that id decides whose it is, else what is stored.
+    async fn delete_by_id(&mut self, change: Change, taking: &mut Taking) -> Option<(&'static str, String)> {
+        let key = Key {
+            datatype: change.datatype,
+            id: change.id.clone(),
         };
-        let ours = match &stored {
-            Some(owner) => *owner == self.own_did,
-            None => self.memory().contains(change.datatype, &change.id),
-        };
+        let in_hand = taking.batch.changes.iter().any(|row| row.dest.is_empty() && row.key == key);
+        let ours = in_hand || self.is_ours(key).await;
         if ours {
-            self.propagate(change, at).await;
-        } else if let Decision::Refuse { rule, detail } = not_ours(&change.id) {
-            self.refusals.refuse(rule, "propalgation_event", detail);
+            self.propagate(change, taking);
+            return None;
+        }
+        match not_ours(&change.id) {
+            Decision::Refuse { rule, detail } => {
+                self.refusals.refuse(rule, "propalgation_event", &detail);
+                Some((rule, detail))
+            }
+            _ => None,
         }
     }
 
-    /// PB_CONSIDERS and PB_PLANNER: `PublishCommon` to each listed known, not blacklisted peer but ourselves.
-    async fn direct(&mut self, directed: Directed, at: Instant) {
+    /// Whether a resource was propagated by us, or is stored as ours. Waits for the journal and the store: a delete is
+    /// never given up for their sake.
+    async fn is_ours(&self, key: Key) -> bool {
+        let stored = [(key.datatype, key.id.clone())];
+        loop {
+            let row = key.clone();
+            match self.log.read(move |journal| journal.row(&row)).await {
+                Ok(Some(_)) => return true,
+                Ok(None) => match self.store.owners(&stored).await {
+                    Ok(owners) => return owners.first().is_some_and(|owner| owner.as_deref() == Some(self.own_did.as_str())),
+                    Err(error) => debug!(%error, "the store does not answer; a delete waits for it"),
+                },
+                Err(error) => debug!(%error, "the journal does not answer; a delete waits for it"),
+            }
+            tokio::select! {
+                () = self.give_up.cancelled() => return false,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    /// PB_CONSIDERS and PB_PLANNER: to each listed known, not blacklisted peer but ourselves. Considers are journaled, one
+    /// row a peer; planner lines are live, `PublishCommon` at once.
+    async fn direct(&mut self, directed: Directed, at: Instant, taking: &mut Taking) {
         let Directed {
             action,
             datatype,
@@ -182,12 +244,7 @@ impl Node {
             payload,
         } = directed;
         let federation = Arc::clone(&self.federation.borrow());
-        let event = Arc::new(OutEvent::new(
-            self.event(action, datatype, &user, payload),
-            String::new(),
-            at,
-        ));
-        let mut done = std::collections::HashSet::new();
+        let mut done = HashSet::new();
         for key in to {
             match federation.find(&key) {
                 _ if key == self.own_did => {}
@@ -201,14 +258,23 @@ impl Node {
                 Some(member) if member.relation == Relation::Blacklist => {
                     self.refusals.refuse("blacklisted", &member.did, action.name());
                 }
+                Some(member) if !done.insert(member.did.clone()) => {}
+                Some(member) if action == Action::Considers => taking.batch.changes.push(delivery::Change {
+                    key: Key {
+                        datatype,
+                        id: taking.message_id(),
+                    },
+                    dest: member.did.clone(),
+                    action,
+                    user: user.clone(),
+                    payload: payload.clone(),
+                    at: delivery::now(),
+                }),
                 Some(member) => {
-                    if done.insert(member.did.clone()) {
-                        let span = debug_span!("direct", action = action.name(), to = %member.did);
-                        self.streams
-                            .publish_common(member, Arc::clone(&event))
-                            .instrument(span)
-                            .await;
-                    }
+                    let event = self.streams.event(action, datatype, &user, payload.clone());
+                    let event = Arc::new(OutEvent::new(event, String::new(), at));
+                    let span = debug_span!("direct", action = action.name(), to = %member.did);
+                    self.streams.publish_common(member, event).instrument(span).await;
                 }
             }
         }
@@ -244,13 +310,6 @@ impl Node {
         if let Err(error) = self.store.apply(vec![write]).await {
             self.refusals.refuse("store_refused", datatype.name(), error);
         }
-    }
-
-    /// An event of ours. Its time never repeats and never goes back, so that receivers can tell which of two is newer.
-    fn event(&mut self, action: Action, datatype: DataType, user: &str, payload: Bytes) -> Event {
-        let next = self.last_ts + std::time::Duration::from_nanos(1);
-        self.last_ts = SystemTime::now().max(next);
-        Event::new(action, &self.own_did, user, datatype, payload, timestamp(self.last_ts))
     }
 }
 

@@ -7,8 +7,11 @@ use super::inbound::InboundHandler;
 use super::own_document::make_self;
 use super::registry::{self, Registry};
 use super::search::SearchDesk;
-use super::{Node, Propagated, stored_did};
-use crate::bus::{self, Bus, Lease};
+use super::outlet::NatsOutlet;
+use super::partner_rules::PartnerRules;
+use super::{Node, stored_did};
+use crate::bus::{self, Bus, IntakeFrom, IntakeState, Lease, Source};
+use crate::delivery::{self, Delivery, JournalError, Log};
 use crate::identity::{Identity, remember_did};
 use crate::model::Federation;
 use crate::network::{self, Network};
@@ -27,6 +30,8 @@ use tracing::{info, warn};
 
 /// Pause between two looks for our peer document, when the apps own the store and there is none yet.
 const WAIT_FOR_SELF: Duration = Duration::from_secs(2);
+/// The journal's file in `state_dir`.
+const JOURNAL: &str = "journal.db";
 /// What the network may need to put the last written bytes on the wire.
 const LINGER: Duration = Duration::from_millis(50);
 
@@ -52,6 +57,9 @@ pub enum NodeError {
     /// The store cannot be opened.
     #[error("store.url: {0}")]
     Store(#[from] StoreError),
+    /// The journal cannot be opened.
+    #[error("state_dir: {0}")]
+    Journal(#[from] JournalError),
     /// This version has the embedded store only; the settings say so too.
     #[error("store.url: this version has the embedded store only; write sqlite:PATH")]
     NoMongoDb,
@@ -61,9 +69,6 @@ pub enum NodeError {
     /// The network cannot be started.
     #[error(transparent)]
     Network(#[from] network::StartError),
-    /// A subject cannot be subscribed.
-    #[error("nats.subjects: cannot listen to {0}")]
-    Subscribe(String),
     /// A part of the daemon ended that never does.
     #[error("{0} ended although nobody told it to; see the log above")]
     Broke(&'static str),
@@ -73,7 +78,7 @@ pub enum NodeError {
 }
 
 /// The checks that make the daemon ready, in the order in which they are shown.
-pub const CHECKS: [&str; 5] = ["store", "nats", "network", "identity", "listener"];
+pub const CHECKS: [&str; 6] = ["store", "journal", "nats", "network", "identity", "listener"];
 
 /// Starts everything; returns once the daemon listens to others, while NATS may still be away.
 ///
@@ -84,6 +89,9 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
     let store = open_store(&settings)?;
     store.ready().await?;
     parts.readiness.set_ok("store");
+    let file = settings.state_dir.join(JOURNAL);
+    let log = tokio::task::spawn_blocking(move || Log::open(&file)).await.unwrap_or(Err(JournalError::Closed))?;
+    parts.readiness.set_ok("journal");
     let bus = bus::connect(&settings.nats, &settings.limits, parts.metrics.clone()).await?;
     let (doors, incoming) = stream::inbox();
     // Ends after `shutdown`, when what was in hand is finished.
@@ -96,6 +104,7 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
         parts,
         settings,
         store,
+        log,
         bus,
         network,
         end,
@@ -136,6 +145,7 @@ struct Daemon {
     parts: NodeParts,
     settings: Arc<Settings>,
     store: Arc<dyn Store>,
+    log: Log,
     bus: Bus,
     network: Network,
     end: CancellationToken,
@@ -212,10 +222,14 @@ impl Daemon {
         let (streams, upward) = self.streams(&did, seen.clone());
         let registry = self.start_registry(&did, federation, &streams).await;
         streams.take_streams(incoming);
-        let propagated = Arc::new(Mutex::new(Propagated::default()));
-        let Upward { events, search } = upward;
+        let Upward {
+            events,
+            search,
+            delivery: sessions,
+        } = upward;
         let no_more = CancellationToken::new();
-        let inbound = self.inbound(&seen, &propagated, &bus);
+        let delivery = self.start_delivery(&did, &streams, &seen, &bus, sessions).await?;
+        let inbound = self.inbound(&seen, delivery.committer(), &bus);
         let mut inbound = tokio::spawn(inbound.run(events, no_more.clone()));
         let pubsub = PubSubService::new(self.network.clone(), &did, parts.identity.keypair.clone());
         tokio::spawn(
@@ -243,17 +257,16 @@ impl Daemon {
             searches,
             federation: seen,
             settings: parts.settings.clone(),
-            propagated,
-            last_ts: SystemTime::UNIX_EPOCH,
+            intake: delivery.intake(),
+            log: self.log.clone(),
+            bus: bus.clone(),
+            give_up: end.clone(),
             metrics: parts.metrics.clone(),
             refusals: parts.refusals.clone(),
         };
-        let limits = &self.settings.limits;
-        let stop_intake = parts.shutdown.clone();
-        let taken = bus::listen(&bus, limits, parts.metrics.clone(), parts.refusals.clone(), stop_intake);
-        let taken = taken.await.map_err(NodeError::Subscribe)?;
-        parts.readiness.set_ok("listener");
-        info!("taking from core NATS: what apps publish while this daemon is away is not seen by it");
+        let (taken, intake) = self.listen(&bus).await?;
+        tokio::spawn(tell_intake(intake.clone(), parts.readiness.clone()));
+        delivery.follow(intake);
         let mut listening = tokio::spawn(node.listen_nats(taken));
         let lease = Lease::new(&did, parts.identity.keypair.clone());
         let lease = lease.hold(bus.clone(), parts.refusals.clone(), parts.shutdown.clone());
@@ -275,11 +288,15 @@ impl Daemon {
             streams.stop_reading().await;
             no_more.cancel();
             finished(inbound).await;
+            delivery.finish().await;
             let _ = bus.flush().await;
         };
         tokio::join!(streams.drain(), received);
         tokio::time::sleep(LINGER).await;
         end.cancel();
+        if let Err(error) = self.log.close().await {
+            warn!(%error, "the journal was not closed in order; nothing is lost by it");
+        }
         info!("everything in hand is finished");
         outcome
     }
@@ -326,19 +343,76 @@ impl Daemon {
     fn inbound(
         &self,
         federation: &watch::Receiver<Arc<Federation>>,
-        propagated: &Arc<Mutex<Propagated>>,
+        committer: delivery::Committer,
         bus: &Bus,
     ) -> InboundHandler {
         InboundHandler {
             store: Arc::clone(&self.store),
             bus: bus.clone(),
-            writes_store: self.settings.store.writes == Writes::Daemon,
+            committer,
             federation: federation.clone(),
-            propagated: Arc::clone(propagated),
             document_bytes: self.settings.limits.document_bytes,
             metrics: self.parts.metrics.clone(),
             refusals: self.parts.refusals.clone(),
         }
+    }
+
+    /// Takes from NATS, from where the journal says we had come to.
+    async fn listen(&self, bus: &Bus) -> Result<(mpsc::Receiver<bus::Taken>, watch::Receiver<IntakeState>), NodeError> {
+        let cursor = self.log.read(|journal| journal.cursor()).await?;
+        let from = cursor.map(|cursor| IntakeFrom {
+            source: Source {
+                name: cursor.source,
+                created: cursor.created,
+            },
+            last_seq: cursor.last_seq,
+        });
+        let Settings { nats, limits, .. } = self.settings.as_ref();
+        let counted = (self.parts.metrics.clone(), self.parts.refusals.clone());
+        Ok(bus::listen(bus, nats, limits, from, counted, self.parts.shutdown.clone()))
+    }
+
+    async fn start_delivery(
+        &self,
+        did: &str,
+        streams: &StreamService,
+        federation: &watch::Receiver<Arc<Federation>>,
+        bus: &Bus,
+        sessions: mpsc::Receiver<network::Incoming>,
+    ) -> Result<Delivery, NodeError> {
+        let lineage = self.log.read(|journal| journal.feed()).await?.lineage;
+        let outlet = NatsOutlet {
+            bus: bus.clone(),
+            heard: None,
+            store: Arc::clone(&self.store),
+            writes_store: self.settings.store.writes == Writes::Daemon,
+            federation: federation.clone(),
+            lineage,
+            confident: false,
+            refusals: self.parts.refusals.clone(),
+        };
+        let examiner = PartnerRules {
+            store: Arc::clone(&self.store),
+            bus: bus.clone(),
+            document_bytes: self.settings.limits.document_bytes,
+        };
+        let parts = delivery::Parts {
+            own_did: did.to_owned(),
+            log: self.log.clone(),
+            store: Arc::clone(&self.store),
+            apps_own_store: self.settings.store.writes == Writes::Apps,
+            network: self.network.clone(),
+            streams: streams.clone(),
+            federation: federation.clone(),
+            settings: Arc::clone(&self.settings),
+            examiner: Arc::new(examiner),
+            metrics: self.parts.metrics.clone(),
+            readiness: self.parts.readiness.clone(),
+            refusals: self.parts.refusals.clone(),
+            shutdown: self.parts.shutdown.clone(),
+            end: self.end.clone(),
+        };
+        Ok(Delivery::start(parts, outlet, sessions).await?)
     }
 
     fn listening(
@@ -364,6 +438,19 @@ impl Daemon {
             ),
             metrics: self.parts.metrics.clone(),
             refusals: self.parts.refusals.clone(),
+        }
+    }
+}
+
+/// Tells whether anything is taken from NATS.
+async fn tell_intake(mut intake: watch::Receiver<IntakeState>, readiness: Readiness) {
+    loop {
+        match &*intake.borrow_and_update() {
+            IntakeState::Choosing(why) => readiness.set_bad("listener", why.clone()),
+            IntakeState::Core | IntakeState::Stream { .. } => readiness.set_ok("listener"),
+        }
+        if intake.changed().await.is_err() {
+            return;
         }
     }
 }

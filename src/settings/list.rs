@@ -110,6 +110,8 @@ section! {
             discovery: DiscoverySettings;
             /// Searches.
             search: SearchSettings;
+            /// What waits for partners.
+            delivery: DeliverySettings;
             /// Every bound.
             limits: Limits;
             /// The HTTP side.
@@ -246,6 +248,33 @@ section! {
         timeout: Duration = is("10s"), duration(MS, HOUR);
         /// How many results a search may have in all.
         max_results: usize = is("1000"), count(1, 1_000_000);
+    }
+}
+
+section! {
+    /// What waits for partners, and for how long.
+    #[derive(Debug)]
+    pub struct DeliverySettings in "delivery." {
+        /// Changes sent to one partner and not yet acknowledged; beyond it the sender waits.
+        window_rows: usize = is("256"), count(1, 65_536);
+        /// The same in bytes.
+        window_bytes: usize = is("4MiB"), size(64 * KIB, GIB);
+        /// Directed events (considers) that wait for one peer; beyond it the oldest is parked as `expired`.
+        directed_rows: usize = is("10000"), count(1, 1_000_000);
+        /// The same in bytes.
+        directed_bytes: usize = is("64MiB"), size(64 * KIB, 4 * GIB);
+        /// How long a deleted resource is remembered, so that partners that were away hear of it without a comparison.
+        tombstone_age: Duration = is("720h"), duration(HOUR, 24 * 3650 * HOUR);
+        /// How many of them; beyond it the oldest are forgotten.
+        tombstones: usize = is("100000"), count(0, 100_000_000);
+        /// How long a directed event that arrived is remembered, so that a repetition is known.
+        seen_age: Duration = is("720h"), duration(HOUR, 24 * 3650 * HOUR);
+        /// Parked changes kept for each partner; beyond it the oldest are forgotten.
+        parked: usize = is("1000"), count(1, 1_000_000);
+        /// How often everything propagated is compared with the store, so that what was missed heals.
+        reconcile_every: Duration = is("6h"), duration(SECOND, 24 * 365 * HOUR);
+        /// Free space on the disk of `state_dir` below which nothing is taken any more, from apps or from partners.
+        min_free_bytes: usize = is("256MiB"), size(0, 1024 * GIB);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::network::Stream;
 use bytes::{Bytes, BytesMut};
-use futures::FutureExt;
+use futures::{AsyncRead, FutureExt};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
@@ -45,7 +45,7 @@ pub enum LineError {
 
 impl LineError {
     /// The label under which it is counted; `None` when it is nobody's fault.
-    pub(super) fn rule(&self) -> Option<&'static str> {
+    pub fn rule(&self) -> Option<&'static str> {
         match self {
             Self::TooLong(_) => Some("line_too_long"),
             Self::TooSlow => Some("line_too_slow"),
@@ -66,8 +66,8 @@ pub(super) struct LineLimits {
 }
 
 /// The reader.
-pub(super) struct Lines {
-    io: Compat<Stream>,
+pub struct Lines<R = Stream> {
+    io: Compat<R>,
     buffer: BytesMut,
     scanned: usize,
     chunk: usize,
@@ -76,8 +76,8 @@ pub(super) struct Lines {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Lines {
-    pub(super) fn new(stream: Stream, limits: LineLimits, half_read: Arc<Semaphore>) -> Self {
+impl<R: AsyncRead + Unpin> Lines<R> {
+    pub(super) fn new(stream: R, limits: LineLimits, half_read: Arc<Semaphore>) -> Self {
         Self {
             io: stream.compat(),
             buffer: BytesMut::new(),
@@ -91,7 +91,7 @@ impl Lines {
 
     /// All complete lines that are there, one at the least, in one piece; `None` at the end of the stream.
     /// Cancel-safe: nothing is lost when the future is dropped.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
         let mut began = Instant::now();
         loop {
             if let Some(end) = self
@@ -165,7 +165,7 @@ impl Lines {
 }
 
 /// The lines of a piece, without their ends; empty ones are skipped.
-pub(super) fn split(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn split(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.trim_ascii().is_empty())

@@ -18,6 +18,7 @@ mod writer;
 pub use answers::Asked;
 pub use events::{Inbound, key_of, may_send};
 pub use heartbeat::{Beat, EXPIRY, PERIOD};
+pub use lines::{LineError, Lines, split};
 pub use out_event::OutEvent;
 pub use questions::{Answer, AnswerFrom, SearchLine};
 pub use table::{Direction, StreamTable};
@@ -27,11 +28,13 @@ use crate::model::{Federation, Member};
 use crate::network::{Inbox, Incoming, Network, StreamProtocol};
 use crate::settings::{Limits, Settings};
 use crate::telemetry::{Metrics, Refusals};
-use crate::wire::{Action, protocol};
+use crate::wire::{Action, DataType, Event, protocol, timestamp};
+use bytes::Bytes;
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,6 +48,9 @@ const INBOUND: usize = 256;
 const INBOUND_BYTES: usize = 64 * 1024 * 1024;
 /// Search lines read and not yet handled. Readers wait when it is full.
 const SEARCH_LINES: usize = 256;
+
+/// Delivery streams opened to us and not looked at yet. A further one is reset and counted; its opener comes again.
+const DELIVERIES: usize = 256;
 
 /// Questions that wait for an answer or are being answered. Further ones are refused: their askers' time would be up
 /// before their turn.
@@ -60,7 +66,8 @@ const EVENT_ACTIONS: [Action; 5] = [
 ];
 
 /// Protocols that others may open to us.
-const SERVED: [&str; 8] = [
+const SERVED: [&str; 9] = [
+    protocol::DELIVERY,
     protocol::CREATE,
     protocol::UPDATE,
     protocol::DELETE,
@@ -116,6 +123,8 @@ pub struct Upward {
     pub events: mpsc::Receiver<Inbound>,
     /// Questions and answers of searches.
     pub search: mpsc::Receiver<SearchLine>,
+    /// Delivery streams that others opened.
+    pub delivery: mpsc::Receiver<Incoming>,
 }
 
 /// Cloneable handle; see the module's first lines.
@@ -145,8 +154,10 @@ struct Shared {
     questions: Arc<Semaphore>,
     /// Queries that run in our store at once.
     searching: Semaphore,
+    last_ts: Mutex<SystemTime>,
     events: mpsc::Sender<Inbound>,
     search: mpsc::Sender<SearchLine>,
+    delivery: mpsc::Sender<Incoming>,
 }
 
 /// A lock that a panicking holder left behind still guards plain data: take it.
@@ -160,6 +171,7 @@ impl StreamService {
     pub fn new(parts: Parts) -> (Self, Upward) {
         let (events, events_up) = mpsc::channel(INBOUND);
         let (search, search_up) = mpsc::channel(SEARCH_LINES);
+        let (delivery, delivery_up) = mpsc::channel(DELIVERIES);
         let limits = parts.settings.borrow().limits.clone();
         let service = Self(Arc::new(Shared {
             own: parts.own,
@@ -181,14 +193,17 @@ impl StreamService {
             table: Mutex::new(StreamTable::default()),
             writers: Mutex::new(HashMap::new()),
             probes: Mutex::new(probe::Ledger::default()),
+            last_ts: Mutex::new(SystemTime::UNIX_EPOCH),
             events,
             search,
+            delivery,
         }));
         (
             service,
             Upward {
                 events: events_up,
                 search: search_up,
+                delivery: delivery_up,
             },
         )
     }
@@ -216,6 +231,11 @@ impl StreamService {
         match incoming.protocol.as_ref() {
             protocol::HEARTBEAT_PARTNER => drop(tokio::spawn(service.handle_partner_heartbeat(incoming))),
             protocol::PROBE => drop(tokio::spawn(service.echo_probe(incoming))),
+            protocol::DELIVERY => {
+                if self.0.delivery.try_send(incoming).is_err() {
+                    self.0.metrics.dropped("stream_inbox", "delivery");
+                }
+            }
             protocol::SEARCH => drop(tokio::spawn(service.read_search(incoming))),
             name => match EVENT_ACTIONS.into_iter().find(|action| action.protocol() == Some(name)) {
                 Some(action) => drop(self.0.readers.spawn(service.read_loop(incoming, action))),
@@ -276,6 +296,29 @@ impl StreamService {
             tracing::debug!(swept, "swept expired streams");
         }
         locked(&self.0.probes).sweep(now);
+    }
+
+    /// An event of ours. Its time never repeats and never goes back, so that receivers can tell which of two is newer.
+    #[must_use]
+    pub fn event(&self, action: Action, datatype: DataType, user: &str, payload: Bytes) -> Event {
+        let at = {
+            let mut last = locked(&self.0.last_ts);
+            *last = SystemTime::now().max(*last + Duration::from_nanos(1));
+            *last
+        };
+        Event::new(action, &self.0.own.did, user, datatype, payload, timestamp(at))
+    }
+
+    /// Ends when `peer` loses its right to have streams.
+    #[must_use]
+    pub fn right_of(&self, peer: PeerId) -> CancellationToken {
+        locked(&self.0.table).stop_of(peer)
+    }
+
+    /// Reads a stream line by line, within the bounds of all streams.
+    #[must_use]
+    pub fn lines<R: futures::AsyncRead + Unpin>(&self, reader: R) -> Lines<R> {
+        Lines::new(reader, self.line_limits(), Arc::clone(&self.0.half_read))
     }
 
     /// How many partners have a live heartbeat stream, in either direction.

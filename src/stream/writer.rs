@@ -49,6 +49,8 @@ enum Item {
     ),
     Close(Action),
     Drain(oneshot::Sender<()>),
+    /// Answered with whether everything since the mark before was written.
+    Mark(oneshot::Sender<bool>),
 }
 
 /// A peer's queue.
@@ -129,6 +131,17 @@ impl StreamService {
         }
     }
 
+    /// Returns when everything given for `peer` before is written or given up, and says whether all of it was written
+    /// since this was asked last.
+    pub async fn written(&self, peer: PeerId) -> bool {
+        let writer = locked(&self.0.writers).get(&peer).cloned();
+        let (mark, reached) = oneshot::channel();
+        match writer {
+            Some(writer) => writer.queue.send(Item::Mark(mark)).await.is_ok() && reached.await.unwrap_or(false),
+            None => false,
+        }
+    }
+
     /// Writes what waits for all peers and closes their streams. The caller bounds it.
     pub async fn drain(&self) {
         let writers: Vec<Writer> = locked(&self.0.writers).drain().map(|(_, writer)| writer).collect();
@@ -163,6 +176,7 @@ impl StreamService {
             waiting: VecDeque::new(),
             absent_since: None,
             buffer: Vec::new(),
+            lost: false,
             stop,
         };
         tokio::spawn(task.run(items));
@@ -182,6 +196,8 @@ struct Task {
     absent_since: Option<Instant>,
     /// Lines of the piece being written; given back when nothing waits.
     buffer: Vec<u8>,
+    /// Something was given up since the last mark.
+    lost: bool,
     stop: CancellationToken,
 }
 
@@ -247,6 +263,11 @@ impl Task {
                 self.close(action).await;
                 self.waiting.pop_front();
             }
+            Some(Item::Mark(_)) => {
+                if let Some(Item::Mark(reached)) = self.waiting.pop_front() {
+                    let _ = reached.send(!std::mem::take(&mut self.lost));
+                }
+            }
             Some(Item::Drain(_)) => {
                 let open: Vec<Action> = self.open.keys().copied().collect();
                 for action in open {
@@ -281,6 +302,7 @@ impl Task {
         match written {
             Ok(()) => self.count_sent(action, &piece),
             Err(reason) => {
+                self.lost = true;
                 let detail = format_args!("{count} events of {} given up", action.name());
                 self.service
                     .0

@@ -1,0 +1,181 @@
+//! What is taken from NATS, on its way into the journal.
+//!
+//! Owns the one transaction in which rows and cursor move, and the bound of what waits for one peer alone. Always: couriers
+//! see rows in the order of their commits; what is over the bound is parked where people see it.
+
+use super::commit::now;
+use super::journal::{Journal, JournalError, Result};
+use super::log::Log;
+use super::recent::Recent;
+use super::types::{Change, Cursor, Parked, Row};
+use crate::settings::DeliverySettings;
+use crate::telemetry::Refusals;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// From core NATS nothing comes again: what is committed reaches the disk this soon.
+const SYNC_WITHIN: Duration = Duration::from_millis(10);
+/// Pause after the journal could not be written.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What one batch of messages comes to.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Changes, in the order of NATS.
+    pub changes: Vec<Change>,
+    /// What could not be taken, and why.
+    pub parked: Vec<Parked>,
+    /// Where the intake stands behind it, when it is from a stream.
+    pub cursor: Option<Cursor>,
+}
+
+impl Batch {
+    /// Whether there is nothing to commit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.parked.is_empty() && self.cursor.is_none()
+    }
+}
+
+/// How far our feed reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reach {
+    /// The newest seq.
+    pub head: u64,
+    /// The highest purged tombstone.
+    pub floor: u64,
+}
+
+/// Cloneable handle.
+#[derive(Clone)]
+pub struct Intake {
+    log: Log,
+    recent: Arc<Recent>,
+    reach: watch::Sender<Reach>,
+    bounds: Arc<DeliverySettings>,
+    dirty: Arc<Notify>,
+    refusals: Refusals,
+}
+
+impl Intake {
+    /// Writes to `log`, and tells couriers by `recent` and `reach`.
+    #[must_use]
+    pub fn new(log: Log, recent: Arc<Recent>, reach: watch::Sender<Reach>, bounds: Arc<DeliverySettings>, refusals: Refusals) -> Self {
+        Self {
+            log,
+            recent,
+            reach,
+            bounds,
+            dirty: Arc::new(Notify::new()),
+            refusals,
+        }
+    }
+
+    /// Commits a batch, however long that takes. False when `stop` came first: then nothing of it was taken.
+    ///
+    /// `promised`: somebody is told that it is safe, so it is on the disk when this returns.
+    pub async fn take(&self, batch: Batch, promised: bool, stop: &CancellationToken) -> bool {
+        let mut told = false;
+        loop {
+            match self.try_take(batch.clone(), promised).await {
+                Ok(()) => {
+                    if told {
+                        info!("the journal takes again");
+                    }
+                    return true;
+                }
+                Err(JournalError::Closed) => return false,
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        warn!(%error, "nothing is taken from NATS: the journal cannot be written");
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    /// Commits a batch, or says why not.
+    ///
+    /// # Errors
+    /// Nothing of it was taken.
+    pub async fn try_take(&self, batch: Batch, promised: bool) -> Result<()> {
+        let bounds = Arc::clone(&self.bounds);
+        let (recent, reach) = (Arc::clone(&self.recent), self.reach.clone());
+        let done = self.log.write_then(
+            promised,
+            move |journal| {
+                let rows = journal.take(&batch.changes, batch.cursor.as_ref())?;
+                for parked in &batch.parked {
+                    journal.park(parked, bounds.parked)?;
+                }
+                let dests: BTreeSet<&str> = rows.iter().map(|row| row.change.dest.as_str()).collect();
+                let mut expired = Vec::new();
+                for dest in dests.into_iter().filter(|dest| !dest.is_empty()) {
+                    expired.extend(expire(journal, dest, &bounds)?);
+                }
+                Ok((rows, expired))
+            },
+            move |(rows, _): &(Vec<Row>, Vec<String>)| {
+                recent.add(rows);
+                if let Some(last) = rows.last() {
+                    reach.send_modify(|reach| reach.head = reach.head.max(last.seq));
+                }
+            },
+        );
+        let (_, expired) = done.await?;
+        for dest in expired {
+            let detail = "delivery.directed_rows or delivery.directed_bytes is reached; the oldest is parked";
+            self.refusals.dropped("directed", "expired", 1, &dest, detail);
+        }
+        if !promised {
+            self.dirty.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Brings what is committed to the disk, soon after each commit, until `stop`. For an intake from core NATS.
+    pub async fn keep_synced(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.dirty.notified() => tokio::time::sleep(SYNC_WITHIN).await,
+            }
+            if let Err(error) = self.log.write(true, |_| Ok(())).await {
+                warn!(%error, "the journal cannot be brought to the disk");
+            }
+        }
+    }
+}
+
+/// Parks the oldest of what waits for one peer alone until it is within its bound.
+fn expire(journal: &mut dyn Journal, dest: &str, bounds: &DeliverySettings) -> Result<Vec<String>> {
+    let mut expired = Vec::new();
+    loop {
+        let (rows, bytes) = journal.directed_waiting(dest)?;
+        if rows <= bounds.directed_rows as u64 && bytes <= bounds.directed_bytes as u64 {
+            return Ok(expired);
+        }
+        let Some(oldest) = journal.rows_after(0, dest, true, 1, 1)?.into_iter().next() else {
+            return Ok(expired);
+        };
+        journal.directed_done(dest, oldest.seq)?;
+        let parked = Parked {
+            dest: dest.to_owned(),
+            key: oldest.change.key,
+            seq: oldest.seq,
+            code: "expired".into(),
+            detail: format!("more than {} wait for this peer", bounds.directed_rows),
+            at: now(),
+        };
+        journal.park(&parked, bounds.parked)?;
+        expired.push(dest.to_owned());
+    }
+}

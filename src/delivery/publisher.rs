@@ -1,0 +1,234 @@
+//! What is committed and not yet published, on its way to our NATS: one publisher, in the order of the numbers.
+//!
+//! Owns the second commit: a row leaves the journal when it is published, and only then may it be acknowledged. Always:
+//! nothing is published before it is committed, nothing out of order, and what nobody listens to yet stays.
+
+use super::journal::JournalError;
+use super::log::Log;
+use super::types::Todo;
+use async_trait::async_trait;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// Rows given to the outlet in one go.
+const BATCH: usize = 256;
+/// Bytes of payload given in one go, past the first row.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Pause when nobody listened, or NATS or the store did not answer.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Pause after the journal could not be written.
+const JOURNAL_AGAIN: Duration = Duration::from_millis(500);
+/// Said in the log after this long without progress.
+const TELL_AFTER: Duration = Duration::from_secs(5);
+
+/// Where published rows go: the store, when it is ours to write, and NATS.
+#[async_trait]
+pub trait Outlet: Send {
+    /// Takes rows in order; says how many, from the first on, are done for good, and why not all.
+    async fn put(&mut self, rows: &[Todo]) -> (usize, Option<String>);
+}
+
+/// Rows that were just committed, and their share of what may wait in memory.
+pub struct Committed {
+    /// In the order of their numbers.
+    pub rows: Vec<Todo>,
+    /// Given back when they are published.
+    pub room: Option<OwnedSemaphorePermit>,
+}
+
+/// How publishing stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Published {
+    /// Everything up to here is published, and known to be by the disk.
+    pub upto: u64,
+    /// Why nothing goes on, and has not for a while.
+    pub stuck: Option<String>,
+}
+
+/// The publisher; runs until `stop`, and then until what was committed is published or the outlet takes no more.
+pub struct Publisher<O> {
+    /// The journal.
+    pub log: Log,
+    /// Where rows go.
+    pub outlet: O,
+    /// Where it is told how far it has come.
+    pub published: watch::Sender<Published>,
+}
+
+struct Waiting {
+    row: Todo,
+    /// On the last row of what was committed together.
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl<O: Outlet> Publisher<O> {
+    /// Publishes what an earlier life left, then what is committed. `left` is told when the former is done.
+    pub async fn run(
+        mut self,
+        mut committed: mpsc::UnboundedReceiver<Committed>,
+        left: CancellationToken,
+        stop: CancellationToken,
+    ) {
+        let (done_upto, done) = watch::channel(0);
+        let noting = tokio::spawn(note(self.log.clone(), done, self.published.clone()));
+        if self.publish_left(&done_upto, &stop).await {
+            left.cancel();
+            self.publish_new(&mut committed, &done_upto, &stop).await;
+        }
+        drop(done_upto);
+        let _ = noting.await;
+    }
+
+    async fn publish_new(
+        &mut self,
+        committed: &mut mpsc::UnboundedReceiver<Committed>,
+        done_upto: &watch::Sender<u64>,
+        stop: &CancellationToken,
+    ) {
+        let mut waiting = VecDeque::new();
+        loop {
+            if waiting.is_empty() {
+                let next = tokio::select! {
+                    next = committed.recv() => next,
+                    () = stop.cancelled() => committed.try_recv().ok(),
+                };
+                match next {
+                    Some(next) => take_in(&mut waiting, next),
+                    None => return,
+                }
+            }
+            while waiting.len() < BATCH
+                && let Ok(next) = committed.try_recv()
+            {
+                take_in(&mut waiting, next);
+            }
+            if !self.publish(&mut waiting, done_upto, stop).await {
+                return;
+            }
+        }
+    }
+
+    /// What an earlier life committed and did not publish, or did not know to be published.
+    async fn publish_left(&mut self, done_upto: &watch::Sender<u64>, stop: &CancellationToken) -> bool {
+        let mut after = 0;
+        loop {
+            let rows = match self.log.read(move |journal| journal.todo(after, BATCH)).await {
+                Ok(rows) => rows,
+                Err(error) => {
+                    warn!(%error, "the journal cannot be read");
+                    if pause(JOURNAL_AGAIN, stop).await {
+                        return false;
+                    }
+                    continue;
+                }
+            };
+            let Some(last) = rows.last().map(|row| row.n) else {
+                return true;
+            };
+            info!(rows = rows.len(), "publishing what was committed before the last end");
+            let mut waiting = rows.into_iter().map(|row| Waiting { row, room: None }).collect();
+            while !VecDeque::is_empty(&waiting) {
+                if !self.publish(&mut waiting, done_upto, stop).await {
+                    return false;
+                }
+            }
+            after = last;
+        }
+    }
+
+    /// Publishes a batch from the front; false when the daemon is leaving and nothing more goes on.
+    async fn publish(
+        &mut self,
+        waiting: &mut VecDeque<Waiting>,
+        done_upto: &watch::Sender<u64>,
+        stop: &CancellationToken,
+    ) -> bool {
+        let began = tokio::time::Instant::now();
+        loop {
+            let (done, why) = self.outlet.put(&batch(waiting)).await;
+            if done > 0 {
+                let taken: Vec<Waiting> = waiting.drain(..done.min(waiting.len())).collect();
+                self.goes_on();
+                if let Some(last) = taken.last() {
+                    done_upto.send_replace(last.row.n);
+                }
+                return true;
+            }
+            if began.elapsed() >= TELL_AFTER {
+                self.stuck(why.unwrap_or_default());
+            }
+            // What stays is in the journal, and is published at the next start.
+            if pause(AGAIN, stop).await {
+                return false;
+            }
+        }
+    }
+
+    fn stuck(&self, why: String) {
+        let changed = self.published.send_if_modified(|published| {
+            let changed = published.stuck.is_none();
+            published.stuck = Some(why.clone());
+            changed
+        });
+        if changed {
+            warn!(%why, "partners' changes wait: they cannot be published");
+        }
+    }
+
+    fn goes_on(&self) {
+        if self.published.send_if_modified(|published| published.stuck.take().is_some()) {
+            info!("partners' changes are published again");
+        }
+    }
+}
+
+/// The second commit, beside the publishing: what was published while the disk was busy goes into the next one. Ends with
+/// the publisher, when all is noted.
+async fn note(log: Log, mut done: watch::Receiver<u64>, published: watch::Sender<Published>) {
+    while done.changed().await.is_ok() {
+        loop {
+            let n = *done.borrow_and_update();
+            match log.write(true, move |journal| journal.published(n)).await {
+                Ok(()) => {
+                    published.send_modify(|published| published.upto = published.upto.max(n));
+                    break;
+                }
+                Err(JournalError::Closed) => return,
+                Err(error) => {
+                    warn!(%error, "what was published cannot be noted; trying again");
+                    tokio::time::sleep(JOURNAL_AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+fn take_in(waiting: &mut VecDeque<Waiting>, committed: Committed) {
+    waiting.extend(committed.rows.into_iter().map(|row| Waiting { row, room: None }));
+    if let Some(last) = waiting.back_mut() {
+        last.room = committed.room;
+    }
+}
+
+fn batch(waiting: &VecDeque<Waiting>) -> Vec<Todo> {
+    let (mut rows, mut bytes) = (Vec::new(), 0);
+    for Waiting { row, .. } in waiting.iter().take(BATCH) {
+        bytes += row.payload.len();
+        if bytes > BATCH_BYTES && !rows.is_empty() {
+            break;
+        }
+        rows.push(row.clone());
+    }
+    rows
+}
+
+/// True when the daemon is leaving.
+async fn pause(time: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => true,
+        () = tokio::time::sleep(time) => false,
+    }
+}

@@ -1,0 +1,459 @@
+//! A session's I/O at the receiving side: lines in, one transaction a piece, answers out.
+//!
+//! Owns the turn of sessions: one an origin at a time, a new one waits until the batch in hand of the old one is done. Never
+//! judges a line. Always: what is not published is bounded, for each session and for all; a sender that has no right is told
+//! so in one line.
+
+use super::commit::{Committer, now};
+use super::journal::JournalError;
+use super::log::Log;
+use super::publisher::Published;
+use super::receiver::{Answer, Receiver, Refusal};
+use super::types::Position;
+use super::digest;
+use crate::model::{Federation, Member, Relation};
+use crate::network::Incoming;
+use crate::stream::{Lines, StreamService, split};
+use crate::telemetry::{Metrics, Refusals};
+use crate::wire::{DeliveryLine, ReadLimits, ReceiverLine, SenderLine, protocol};
+use async_trait::async_trait;
+use futures::io::{ReadHalf, WriteHalf};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::PeerId;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+/// Bytes of lines that are committed and not yet published, of all sessions. A session that wants more waits, and with it
+/// its sender.
+const UNPUBLISHED: usize = 64 * 1024 * 1024;
+/// Lines of one transaction.
+const LINES: usize = 256;
+/// How long an answer may take to be written: a sender that does not read is let go.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+/// How long the first line may take.
+const FIRST_LINE: Duration = Duration::from_secs(10);
+/// When a sender that was told to stop may ask again, in seconds: short, since what is in the way may end at any time.
+const RETRY: u64 = 5;
+/// The same for one that is no partner: that ends when people decide so, and then the sender is heard of.
+const RETRY_PARTNER: u64 = 30;
+/// How long publishing may stand still before a new session is refused.
+type Stream = crate::network::Stream;
+
+/// The rules for lines of a partner.
+#[async_trait]
+pub trait Examiner: Send + Sync {
+    /// For each line, whether it may be taken; an error when nobody can tell now.
+    async fn examine(&self, from: &Member, lines: &[&DeliveryLine]) -> Result<Vec<Result<(), Refusal>>, String>;
+}
+
+/// What sessions share; see the module's first lines.
+pub struct Sessions {
+    /// The journal.
+    pub log: Log,
+    /// Into it, and on to the publisher.
+    pub committer: Committer,
+    /// How far publishing has come.
+    pub published: watch::Receiver<Published>,
+    /// The rules.
+    pub examiner: Arc<dyn Examiner>,
+    /// To read streams, and to know when a right ends.
+    pub streams: StreamService,
+    /// Who is who.
+    pub federation: watch::Receiver<Arc<Federation>>,
+    /// Bounds of reading.
+    pub limits: ReadLimits,
+    /// There is too little room on the disk.
+    pub disk_low: Arc<AtomicBool>,
+    /// Where to count.
+    pub metrics: Metrics,
+    /// Where to refuse.
+    pub refusals: Refusals,
+    /// Nothing more is taken.
+    pub stop: CancellationToken,
+    /// Bytes that may wait to be published.
+    pub room: Arc<Semaphore>,
+    /// The turns, by origin.
+    pub turns: Mutex<HashMap<String, Turn>>,
+    /// Origins of which a whole comparison is wanted.
+    pub wanted_full: Mutex<HashSet<String>>,
+}
+
+/// One origin's turn.
+#[derive(Clone, Default)]
+pub struct Turn {
+    /// Held by the session that has it.
+    gate: Arc<tokio::sync::Mutex<()>>,
+    /// Ends it.
+    over: CancellationToken,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Room for what is committed and not published.
+#[must_use]
+pub fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(UNPUBLISHED))
+}
+
+/// How a session ended.
+enum End {
+    /// The sender is told to come again.
+    Stop(&'static str, u64),
+    /// The stream is reset, for a counted reason.
+    Broken(&'static str, String),
+    /// The sender left, or lost its right, or a newer session began.
+    Over(&'static str),
+}
+
+impl Sessions {
+    /// Takes streams until the end; what an earlier life committed is published first.
+    pub async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<Incoming>, left: CancellationToken) {
+        tokio::select! {
+            () = self.stop.cancelled() => return,
+            () = left.cancelled() => {}
+        }
+        let tasks = tokio_util::task::TaskTracker::new();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                stream = incoming.recv() => match stream {
+                    Some(stream) => drop(tasks.spawn(Arc::clone(&self).serve(stream))),
+                    None => break,
+                },
+            }
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// Wants a comparison of everything that `did` has for us, from its next session on; ends the one that is.
+    pub fn want_full(&self, did: &str) {
+        locked(&self.wanted_full).insert(did.to_owned());
+        self.end_of(did);
+    }
+
+    /// Ends the session of `did`, if there is one. What is in hand is committed before the next begins.
+    pub fn end_of(&self, did: &str) {
+        if let Some(turn) = locked(&self.turns).get(did) {
+            turn.over.cancel();
+        }
+    }
+
+    /// Returns when no session of `did` is in a transaction, and holds further ones back as long as the guard lives.
+    pub async fn hold(&self, did: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        self.take_turn(did).await.1
+    }
+
+    async fn take_turn(&self, did: &str) -> (CancellationToken, tokio::sync::OwnedMutexGuard<()>) {
+        let (gate, over) = {
+            let mut turns = locked(&self.turns);
+            let turn = turns.entry(did.to_owned()).or_default();
+            turn.over.cancel();
+            turn.over = CancellationToken::new();
+            (Arc::clone(&turn.gate), turn.over.clone())
+        };
+        (over, gate.lock_owned().await)
+    }
+
+    /// Who it is, and whether it is a partner; none when it has no right at all.
+    fn sender(&self, peer: &PeerId) -> Option<(Arc<Member>, bool)> {
+        let federation = self.federation.borrow();
+        let member = Arc::clone(federation.known(peer)?);
+        let partner = member.relation == Relation::Partner;
+        Some((member, partner))
+    }
+
+    async fn serve(self: Arc<Self>, incoming: Incoming) {
+        let Incoming { peer, stream, place, .. } = incoming;
+        let _place = place;
+        self.metrics.stream_opened(protocol::DELIVERY);
+        let right = self.streams.right_of(peer);
+        let (reader, writer) = stream.split();
+        let mut io = Io {
+            lines: self.streams.lines(reader),
+            writer,
+        };
+        let from = self.sender(&peer);
+        let end = match &from {
+            Some((member, partner)) => {
+                let (over, turn) = self.take_turn(&member.did).await;
+                let end = tokio::select! {
+                    // Between two transactions only: see `session`.
+                    end = self.session(&mut io, member, *partner, &over, &right) => end,
+                };
+                drop(turn);
+                end
+            }
+            None => {
+                self.refusals
+                    .refuse("not_partner", &peer.to_string(), "a delivery stream");
+                End::Stop("not_partner", RETRY_PARTNER)
+            }
+        };
+        let did = from.as_ref().map_or_else(|| peer.to_string(), |(member, _)| member.did.clone());
+        match end {
+            End::Stop(code, retry_after) => {
+                debug!(from = %did, code, "told to stop");
+                let stop = ReceiverLine::Stop {
+                    code: code.to_owned(),
+                    retry_after,
+                };
+                if io.write(&stop.write_line()).await.is_ok() {
+                    io.farewell().await;
+                }
+            }
+            End::Broken(rule, detail) => self.refusals.refuse(rule, &did, detail),
+            End::Over(why) => {
+                debug!(from = %did, why, "a delivery session ended");
+                let _ = io.writer.close().await;
+            }
+        }
+        self.metrics.stream_closed(protocol::DELIVERY);
+    }
+
+    /// Why nothing can be taken from anybody now.
+    fn in_the_way(&self) -> Option<&'static str> {
+        if self.disk_low.load(Ordering::Relaxed) {
+            Some("disk")
+        } else if self.published.borrow().stuck.is_some() {
+            Some("nats")
+        } else {
+            None
+        }
+    }
+
+    async fn session(
+        &self,
+        io: &mut Io,
+        from: &Arc<Member>,
+        partner: bool,
+        over: &CancellationToken,
+        right: &CancellationToken,
+    ) -> End {
+        if let Some(code) = self.in_the_way() {
+            return End::Stop(code, RETRY);
+        }
+        let did = from.did.clone();
+        let stands = self.log.read(move |journal| journal.origin(&did)).await;
+        let position: Option<Position> = match stands {
+            Ok(position) => position,
+            Err(error) => return End::Stop(stop_code(&error), RETRY),
+        };
+        let full = locked(&self.wanted_full).contains(&from.did);
+        let mut published = self.published.clone();
+        let upto = published.borrow_and_update().upto;
+        let (mut receiver, have) = Receiver::new(position, partner, full, upto);
+        if io.write(&have.write_line()).await.is_err() {
+            return End::Over("the sender left");
+        }
+        if partner {
+            info!(from = %from.name, did = %from.did, ?position, "a partner delivers");
+        }
+        let mut federation = self.federation.clone();
+        let first = tokio::time::sleep(FIRST_LINE);
+        tokio::pin!(first);
+        let mut began = false;
+        loop {
+            let piece = tokio::select! {
+                () = self.stop.cancelled() => return End::Stop("busy", 1),
+                () = over.cancelled() => return End::Over("a newer session of this origin began"),
+                () = right.cancelled() => return End::Over("the sender lost its right"),
+                () = &mut first, if !began => return End::Broken("line_too_slow", "no first line on a delivery stream".into()),
+                _ = federation.changed() => {
+                    let now = federation.borrow_and_update().get(&from.did).map(|member| member.relation);
+                    match (now == Some(Relation::Partner), partner) {
+                        // What it may do has changed: it greets anew.
+                        (true, false) => return End::Stop("admitted", 0),
+                        (false, true) => return End::Stop("not_partner", RETRY_PARTNER),
+                        _ => continue,
+                    }
+                }
+                _ = published.changed() => {
+                    let now = published.borrow_and_update().clone();
+                    if now.stuck.is_some() {
+                        return End::Stop("nats", RETRY);
+                    }
+                    if let Some(answer) = receiver.published(now.upto)
+                        && let Err(end) = self.answer(io, answer, &from.did).await
+                    {
+                        return end;
+                    }
+                    continue;
+                }
+                piece = io.lines.next() => piece,
+            };
+            began = true;
+            let piece = match piece {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return End::Over("the sender ended it"),
+                Err(error) => match error.rule() {
+                    Some(rule) => return End::Broken(rule, error.to_string()),
+                    None => return End::Over("the stream broke"),
+                },
+            };
+            if let Err(end) = self.piece(io, &mut receiver, from, &piece).await {
+                return end;
+            }
+        }
+    }
+
+    /// Everything of one piece: rules, transactions, answers.
+    async fn piece(&self, io: &mut Io, receiver: &mut Receiver, from: &Arc<Member>, piece: &[u8]) -> Result<(), End> {
+        let mut lines = Vec::new();
+        for line in split(piece) {
+            let line = SenderLine::read_line(line, &self.limits);
+            lines.push(line.map_err(|error| End::Broken(error.rule(), error.to_string()))?);
+        }
+        while !lines.is_empty() {
+            let rest = lines.split_off(lines.len().min(LINES));
+            let some = std::mem::replace(&mut lines, rest);
+            self.some_lines(io, receiver, from, some).await?;
+        }
+        Ok(())
+    }
+
+    async fn some_lines(
+        &self,
+        io: &mut Io,
+        receiver: &mut Receiver,
+        from: &Arc<Member>,
+        lines: Vec<SenderLine>,
+    ) -> Result<(), End> {
+        if self.disk_low.load(Ordering::Relaxed) {
+            return Err(End::Stop("disk", RETRY));
+        }
+        let changes: Vec<&DeliveryLine> = lines
+            .iter()
+            .filter_map(|line| match line {
+                SenderLine::Line(line) => Some(line),
+                _ => None,
+            })
+            .collect();
+        let examined = self.examiner.examine(from, &changes).await;
+        let mut verdicts = examined
+            .map_err(|error| {
+                debug!(%error, from = %from.did, "the store does not answer; a delivery waits");
+                End::Stop("store", RETRY)
+            })?
+            .into_iter();
+        let mut broken = None;
+        for line in lines {
+            let verdict = match &line {
+                SenderLine::Line(_) => verdicts.next().unwrap_or(Ok(())),
+                _ => Ok(()),
+            };
+            if let Err(refusal) = verdict {
+                self.refusals
+                    .refuse(refusal.code, &from.did, "a line of a delivery stream");
+            }
+            if let Err(error) = receiver.line(line, |_| verdict) {
+                broken = Some(End::Broken("broken_session", error.to_string()));
+                break;
+            }
+        }
+        self.commit(io, receiver, from).await?;
+        broken.map_or(Ok(()), Err)
+    }
+
+    async fn commit(&self, io: &mut Io, receiver: &mut Receiver, from: &Arc<Member>) -> Result<(), End> {
+        let batch = receiver.take();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let taken = batch.lines();
+        let room = self.take_room(batch.bytes() + batch.lines() * LINE_OVERHEAD).await;
+        let (batch, committed) = match self.committer.session(&from.did, batch, room, now()).await {
+            Ok(done) => done,
+            Err(error) => {
+                debug!(%error, from = %from.did, "the journal takes nothing; a delivery waits");
+                return Err(End::Stop(stop_code(&error), RETRY));
+            }
+        };
+        self.metrics.events_received_many("delivery", taken);
+        if batch.ends_comparison() {
+            locked(&self.wanted_full).remove(&from.did);
+        }
+        for answer in receiver.committed(batch, committed) {
+            self.answer(io, answer, &from.did).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(UNPUBLISHED)).unwrap_or(u32::MAX);
+        Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
+    }
+
+    async fn answer(&self, io: &mut Io, answer: Answer, origin: &str) -> Result<(), End> {
+        let left = |_| End::Over("the sender does not read");
+        let failed = |error: JournalError| End::Stop(stop_code(&error), RETRY);
+        match answer {
+            Answer::Line(line) => io.write(&line.write_line()).await.map_err(left),
+            Answer::Pages => {
+                let did = origin.to_owned();
+                let pages = self.log.read(move |journal| digest::pages(journal, &did)).await.map_err(failed)?;
+                let lines: Vec<u8> = pages.iter().flat_map(ReceiverLine::write_line).collect();
+                io.write(&lines).await.map_err(left)
+            }
+            Answer::Keys { after, to } => {
+                let mut after = after;
+                loop {
+                    let (did, from, upto) = (origin.to_owned(), after.clone(), to.clone());
+                    let keys = self
+                        .log
+                        .read(move |journal| digest::keys(journal, &did, from.as_ref(), upto.as_ref()));
+                    let (line, next) = keys.await.map_err(failed)?;
+                    io.write(&line.write_line()).await.map_err(left)?;
+                    match next {
+                        Some(next) => after = Some(next),
+                        None => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a line takes beside its payload, roughly.
+const LINE_OVERHEAD: usize = 256;
+
+fn stop_code(error: &JournalError) -> &'static str {
+    match error {
+        JournalError::Full { .. } => "disk",
+        _ => "busy",
+    }
+}
+
+struct Io {
+    lines: Lines<ReadHalf<Stream>>,
+    writer: WriteHalf<Stream>,
+}
+
+impl Io {
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), ()> {
+        let write = async {
+            self.writer.write_all(bytes).await?;
+            self.writer.flush().await
+        };
+        match tokio::time::timeout(WRITE_TIME, write).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err::<(), std::io::Error>(_)) | Err(_) => Err(()),
+        }
+    }
+
+    /// Ends in good order: the sender's own end tells that it has read ours.
+    async fn farewell(&mut self) {
+        let end = async {
+            let _ = self.writer.close().await;
+            while let Ok(Some(_)) = self.lines.next().await {}
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), end).await;
+    }
+}

@@ -1,0 +1,186 @@
+//! Where partners' changes go once they are committed: the store, when it is ours to write, then our NATS.
+//!
+//! Owns that order. Always: an app that hears of a resource finds it in the store; what nobody listens to yet is not done,
+//! unless our own store has taken it.
+
+use super::inbound::message;
+use crate::bus::{Bus, Heard, Message, PublishError};
+use crate::delivery::{Outlet, Todo, Token};
+use crate::model::{Federation, Relation};
+use crate::store::{Applied, Change, Store, Write};
+use crate::telemetry::Refusals;
+use crate::wire::Action;
+use async_trait::async_trait;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tracing::debug;
+
+/// The outlet; see the module's first lines.
+pub struct NatsOutlet {
+    /// Our NATS.
+    pub bus: Bus,
+    /// Made at the first use; made anew when the client's subscription has ended.
+    pub heard: Option<Heard>,
+    /// Where resources are.
+    pub store: Arc<dyn Store>,
+    /// Whether the daemon writes the store.
+    pub writes_store: bool,
+    /// Whether the sender may still be heard.
+    pub federation: watch::Receiver<Arc<Federation>>,
+    /// Names our journal in the message ids.
+    pub lineage: Token,
+    /// Somebody listened to the last message of the last batch: then many are published in one go.
+    pub confident: bool,
+    /// Where to refuse.
+    pub refusals: Refusals,
+}
+
+/// Why rows are not done.
+enum Stuck {
+    /// Nobody listens on this subject.
+    Unheard(&'static str),
+    /// NATS did not take them.
+    Away(String),
+}
+
+fn is_document(row: &Todo) -> bool {
+    matches!(row.action, Action::Create | Action::Update | Action::Delete)
+}
+
+impl NatsOutlet {
+    /// Whether it may be published still: its sender may have lost its right since it was committed.
+    fn stands(&self, row: &Todo) -> bool {
+        let federation = self.federation.borrow();
+        let relation = federation.get(&row.origin).map(|member| member.relation);
+        match relation {
+            Some(Relation::Partner) => true,
+            Some(Relation::Blacklist) | None => false,
+            Some(_) => !is_document(row),
+        }
+    }
+
+    /// For each row, whether it is to be published.
+    async fn apply(&self, rows: &[Todo]) -> Result<Vec<bool>, String> {
+        let mut publish: Vec<bool> = rows.iter().map(|row| self.stands(row)).collect();
+        for (row, _) in rows.iter().zip(&publish).filter(|(_, stands)| !**stands) {
+            self.refusals
+                .refuse("not_partner", &row.origin, "a change that had waited to be published");
+        }
+        if !self.writes_store {
+            return Ok(publish);
+        }
+        let (mut writes, mut places) = (Vec::new(), Vec::new());
+        for (place, row) in rows.iter().enumerate() {
+            if is_document(row) && publish.get(place) == Some(&true) {
+                writes.push(Write {
+                    datatype: row.key.datatype,
+                    id: row.key.id.clone(),
+                    change: match row.action {
+                        Action::Delete => Change::Remove,
+                        _ => Change::Put(row.payload.clone()),
+                    },
+                    only_if_owner: Some(row.origin.clone()),
+                });
+                places.push(place);
+            }
+        }
+        if writes.is_empty() {
+            return Ok(publish);
+        }
+        let applied = self.store.apply(writes).await.map_err(|error| error.to_string())?;
+        for (place, verdict) in places.into_iter().zip(applied) {
+            let (Some(publish), Some(row)) = (publish.get_mut(place), rows.get(place)) else {
+                continue;
+            };
+            if verdict == Applied::NotOwner {
+                *publish = false;
+                self.refusals
+                    .refuse("not_owner", &row.origin, format_args!("{:?}", row.key.id));
+            }
+        }
+        Ok(publish)
+    }
+
+    /// How many of the messages somebody listens to, from the first on.
+    async fn publish(&mut self, messages: &[Message]) -> Result<usize, PublishError> {
+        self.bus.connected().await;
+        if self.heard.is_none() {
+            self.heard = Some(self.bus.heard().await?);
+        }
+        match &mut self.heard {
+            Some(heard) => heard.publish(messages).await,
+            None => Err(PublishError::Away),
+        }
+    }
+
+    /// Publishes the rows that are to be; says how many rows are done, from the first on.
+    async fn publish_rows(&mut self, rows: &[Todo], publish: &[bool]) -> (usize, Option<Stuck>) {
+        let mut places = Vec::new();
+        let mut messages = Vec::new();
+        for (place, row) in rows.iter().enumerate() {
+            if publish.get(place) == Some(&true) {
+                let (out, bytes) = message(row.action, row.key.datatype, &row.user, &row.payload);
+                messages.push(Message {
+                    out,
+                    payload: bytes.into(),
+                    id: format!("{}-{}", hex::encode(self.lineage.0), row.n),
+                });
+                places.push(place);
+            }
+        }
+        if messages.is_empty() {
+            return (rows.len(), None);
+        }
+        let heard = match self.publish(&messages).await {
+            Ok(heard) => heard,
+            Err(PublishError::TooLarge { bytes, max }) => {
+                // It fitted when it was accepted: the server was given another limit since.
+                let detail = format_args!("{bytes} bytes, and NATS takes {max} now");
+                let first = places.first().copied().unwrap_or_default();
+                if let Some(row) = rows.get(first) {
+                    self.refusals.dropped("inbound", "nats_too_large", 1, &row.origin, detail);
+                }
+                return (first + 1, None);
+            }
+            Err(error) => {
+                self.confident = false;
+                return (0, Some(Stuck::Away(error.to_string())));
+            }
+        };
+        self.confident = heard == messages.len();
+        let Some(unheard) = places.get(heard).copied() else {
+            return (rows.len(), None);
+        };
+        let out = messages.get(heard).map(|message| message.out.name()).unwrap_or_default();
+        (unheard, Some(Stuck::Unheard(out)))
+    }
+}
+
+#[async_trait]
+impl Outlet for NatsOutlet {
+    async fn put(&mut self, rows: &[Todo]) -> (usize, Option<String>) {
+        // One at a time until somebody listens: what came behind an unheard one would be published twice.
+        let most = if self.confident || self.writes_store { rows.len() } else { 1 };
+        let rows = rows.get(..most.min(rows.len())).unwrap_or(rows);
+        let publish = match self.apply(rows).await {
+            Ok(publish) => publish,
+            Err(why) => return (0, Some(format!("the store does not answer: {why}"))),
+        };
+        let (mut done, stuck) = self.publish_rows(rows, &publish).await;
+        let why = match stuck {
+            Some(Stuck::Unheard(subject)) => {
+                if self.writes_store {
+                    // Our store has the documents: an app that comes later finds them there.
+                    done += rows.iter().skip(done).take_while(|row| is_document(row)).count();
+                }
+                (done < rows.len()).then(|| format!("nobody listens to {subject} on NATS"))
+            }
+            Some(Stuck::Away(why)) => Some(why),
+            None => None,
+        };
+        for row in rows.iter().take(done) {
+            debug!(from = %row.origin, action = row.action.name(), datatype = row.key.datatype.name(), id = %row.key.id, "event published");
+        }
+        (done, why)
+    }
+}

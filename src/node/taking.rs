@@ -1,0 +1,94 @@
+//! What a batch of messages comes to, gathered while they are handled one after another.
+//!
+//! Pure. Owns the cursor's place, the ids of directed events, and the words owed to apps. Always: an id of a message from a
+//! stream is the same whenever it is taken again, so that the far side knows a repetition.
+
+use crate::bus::{Place, Taken};
+use crate::delivery::{Batch, Cursor, Key, Parked, now};
+use crate::wire::DataType;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::time::Duration;
+
+/// Refusals parked of one batch; what is beyond is counted and logged only, so that an app gone wild costs little.
+const PARKED: usize = 16;
+
+/// See the module's first lines.
+#[derive(Default)]
+pub(super) struct Taking {
+    /// What goes into the journal.
+    pub(super) batch: Batch,
+    /// Words owed to apps, once it is there.
+    pub(super) answers: Vec<(async_nats::Subject, Bytes)>,
+    /// How old the message in hand was when it was taken.
+    pub(super) age: Duration,
+    id: Option<String>,
+    reply: Option<async_nats::Subject>,
+    refused: Option<&'static str>,
+}
+
+impl Taking {
+    /// The next message is handled.
+    pub(super) fn at(&mut self, taken: &mut Taken) {
+        match &mut taken.place {
+            Place::Core { reply } => {
+                self.age = Duration::ZERO;
+                self.id = None;
+                self.reply = reply.take();
+            }
+            Place::Stream { seq, source, age } => {
+                self.age = *age;
+                let digest = Sha256::digest(format!("{} {} {seq}", source.name, source.created));
+                self.id = Some(hex::encode(digest.get(..16).unwrap_or_default()));
+                self.batch.cursor = Some(Cursor {
+                    source: source.name.clone(),
+                    created: source.created.clone(),
+                    last_seq: *seq,
+                });
+            }
+        }
+    }
+
+    /// The id of the directed events that the message in hand makes.
+    pub(super) fn message_id(&mut self) -> String {
+        self.id
+            .get_or_insert_with(|| uuid::Uuid::new_v4().to_string())
+            .clone()
+    }
+
+    /// The message in hand was refused: people see it where they look for what was not delivered.
+    pub(super) fn refused(&mut self, subject: &'static str, (rule, detail): (&'static str, String)) {
+        self.refused = Some(rule);
+        if self.batch.parked.len() < PARKED {
+            let id = self.message_id();
+            self.batch.parked.push(Parked {
+                dest: String::new(),
+                key: Key {
+                    datatype: DataType::Invalid,
+                    id,
+                },
+                seq: self.batch.cursor.as_ref().map_or(0, |cursor| cursor.last_seq),
+                code: rule.to_owned(),
+                detail: format!("{subject}: {detail}"),
+                at: now(),
+            });
+        }
+    }
+
+    /// The message in hand is handled: its app is told, when it asked for that.
+    pub(super) fn next(&mut self) {
+        let refused = self.refused.take();
+        if let Some(reply) = self.reply.take() {
+            let word = match refused {
+                None => r#"{"ok":true}"#.to_owned(),
+                Some(rule) => format!(r#"{{"ok":false,"error":"{rule}"}}"#),
+            };
+            self.answers.push((reply, word.into()));
+        }
+    }
+
+    /// Whether an app is told that it is safe.
+    pub(super) fn is_promised(&self) -> bool {
+        !self.answers.is_empty()
+    }
+}
