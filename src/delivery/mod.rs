@@ -7,9 +7,11 @@
 //! `journal` is the trait, `types` what it keeps. `sender`, `receiver` and `digest` are the pure rules.
 
 pub mod journal;
+pub mod sqlite;
 pub mod types;
 
 pub use journal::{Journal, JournalError};
+pub use sqlite::SqliteJournal;
 pub use types::{
     Change, Cursor, Feed, Hash, Held, Incarnation, Key, OwnKey, Parked, PartnerNote, Position, Received, Row, Todo,
     Token, Verdict,
