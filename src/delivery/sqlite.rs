@@ -24,6 +24,7 @@ use super::journal::{Journal, JournalError, Result};
 use super::types::{
     Change, Cursor, Feed, Hash, Held, Key, OwnKey, Parked, PartnerNote, Position, Received, Row, Todo, Token, Verdict,
 };
+use crate::store::file;
 
 /// A journal over one connection.
 #[derive(Debug)]
@@ -58,9 +59,14 @@ impl SqliteJournal {
         }
     }
 
-    /// Where it is.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Copies what is committed in `from` into the empty file `to`, while others use `from`.
+    pub(super) fn copy_into(from: &Path, to: &Path) -> Result<()> {
+        let connection = file::open_writer(from).map_err(|error| journal_error(from, &error))?;
+        let Some(name) = to.to_str() else {
+            return Err(schema::unusable(to, "its name is no text"));
+        };
+        let copied = connection.execute("VACUUM INTO ?1", [name]);
+        copied.map(drop).map_err(|error| journal_error(to, &error))
     }
 
     fn failed(&self, error: &rusqlite::Error) -> JournalError {

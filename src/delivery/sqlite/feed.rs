@@ -1,6 +1,6 @@
 //! The feed: what was taken, in its order, and the walk of a partner along it.
 
-use rusqlite::{Connection, OptionalExtension, Rows, params};
+use rusqlite::{Connection, OptionalExtension, Rows, ToSql, params};
 
 use super::own;
 use super::value::{Count, limit as rows, number};
@@ -199,34 +199,30 @@ pub(super) fn directed_dests(connection: &Connection) -> rusqlite::Result<Vec<St
 }
 
 pub(super) fn lag(connection: &Connection, after: u64, dest: &str) -> rusqlite::Result<(u64, u64)> {
-    let (all, all_at) = counted(
+    let for_all = params![number(after), LAG_COUNT_MAX];
+    let for_one = params![number(after), LAG_COUNT_MAX, dest];
+    let all = count(
         connection,
-        "SELECT count(*) FROM (SELECT 1 FROM change WHERE seq > ?1 AND ?2 IS NOT NULL LIMIT ?3)",
-        "SELECT at FROM change WHERE seq > ?1 AND ?2 IS NOT NULL ORDER BY seq LIMIT 1",
-        (after, dest),
+        "SELECT count(*) FROM (SELECT 1 FROM change WHERE seq > ?1 LIMIT ?2)",
+        for_all,
     )?;
-    let (one, one_at) = counted(
+    let one = count(
         connection,
-        "SELECT count(*) FROM (SELECT 1 FROM directed WHERE seq > ?1 AND dest = ?2 LIMIT ?3)",
-        "SELECT at FROM directed WHERE seq > ?1 AND dest = ?2 ORDER BY seq LIMIT 1",
-        (after, dest),
+        "SELECT count(*) FROM (SELECT 1 FROM directed WHERE dest = ?3 AND seq > ?1 LIMIT ?2)",
+        for_one,
     )?;
-    let oldest = all_at.into_iter().chain(one_at).min().unwrap_or(0);
-    Ok(((all + one).min(LAG_COUNT_MAX as u64), oldest))
+    let oldest = count(
+        connection,
+        "SELECT coalesce(min(at), 0) FROM (
+             SELECT at FROM (SELECT at FROM change WHERE seq > ?1 ORDER BY seq LIMIT 1)
+             UNION ALL
+             SELECT at FROM (SELECT at FROM directed WHERE dest = ?3 AND seq > ?1 ORDER BY seq LIMIT 1))",
+        for_one,
+    )?;
+    Ok((all.saturating_add(one).min(LAG_COUNT_MAX.unsigned_abs()), oldest))
 }
 
-fn counted(
-    connection: &Connection,
-    count: &str,
-    oldest: &str,
-    (after, dest): (u64, &str),
-) -> rusqlite::Result<(u64, Option<u64>)> {
-    let Count(count) = connection
-        .prepare_cached(count)?
-        .query_row(params![number(after), dest, LAG_COUNT_MAX], |row| row.get(0))?;
-    let oldest = connection
-        .prepare_cached(oldest)?
-        .query_row(params![number(after), dest], |row| row.get(0))
-        .optional()?;
-    Ok((count, oldest.map(|Count(at)| at)))
+fn count(connection: &Connection, sql: &str, params: &[&dyn ToSql]) -> rusqlite::Result<u64> {
+    let Count(n) = connection.prepare_cached(sql)?.query_row(params, |row| row.get(0))?;
+    Ok(n)
 }

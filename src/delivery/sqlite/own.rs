@@ -147,8 +147,8 @@ pub(super) fn purge_tombstones(
         .query_row([], |row| row.get(0))?;
     let excess = all.saturating_sub(rows(keep)).max(0);
     let mut purged: Vec<i64> = connection
-        .prepare_cached("SELECT seq FROM (SELECT seq FROM change WHERE action = 4 ORDER BY seq LIMIT ?1) LIMIT ?2")?
-        .query_map(params![excess, rows(limit)], |row| row.get(0))?
+        .prepare_cached("SELECT seq FROM change WHERE action = 4 ORDER BY seq LIMIT ?1")?
+        .query_map([excess.min(rows(limit))], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     let room = limit.saturating_sub(purged.len());
     let newest = purged.last().copied().unwrap_or(0);
