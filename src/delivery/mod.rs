@@ -6,10 +6,16 @@
 //!
 //! `journal` is the trait, `types` what it keeps. `sender`, `receiver` and `digest` are the pure rules.
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod journal;
+pub mod log;
+pub mod sqlite;
 pub mod types;
 
 pub use journal::{Journal, JournalError};
+pub use log::Log;
+pub use sqlite::SqliteJournal;
 pub use types::{
     Change, Cursor, Feed, Hash, Held, Incarnation, Key, OwnKey, Parked, PartnerNote, Position, Received, Row, Todo,
     Token, Verdict,

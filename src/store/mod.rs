@@ -4,6 +4,7 @@
 //! stay byte for byte, one `apply` is one transaction, and every call ends within a bound, with an error if it must.
 
 mod error;
+pub(crate) mod file;
 mod sqlite;
 mod types;
 

@@ -3,14 +3,13 @@
 //! Always holds: an answer is sent after the commit, never before; a request is applied whole or not at all, and one that fails
 //! does not take the others of its group with it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{apply, schema, store_error};
-use crate::store::{Applied, StoreError, Write};
+use crate::store::{Applied, StoreError, Write, file};
 
 /// Requests that wait while one group commits; when full, callers wait.
 const QUEUE: usize = 256;
@@ -180,16 +179,10 @@ impl Thread {
         Ok(results)
     }
 
-    /// With `synchronous = NORMAL` a commit is in the log but maybe not on the disk; what has left the log was synced by
-    /// the checkpoint.
     fn sync(&self) -> Result<(), StoreError> {
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        File::open(&log)
-            .and_then(|file| file.sync_data())
-            .map_err(|error| StoreError::Database {
-                store: self.path.display().to_string(),
-                why: format!("fsync: {error}"),
-            })
+        file::sync_log(&self.path).map_err(|error| StoreError::Database {
+            store: self.path.display().to_string(),
+            why: format!("fsync: {error}"),
+        })
     }
 }

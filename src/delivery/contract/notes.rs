@@ -1,0 +1,139 @@
+//! Notes about partners, and what is parked for them.
+
+use super::{directed, key, key_of, put, take};
+use crate::delivery::journal::Journal;
+use crate::delivery::types::{Parked, PartnerNote};
+use crate::wire::DataType;
+
+fn note(did: &str) -> PartnerNote {
+    PartnerNote {
+        did: did.to_owned(),
+        acked_seq: 7,
+        acked_at: 1234,
+        legacy: false,
+        hold_code: String::new(),
+    }
+}
+
+fn parked(dest: &str, id: &str, seq: u64, at: u64) -> Parked {
+    Parked {
+        dest: dest.to_owned(),
+        key: key(id),
+        seq,
+        code: "shape".to_owned(),
+        detail: format!("'%\0 {id}"),
+        at,
+    }
+}
+
+fn ids(journal: &dyn Journal, dest: Option<&str>) -> Vec<String> {
+    let parked = journal.parked(dest, 100).unwrap();
+    parked.into_iter().map(|parked| parked.key.id).collect()
+}
+
+pub(crate) fn partners_are_noted(journal: &mut dyn Journal) {
+    let changed = PartnerNote {
+        acked_seq: 9,
+        legacy: true,
+        hold_code: "busy".to_owned(),
+        ..note("b")
+    };
+    for noted in [&note("b"), &note("c"), &changed] {
+        journal.note_partner(noted).unwrap();
+    }
+    let mut partners = journal.partners().unwrap();
+    partners.sort_by(|one, other| one.did.cmp(&other.did));
+    assert_eq!(partners, [changed, note("c")]);
+}
+
+pub(crate) fn a_peer_is_forgotten(journal: &mut dyn Journal) {
+    take(
+        journal,
+        &[put("k", ""), directed("b", "m1", ""), directed("c", "m2", "")],
+    );
+    for did in ["b", "c"] {
+        journal.note_partner(&note(did)).unwrap();
+        journal.park(&parked(did, "k", 1, 1), 10).unwrap();
+    }
+    journal.forget_dest("b").unwrap();
+    journal.forget_dest("nobody").unwrap();
+    assert_eq!(journal.partners().unwrap(), [note("c")]);
+    assert_eq!(journal.directed_dests().unwrap(), ["c"]);
+    assert_eq!(journal.parked(None, 10).unwrap(), [parked("c", "k", 1, 1)]);
+    assert_eq!(
+        journal.rows_after(0, "b", false, 10, 1000).unwrap().len(),
+        1,
+        "what is for all stays"
+    );
+}
+
+pub(crate) fn parking_replaces_and_is_bounded(journal: &mut dyn Journal) {
+    journal.park(&parked("b", "k1", 1, 10), 3).unwrap();
+    journal.park(&parked("b", "k2", 2, 20), 3).unwrap();
+    let again = parked("b", "k1", 5, 30);
+    journal.park(&again, 3).unwrap();
+    assert_eq!(
+        journal.parked(Some("b"), 10).unwrap(),
+        [parked("b", "k2", 2, 20), again]
+    );
+    journal.park(&parked("c", "k0", 1, 1), 3).unwrap();
+    journal.park(&parked("b", "k3", 6, 40), 3).unwrap();
+    journal.park(&parked("b", "k4", 7, 50), 3).unwrap();
+    assert_eq!(ids(journal, Some("b")), ["k1", "k3", "k4"], "the oldest leaves");
+    assert_eq!(ids(journal, Some("c")), ["k0"], "each destination for itself");
+    assert!(journal.unpark("b", &key("k3")).unwrap());
+    assert!(!journal.unpark("b", &key("k3")).unwrap());
+    assert!(!journal.unpark("b", &key_of(DataType::Workspace, "k4")).unwrap());
+    assert!(!journal.unpark("c", &key("k4")).unwrap());
+    assert_eq!(ids(journal, Some("b")), ["k1", "k4"]);
+}
+
+pub(crate) fn parked_are_listed_by_age(journal: &mut dyn Journal) {
+    for (dest, id, at) in [("c", "k1", 30), ("b", "k2", 10), ("", "k3", 20), ("b", "k4", 5)] {
+        journal.park(&parked(dest, id, 1, at), 10).unwrap();
+    }
+    assert_eq!(ids(journal, None), ["k4", "k2", "k3", "k1"]);
+    assert_eq!(ids(journal, Some("b")), ["k4", "k2"]);
+    assert_eq!(ids(journal, Some("")), ["k3"], "what the intake could not read");
+    assert_eq!(journal.parked(None, 2).unwrap().len(), 2);
+}
+
+pub(crate) fn an_acknowledged_newer_change_unparks(journal: &mut dyn Journal) {
+    take(
+        journal,
+        &[
+            put("k", "1"),
+            put("l", "1"),
+            directed("b", "m", ""),
+            put("never again", ""),
+        ],
+    );
+    for (dest, id, seq) in [
+        ("b", "k", 1),
+        ("c", "k", 1),
+        ("b", "l", 2),
+        ("b", "m", 3),
+        ("b", "never again", 4),
+    ] {
+        journal.park(&parked(dest, id, seq, seq), 10).unwrap();
+    }
+    journal.unpark_acked("b", 4).unwrap();
+    assert_eq!(
+        ids(journal, Some("b")),
+        ["k", "l", "m", "never again"],
+        "acknowledged is what was parked, not a newer one"
+    );
+    take(journal, &[put("k", "2"), put("l", "2")]);
+    assert_eq!(ids(journal, Some("b")).len(), 4, "a newer change alone leaves it");
+    journal.unpark_acked("b", 5).unwrap();
+    assert_eq!(ids(journal, Some("b")), ["l", "m", "never again"]);
+    assert_eq!(ids(journal, Some("c")), ["k"], "each destination for itself");
+    journal.unpark_acked("b", 100).unwrap();
+    assert_eq!(ids(journal, Some("b")), ["m", "never again"]);
+    journal.directed_done("b", 3).unwrap();
+    assert_eq!(
+        ids(journal, Some("b")),
+        ["never again"],
+        "a directed one goes with its row"
+    );
+}

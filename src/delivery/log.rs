@@ -1,0 +1,133 @@
+//! The journal's two threads: one writes, one reads, and this is their handle.
+//!
+//! Owns grouping, the moment of a sync, and the end. Never looks into a request. Always holds: an answer to a write is sent
+//! after its commit, and after the disk has it when it is durable; a request is done whole or not at all, and one that fails
+//! takes no other with it; a disk that fails is an error to those who asked, and the threads live on; the last handle's end,
+//! or [`Log::close`], leaves one file.
+
+mod backup;
+mod reader;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::journal::{Journal, JournalError, Result};
+use super::sqlite::SqliteJournal;
+
+/// Requests that wait at each of the two threads; when full, callers wait. Enough to fill a group while one commits.
+const QUEUE: usize = 256;
+
+/// Runs a request inside the open group, or is told why there is none; what it gives is called with the group's outcome.
+type Write = Box<dyn FnOnce(Result<&mut SqliteJournal>) -> Answer + Send>;
+/// Answers one request.
+type Answer = Box<dyn FnOnce(&Result<()>)>;
+type Read = Box<dyn FnOnce(&SqliteJournal) + Send>;
+
+/// A handle of the journal. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Log {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    writes: mpsc::Sender<writer::Job>,
+    reads: mpsc::Sender<reader::Job>,
+}
+
+impl Log {
+    /// Opens the file, or makes it, and starts the threads. Blocks while the file is opened.
+    ///
+    /// # Errors
+    /// As [`SqliteJournal::open`]; and when a thread cannot be started.
+    pub fn open(path: &Path) -> Result<Self> {
+        let journal = SqliteJournal::open(path)?;
+        let (reads, reading) = reader::start(SqliteJournal::open_reader(path)?)?;
+        let writes = writer::start(journal, reading)?;
+        let path = path.to_owned();
+        let shared = Arc::new(Shared { path, writes, reads });
+        Ok(Self { shared })
+    }
+
+    /// Does `work` inside the next commit, together with what else has queued up. With `durable` it answers when the disk
+    /// has it. A caller that goes away before the work has begun takes it back.
+    ///
+    /// # Errors
+    /// What `work` returns; or why nothing of its group could be written; or, after a failed sync, that it may be lost again
+    /// at a power cut. [`JournalError::Closed`] after the end.
+    pub async fn write<T, F>(&self, durable: bool, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut dyn Journal) -> Result<T> + Send + 'static,
+    {
+        self.write_raw(durable, move |journal| journal.request(work)).await
+    }
+
+    async fn write_raw<T, F>(&self, durable: bool, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut SqliteJournal) -> Result<T> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel::<Result<T>>();
+        let write: Write = Box::new(move |journal| {
+            if answer.is_closed() {
+                return Box::new(|_| ());
+            }
+            let done = journal.and_then(work);
+            Box::new(move |group| drop(answer.send(group.clone().and(done))))
+        });
+        let job = writer::Job::Write { durable, write };
+        self.shared.writes.send(job).await.map_err(|_| JournalError::Closed)?;
+        answered.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Reads as of one moment; what was written and answered before is seen. Never waits for a commit.
+    ///
+    /// # Errors
+    /// What `work` returns; [`JournalError::Closed`] after the end.
+    pub async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&dyn Journal) -> Result<T> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel::<Result<T>>();
+        let read: Read = Box::new(move |journal| {
+            if !answer.is_closed() {
+                answer.send(journal.at_one_moment(work)).ok();
+            }
+        });
+        let job = reader::Job::Read(read);
+        self.shared.reads.send(job).await.map_err(|_| JournalError::Closed)?;
+        answered.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Copies the journal, as of one moment and while it is used, to a new file that only its user can read. A file that is
+    /// there is never overwritten; one that could not be finished does not keep the name.
+    ///
+    /// # Errors
+    /// The name is taken, or the copy cannot be written.
+    pub async fn backup(&self, to: &Path) -> Result<()> {
+        let (from, to) = (self.shared.path.clone(), to.to_owned());
+        let copying = tokio::task::spawn_blocking(move || backup::copy(&from, &to));
+        copying.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// Ends both threads once what was asked before is done, and folds the file's log into it. Every handle is closed by it.
+    ///
+    /// # Errors
+    /// The log could not be folded, which loses nothing: the next start reads it.
+    pub async fn close(&self) -> Result<()> {
+        self.shared.reads.send(reader::Job::Close).await.ok();
+        let (answer, answered) = oneshot::channel();
+        let told = self.shared.writes.send(writer::Job::Close(answer)).await;
+        told.map_err(|_| JournalError::Closed)?;
+        answered.await.unwrap_or(Err(JournalError::Closed))
+    }
+}

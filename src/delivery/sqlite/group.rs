@@ -1,0 +1,110 @@
+//! Several requests in one commit.
+//!
+//! Always holds: a request that fails is undone alone. When SQLite itself takes the whole transaction back (no room, an I/O
+//! error), nothing more is written until the group has ended, and everybody in it is told why.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::{SqliteJournal, journal_error};
+use crate::delivery::journal::{Journal, JournalError, Result};
+use crate::store::file;
+
+/// Between two groups: nothing. In one: whether SQLite has taken it back.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    open: bool,
+    lost: Option<JournalError>,
+}
+
+impl State {
+    /// A verb outside any transaction: right between groups, a fault inside one.
+    pub(super) fn check(&self) -> Result<()> {
+        match (self.open, &self.lost) {
+            (false, _) => Ok(()),
+            (true, Some(error)) => Err(error.clone()),
+            (true, None) => Err(JournalError::Failed("its transaction was taken back".to_owned())),
+        }
+    }
+}
+
+impl SqliteJournal {
+    /// Begins a group.
+    pub(in crate::delivery) fn begin_group(&mut self) -> Result<()> {
+        self.group = State::default();
+        self.run("BEGIN IMMEDIATE")?;
+        self.group.open = true;
+        Ok(())
+    }
+
+    /// One request of the group, whole or not at all.
+    pub(in crate::delivery) fn request<T>(&mut self, work: impl FnOnce(&mut dyn Journal) -> Result<T>) -> Result<T> {
+        self.run("SAVEPOINT request")?;
+        let done = work(self).and_then(|done| self.run("RELEASE request").map(|()| done));
+        if let Err(error) = &done {
+            if self.connection.is_autocommit() {
+                self.group.lost = Some(error.clone());
+            } else {
+                self.run("ROLLBACK TO request")?;
+                self.run("RELEASE request")?;
+            }
+        }
+        done
+    }
+
+    /// Whether SQLite has taken the group back: no use in adding to it.
+    pub(in crate::delivery) fn is_group_lost(&self) -> bool {
+        self.group.lost.is_some() || (self.group.open && self.connection.is_autocommit())
+    }
+
+    /// Commits the group, and with `durable` brings it to the disk. An error means for everybody in it that nothing was
+    /// written; after a failed sync, that it may have been.
+    pub(in crate::delivery) fn end_group(&mut self, durable: bool) -> Result<()> {
+        let lost = match self.is_group_lost() {
+            true => self.group.check(),
+            false => Ok(()),
+        };
+        self.group = State::default();
+        lost?;
+        if let Err(error) = self.run("COMMIT") {
+            if !self.connection.is_autocommit() {
+                self.run("ROLLBACK")?;
+            }
+            return Err(error);
+        }
+        match durable {
+            true => self.sync(),
+            false => Ok(()),
+        }
+    }
+
+    /// Brings what is committed to the disk.
+    pub(in crate::delivery) fn sync(&self) -> Result<()> {
+        file::sync_log(&self.path).map_err(|error| JournalError::Failed(format!("fsync: {error}")))
+    }
+
+    /// Reads several things as of one moment.
+    pub(in crate::delivery) fn at_one_moment<T>(&self, work: impl FnOnce(&dyn Journal) -> Result<T>) -> Result<T> {
+        self.run("BEGIN")?;
+        let done = work(self);
+        self.run("COMMIT")?;
+        done
+    }
+
+    /// Folds the log into the file and closes it: one file is left. The last connection of the file must do it.
+    pub(in crate::delivery) fn close(self) -> Result<()> {
+        let Self { path, connection, .. } = self;
+        let failed = |error: rusqlite::Error| journal_error(&path, &error);
+        // A reader elsewhere (a backup, an operator's tool) is not waited for: the log stays, and nothing is lost.
+        connection.busy_timeout(Duration::ZERO).map_err(failed)?;
+        let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        connection.close().map_err(|(_, error)| failed(error))?;
+        folded.map_err(failed)
+    }
+
+    fn run(&self, sql: &str) -> Result<()> {
+        let run = |connection: &Connection| connection.prepare_cached(sql)?.execute([]).map(drop);
+        self.read(run)
+    }
+}

@@ -1,0 +1,126 @@
+//! Notes about partners: how far each has come, what is parked for it, and what leaves once it has acknowledged.
+
+use rusqlite::{Connection, params};
+
+use super::value::{Count, key, limit as rows, number};
+use crate::delivery::types::{Key, Parked, PartnerNote};
+
+pub(super) fn partners(connection: &Connection) -> rusqlite::Result<Vec<PartnerNote>> {
+    connection
+        .prepare_cached("SELECT did, acked_seq, acked_at, legacy, hold_code FROM partner ORDER BY did")?
+        .query_map([], |row| {
+            let (Count(acked_seq), Count(acked_at)) = (row.get(1)?, row.get(2)?);
+            Ok(PartnerNote {
+                did: row.get(0)?,
+                acked_seq,
+                acked_at,
+                legacy: row.get(3)?,
+                hold_code: row.get(4)?,
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn note_partner(connection: &Connection, note: &PartnerNote) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO partner (did, acked_seq, acked_at, legacy, hold_code) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            note.did,
+            number(note.acked_seq),
+            number(note.acked_at),
+            note.legacy,
+            note.hold_code
+        ])?;
+    Ok(())
+}
+
+pub(super) fn forget_dest(connection: &Connection, did: &str) -> rusqlite::Result<()> {
+    for sql in [
+        "DELETE FROM partner WHERE did = ?1",
+        "DELETE FROM directed WHERE dest = ?1",
+        "DELETE FROM parked WHERE dest = ?1",
+    ] {
+        connection.prepare_cached(sql)?.execute([did])?;
+    }
+    Ok(())
+}
+
+pub(super) fn directed_done(connection: &Connection, dest: &str, seq: u64) -> rusqlite::Result<()> {
+    for sql in [
+        "DELETE FROM parked WHERE dest = ?1 AND (datatype, id) IN
+             (SELECT datatype, id FROM directed WHERE dest = ?1 AND seq <= ?2)",
+        "DELETE FROM directed WHERE dest = ?1 AND seq <= ?2",
+    ] {
+        connection.prepare_cached(sql)?.execute(params![dest, number(seq)])?;
+    }
+    Ok(())
+}
+
+pub(super) fn park(connection: &Connection, parked: &Parked, keep: usize) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO parked (dest, datatype, id, seq, at, code, detail)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            parked.dest,
+            parked.key.datatype.code(),
+            parked.key.id,
+            number(parked.seq),
+            number(parked.at),
+            parked.code,
+            parked.detail,
+        ])?;
+    connection
+        .prepare_cached(
+            "DELETE FROM parked WHERE (dest, datatype, id) IN
+                 (SELECT dest, datatype, id FROM parked WHERE dest = ?1 ORDER BY at DESC, seq DESC LIMIT -1 OFFSET ?2)",
+        )?
+        .execute(params![parked.dest, rows(keep)])?;
+    Ok(())
+}
+
+pub(super) fn parked(connection: &Connection, dest: Option<&str>, limit: usize) -> rusqlite::Result<Vec<Parked>> {
+    let sql = match dest {
+        Some(_) => {
+            "SELECT datatype, id, dest, seq, at, code, detail FROM parked WHERE dest = ?2 ORDER BY at, seq LIMIT ?1"
+        }
+        None => {
+            "SELECT datatype, id, dest, seq, at, code, detail FROM parked WHERE ?2 IS NULL ORDER BY at, seq LIMIT ?1"
+        }
+    };
+    connection
+        .prepare_cached(sql)?
+        .query_map(params![rows(limit), dest], |row| {
+            let (Count(seq), Count(at)) = (row.get(3)?, row.get(4)?);
+            Ok(Parked {
+                key: key(row, 0)?,
+                dest: row.get(2)?,
+                seq,
+                at,
+                code: row.get(5)?,
+                detail: row.get(6)?,
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn unpark(connection: &Connection, dest: &str, key: &Key) -> rusqlite::Result<bool> {
+    let left = connection
+        .prepare_cached("DELETE FROM parked WHERE dest = ?1 AND datatype = ?2 AND id = ?3")?
+        .execute(params![dest, key.datatype.code(), key.id])?;
+    Ok(left > 0)
+}
+
+pub(super) fn unpark_acked(connection: &Connection, dest: &str, seq: u64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "DELETE FROM parked WHERE dest = ?1 AND EXISTS (
+                 SELECT 1 FROM own WHERE own.datatype = parked.datatype AND own.id = parked.id
+                 AND own.seq > parked.seq AND own.seq <= ?2)",
+        )?
+        .execute(params![dest, number(seq)])?;
+    Ok(())
+}
