@@ -6,7 +6,14 @@
 //!
 //! `journal` is the trait, `types` what it keeps. `sender`, `receiver` and `digest` are the pure rules.
 
+pub mod convert;
+pub mod digest;
 pub mod journal;
+pub mod legacy;
+pub mod position;
+pub mod receiver;
+pub mod reconcile;
+pub mod sender;
 pub mod types;
 
 pub use journal::{Journal, JournalError};
