@@ -56,6 +56,10 @@ pub struct Intake {
     log: Log,
     recent: Arc<Recent>,
     reach: watch::Sender<Reach>,
+    /// Rows for one peer alone were journaled.
+    directed: Arc<Notify>,
+    /// The newest seq of the stream that is journaled.
+    cursor: watch::Sender<u64>,
     bounds: Arc<DeliverySettings>,
     dirty: Arc<Notify>,
     refusals: Refusals,
@@ -64,15 +68,33 @@ pub struct Intake {
 impl Intake {
     /// Writes to `log`, and tells couriers by `recent` and `reach`.
     #[must_use]
-    pub fn new(log: Log, recent: Arc<Recent>, reach: watch::Sender<Reach>, bounds: Arc<DeliverySettings>, refusals: Refusals) -> Self {
+    pub fn new(
+        log: Log,
+        recent: Arc<Recent>,
+        (reach, directed): (watch::Sender<Reach>, Arc<Notify>),
+        bounds: Arc<DeliverySettings>,
+        refusals: Refusals,
+    ) -> Self {
         Self {
             log,
             recent,
             reach,
+            directed,
+            cursor: watch::Sender::new(0),
             bounds,
             dirty: Arc::new(Notify::new()),
             refusals,
         }
+    }
+
+    /// How far the intake has come in its stream in this life, to watch.
+    #[must_use]
+    pub fn cursor(&self) -> watch::Receiver<u64> {
+        self.cursor.subscribe()
+    }
+
+    pub(super) fn reach(&self) -> watch::Sender<Reach> {
+        self.reach.clone()
     }
 
     /// Commits a batch, however long that takes. False when `stop` came first: then nothing of it was taken.
@@ -109,6 +131,8 @@ impl Intake {
     pub async fn try_take(&self, batch: Batch, promised: bool) -> Result<()> {
         let bounds = Arc::clone(&self.bounds);
         let (recent, reach) = (Arc::clone(&self.recent), self.reach.clone());
+        let (directed, cursor) = (Arc::clone(&self.directed), self.cursor.clone());
+        let last_seq = batch.cursor.as_ref().map(|cursor| cursor.last_seq);
         let done = self.log.write_then(
             promised,
             move |journal| {
@@ -127,6 +151,12 @@ impl Intake {
                 recent.add(rows);
                 if let Some(last) = rows.last() {
                     reach.send_modify(|reach| reach.head = reach.head.max(last.seq));
+                }
+                if rows.iter().any(|row| !row.change.dest.is_empty()) {
+                    directed.notify_one();
+                }
+                if let Some(last_seq) = last_seq {
+                    cursor.send_replace(last_seq);
                 }
             },
         );

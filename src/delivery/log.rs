@@ -67,13 +67,29 @@ impl Log {
         T: Send + 'static,
         F: FnOnce(&mut dyn Journal) -> Result<T> + Send + 'static,
     {
-        self.write_raw(durable, move |journal| journal.request(work)).await
+        self.write_then(durable, work, |_| ()).await
     }
 
-    async fn write_raw<T, F>(&self, durable: bool, work: F) -> Result<T>
+    /// As [`Log::write`]; `then` is called on the writing thread right after the commit, in the order of commits, whether or
+    /// not the caller still waits. It must not block.
+    ///
+    /// # Errors
+    /// As [`Log::write`]; `then` is not called.
+    pub async fn write_then<T, F, G>(&self, durable: bool, work: F, then: G) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut dyn Journal) -> Result<T> + Send + 'static,
+        G: FnOnce(&T) + Send + 'static,
+    {
+        self.write_raw(durable, move |journal| journal.request(work), then)
+            .await
+    }
+
+    async fn write_raw<T, F, G>(&self, durable: bool, work: F, then: G) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut SqliteJournal) -> Result<T> + Send + 'static,
+        G: FnOnce(&T) + Send + 'static,
     {
         let (answer, answered) = oneshot::channel::<Result<T>>();
         let write: Write = Box::new(move |journal| {
@@ -81,7 +97,13 @@ impl Log {
                 return Box::new(|_| ());
             }
             let done = journal.and_then(work);
-            Box::new(move |group| drop(answer.send(group.clone().and(done))))
+            Box::new(move |group| {
+                let outcome = group.clone().and(done);
+                if let Ok(done) = &outcome {
+                    then(done);
+                }
+                drop(answer.send(outcome));
+            })
         });
         let job = writer::Job::Write { durable, write };
         self.shared.writes.send(job).await.map_err(|_| JournalError::Closed)?;

@@ -6,16 +6,39 @@
 //!
 //! `journal` is the trait, `types` what it keeps. `sender`, `receiver` and `digest` are the pure rules.
 
+mod commit;
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod convert;
+mod courier;
+mod desk;
+pub mod digest;
+mod intake;
 pub mod journal;
+pub mod legacy;
 pub mod log;
+pub mod position;
+mod publisher;
+pub mod receiver;
+mod recent;
+pub mod reconcile;
+pub mod sender;
+mod session;
 pub mod sqlite;
+mod status;
+mod stored;
 pub mod types;
 
+pub use commit::{Committer, now};
+pub use desk::{Delivery, Parts};
+pub use intake::{Batch, Intake};
 pub use journal::{Journal, JournalError};
 pub use log::Log;
+pub use publisher::Outlet;
+pub use receiver::Refusal;
+pub use session::Examiner;
 pub use sqlite::SqliteJournal;
+pub use status::PartnerStatus;
 pub use types::{
     Change, Cursor, Feed, Hash, Held, Incarnation, Key, OwnKey, Parked, PartnerNote, Position, Received, Row, Todo,
     Token, Verdict,

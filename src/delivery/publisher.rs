@@ -179,7 +179,10 @@ impl<O: Outlet> Publisher<O> {
     }
 
     fn goes_on(&self) {
-        if self.published.send_if_modified(|published| published.stuck.take().is_some()) {
+        if self
+            .published
+            .send_if_modified(|published| published.stuck.take().is_some())
+        {
             info!("partners' changes are published again");
         }
     }

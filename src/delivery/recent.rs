@@ -102,11 +102,19 @@ mod tests {
         recent.add(&[row(5, "", 1), row(6, "c", 1), row(7, "b", 1), row(8, "", 1)]);
         assert_eq!(seqs(recent.behind(3, "b", 9, 99)), None, "4 is not here");
         assert_eq!(seqs(recent.behind(4, "b", 9, 99)), Some((vec![5, 7, 8], 8)));
-        assert_eq!(seqs(recent.behind(4, "b", 1, 99)), Some((vec![5], 6)), "the row of another is passed");
+        assert_eq!(
+            seqs(recent.behind(4, "b", 1, 99)),
+            Some((vec![5], 6)),
+            "the row of another is passed"
+        );
         assert_eq!(seqs(recent.behind(4, "b", 9, 2)), Some((vec![5, 7], 7)));
         assert_eq!(seqs(recent.behind(8, "b", 9, 99)), Some((vec![], 8)));
         recent.add(&[row(11, "", 1)]);
-        assert_eq!(seqs(recent.behind(8, "b", 9, 99)), None, "a hole: what is before it is forgotten");
+        assert_eq!(
+            seqs(recent.behind(8, "b", 9, 99)),
+            None,
+            "a hole: what is before it is forgotten"
+        );
         assert_eq!(seqs(recent.behind(10, "b", 9, 99)), Some((vec![11], 11)));
     }
 
@@ -118,6 +126,9 @@ mod tests {
         }
         assert!(recent.behind(9, "b", 1, 1).is_none() && recent.behind(10, "b", 1, 1).is_some());
         recent.add(&[row(ROWS as u64 + 11, "", BYTES + 1)]);
-        assert!(recent.behind(ROWS as u64 + 10, "b", 1, 1).is_none(), "too large to keep");
+        assert!(
+            recent.behind(ROWS as u64 + 10, "b", 1, 1).is_none(),
+            "too large to keep"
+        );
     }
 }

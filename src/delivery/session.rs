@@ -5,12 +5,12 @@
 //! so in one line.
 
 use super::commit::{Committer, now};
+use super::digest;
 use super::journal::JournalError;
 use super::log::Log;
 use super::publisher::Published;
 use super::receiver::{Answer, Receiver, Refusal};
 use super::types::Position;
-use super::digest;
 use crate::model::{Federation, Member, Relation};
 use crate::network::Incoming;
 use crate::stream::{Lines, StreamService, split};
@@ -171,7 +171,9 @@ impl Sessions {
     }
 
     async fn serve(self: Arc<Self>, incoming: Incoming) {
-        let Incoming { peer, stream, place, .. } = incoming;
+        let Incoming {
+            peer, stream, place, ..
+        } = incoming;
         let _place = place;
         self.metrics.stream_opened(protocol::DELIVERY);
         let right = self.streams.right_of(peer);
@@ -197,7 +199,9 @@ impl Sessions {
                 End::Stop("not_partner", RETRY_PARTNER)
             }
         };
-        let did = from.as_ref().map_or_else(|| peer.to_string(), |(member, _)| member.did.clone());
+        let did = from
+            .as_ref()
+            .map_or_else(|| peer.to_string(), |(member, _)| member.did.clone());
         match end {
             End::Stop(code, retry_after) => {
                 debug!(from = %did, code, "told to stop");
@@ -398,7 +402,11 @@ impl Sessions {
             Answer::Line(line) => io.write(&line.write_line()).await.map_err(left),
             Answer::Pages => {
                 let did = origin.to_owned();
-                let pages = self.log.read(move |journal| digest::pages(journal, &did)).await.map_err(failed)?;
+                let pages = self
+                    .log
+                    .read(move |journal| digest::pages(journal, &did))
+                    .await
+                    .map_err(failed)?;
                 let lines: Vec<u8> = pages.iter().flat_map(ReceiverLine::write_line).collect();
                 io.write(&lines).await.map_err(left)
             }

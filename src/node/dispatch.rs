@@ -130,7 +130,9 @@ impl Decision {
     #[must_use]
     pub fn is_live_only(&self) -> bool {
         match self {
-            Self::Search { .. } | Self::SearchPeer { .. } | Self::CloseSearch { .. } | Self::ClosePlanner { .. } => true,
+            Self::Search { .. } | Self::SearchPeer { .. } | Self::CloseSearch { .. } | Self::ClosePlanner { .. } => {
+                true
+            }
             Self::ToListed(directed) => directed.action == Action::Planner,
             _ => false,
         }

@@ -192,7 +192,8 @@ impl InboundHandler {
             }
             for event in std::mem::take(events) {
                 let datatype = event.datatype;
-                let verdict = handle_event_from_partner(action, datatype, &event.payload, &from.did, self.document_bytes);
+                let verdict =
+                    handle_event_from_partner(action, datatype, &event.payload, &from.did, self.document_bytes);
                 let id = match verdict {
                     Ok(Accepted::Passed) if action == Action::Planner => {
                         self.pass_planner(from, &event).await;
@@ -251,7 +252,9 @@ impl InboundHandler {
         let data = |item: &&Checked| !item.line.directed;
         loop {
             let keys = checked.iter().filter(data);
-            let keys = keys.map(|item| (item.line.key.clone(), item.from.did.as_str())).collect();
+            let keys = keys
+                .map(|item| (item.line.key.clone(), item.from.did.as_str()))
+                .collect();
             match may_change(self.store.as_ref(), keys).await {
                 Ok(verdicts) => {
                     let mut verdicts = verdicts.into_iter();
@@ -290,9 +293,17 @@ impl InboundHandler {
         for (from, lines) in senders.into_values() {
             let mut share = room.take();
             loop {
-                match self.committer.commit(&from.did, lines.clone(), None, share.take()).await {
+                match self
+                    .committer
+                    .commit(&from.did, lines.clone(), None, share.take())
+                    .await
+                {
                     Ok(verdicts) => {
-                        for (line, _) in lines.iter().zip(&verdicts).filter(|(_, verdict)| **verdict == Verdict::NotOwner) {
+                        for (line, _) in lines
+                            .iter()
+                            .zip(&verdicts)
+                            .filter(|(_, verdict)| **verdict == Verdict::NotOwner)
+                        {
                             self.refuse("not_owner", &from, line.action, line.key.datatype);
                         }
                         break;
@@ -346,10 +357,7 @@ mod tests {
         assert_eq!(verdict(Action::Considers, DataType::Peer, own), Err("datatype_peer"));
         assert_eq!(verdict(Action::Create, DataType::Invalid, own), Err("unknown_datatype"));
         assert_eq!(verdict(Action::Create, kind, &format!("{own:200}")), Err("too_large"));
-        assert_eq!(
-            verdict(Action::Considers, kind, "[1]"),
-            Ok(Accepted::Passed)
-        );
+        assert_eq!(verdict(Action::Considers, kind, "[1]"), Ok(Accepted::Passed));
     }
 
     #[test]

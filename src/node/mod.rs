@@ -21,8 +21,8 @@ mod taking;
 
 pub use start::{CHECKS, NodeError, NodeParts, start};
 
-use crate::bus::{Bus, Place, Taken};
-use crate::delivery::{self, Batch, Cursor, Intake, Key, Log, Parked};
+use crate::bus::{Bus, Taken};
+use crate::delivery::{self, Delivery, Intake, Key, Log};
 use crate::model::{Federation, Relation};
 use crate::settings::Settings;
 use crate::store::{Change as StoreChange, Store, StoreError, Write};
@@ -57,8 +57,11 @@ struct Node {
     searches: mpsc::Sender<Wish>,
     federation: watch::Receiver<Arc<Federation>>,
     settings: watch::Receiver<Arc<Settings>>,
+    delivery: Delivery,
     intake: Intake,
     log: Log,
+    /// The daemon is leaving.
+    stopping: CancellationToken,
     bus: Bus,
     /// Not cancelled while what is in hand may be finished.
     give_up: CancellationToken,
@@ -71,18 +74,30 @@ impl Node {
     async fn listen_nats(mut self, mut taken: mpsc::Receiver<Taken>) {
         let mut batch = Vec::with_capacity(BATCH);
         while taken.recv_many(&mut batch, BATCH).await > 0 {
+            self.delivery.intake_is_idle(false);
             let mut taking = Taking::default();
+            let took = Instant::now();
             for message in batch.drain(..) {
                 self.on_message(message, &mut taking).await;
             }
             self.metrics.set_intake_waiting(taken.len());
             let promised = taking.is_promised();
-            let Taking { batch: rows, answers } = taking;
+            let Taking {
+                batch: rows, answers, ..
+            } = taking;
+            let events = rows.changes.len();
             if !rows.is_empty() && !self.intake.take(rows, promised, &self.give_up).await {
                 return;
             }
+            if events > 0 {
+                self.metrics.event_took(took.elapsed());
+            }
             for (to, word) in answers {
                 self.bus.answer(to, word).await;
+            }
+            self.delivery.intake_is_idle(taken.is_empty());
+            while self.delivery.disk_low() && !self.stopping.is_cancelled() {
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }
@@ -197,7 +212,11 @@ impl Node {
             datatype: change.datatype,
             id: change.id.clone(),
         };
-        let in_hand = taking.batch.changes.iter().any(|row| row.dest.is_empty() && row.key == key);
+        let in_hand = taking
+            .batch
+            .changes
+            .iter()
+            .any(|row| row.dest.is_empty() && row.key == key);
         let ours = in_hand || self.is_ours(key).await;
         if ours {
             self.propagate(change, taking);
@@ -221,7 +240,11 @@ impl Node {
             match self.log.read(move |journal| journal.row(&row)).await {
                 Ok(Some(_)) => return true,
                 Ok(None) => match self.store.owners(&stored).await {
-                    Ok(owners) => return owners.first().is_some_and(|owner| owner.as_deref() == Some(self.own_did.as_str())),
+                    Ok(owners) => {
+                        return owners
+                            .first()
+                            .is_some_and(|owner| owner.as_deref() == Some(self.own_did.as_str()));
+                    }
                     Err(error) => debug!(%error, "the store does not answer; a delete waits for it"),
                 },
                 Err(error) => debug!(%error, "the journal does not answer; a delete waits for it"),
@@ -259,17 +282,17 @@ impl Node {
                     self.refusals.refuse("blacklisted", &member.did, action.name());
                 }
                 Some(member) if !done.insert(member.did.clone()) => {}
-                Some(member) if action == Action::Considers => taking.batch.changes.push(delivery::Change {
-                    key: Key {
-                        datatype,
-                        id: taking.message_id(),
-                    },
-                    dest: member.did.clone(),
-                    action,
-                    user: user.clone(),
-                    payload: payload.clone(),
-                    at: delivery::now(),
-                }),
+                Some(member) if action == Action::Considers => {
+                    let id = taking.message_id();
+                    taking.batch.changes.push(delivery::Change {
+                        key: Key { datatype, id },
+                        dest: member.did.clone(),
+                        action,
+                        user: user.clone(),
+                        payload: payload.clone(),
+                        at: delivery::now(),
+                    });
+                }
                 Some(member) => {
                     let event = self.streams.event(action, datatype, &user, payload.clone());
                     let event = Arc::new(OutEvent::new(event, String::new(), at));

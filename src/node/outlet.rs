@@ -138,7 +138,8 @@ impl NatsOutlet {
                 let detail = format_args!("{bytes} bytes, and NATS takes {max} now");
                 let first = places.first().copied().unwrap_or_default();
                 if let Some(row) = rows.get(first) {
-                    self.refusals.dropped("inbound", "nats_too_large", 1, &row.origin, detail);
+                    self.refusals
+                        .dropped("inbound", "nats_too_large", 1, &row.origin, detail);
                 }
                 return (first + 1, None);
             }
@@ -151,7 +152,10 @@ impl NatsOutlet {
         let Some(unheard) = places.get(heard).copied() else {
             return (rows.len(), None);
         };
-        let out = messages.get(heard).map(|message| message.out.name()).unwrap_or_default();
+        let out = messages
+            .get(heard)
+            .map(|message| message.out.name())
+            .unwrap_or_default();
         (unheard, Some(Stuck::Unheard(out)))
     }
 }
@@ -160,7 +164,11 @@ impl NatsOutlet {
 impl Outlet for NatsOutlet {
     async fn put(&mut self, rows: &[Todo]) -> (usize, Option<String>) {
         // One at a time until somebody listens: what came behind an unheard one would be published twice.
-        let most = if self.confident || self.writes_store { rows.len() } else { 1 };
+        let most = if self.confident || self.writes_store {
+            rows.len()
+        } else {
+            1
+        };
         let rows = rows.get(..most.min(rows.len())).unwrap_or(rows);
         let publish = match self.apply(rows).await {
             Ok(publish) => publish,

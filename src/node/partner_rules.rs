@@ -60,7 +60,11 @@ fn is_document(line: &DeliveryLine) -> bool {
 fn message_bytes(action: Action, payload: &[u8], user: &str) -> usize {
     let base64 = |bytes: usize| bytes.div_ceil(3) * 4;
     let once = base64(payload.len());
-    let body = if action == Action::Considers { base64(once + ENVELOPE) } else { once };
+    let body = if action == Action::Considers {
+        base64(once + ENVELOPE)
+    } else {
+        once
+    };
     body + user.len() * 6 + ENVELOPE
 }
 

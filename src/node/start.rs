@@ -4,11 +4,11 @@
 //! made-up one would silently send nothing), and at the end what was taken is finished before the connections close.
 
 use super::inbound::InboundHandler;
+use super::outlet::NatsOutlet;
 use super::own_document::make_self;
+use super::partner_rules::PartnerRules;
 use super::registry::{self, Registry};
 use super::search::SearchDesk;
-use super::outlet::NatsOutlet;
-use super::partner_rules::PartnerRules;
 use super::{Node, stored_did};
 use crate::bus::{self, Bus, IntakeFrom, IntakeState, Lease, Source};
 use crate::delivery::{self, Delivery, JournalError, Log};
@@ -21,7 +21,7 @@ use crate::store::{SqliteStore, Store, StoreError};
 use crate::stream::{self, Own, StreamService, Upward};
 use crate::telemetry::{Metrics, Readiness, Refusals};
 use crate::wire::{ReadLimits, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -90,7 +90,9 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
     store.ready().await?;
     parts.readiness.set_ok("store");
     let file = settings.state_dir.join(JOURNAL);
-    let log = tokio::task::spawn_blocking(move || Log::open(&file)).await.unwrap_or(Err(JournalError::Closed))?;
+    let log = tokio::task::spawn_blocking(move || Log::open(&file))
+        .await
+        .unwrap_or(Err(JournalError::Closed))?;
     parts.readiness.set_ok("journal");
     let bus = bus::connect(&settings.nats, &settings.limits, parts.metrics.clone()).await?;
     let (doors, incoming) = stream::inbox();
@@ -257,7 +259,9 @@ impl Daemon {
             searches,
             federation: seen,
             settings: parts.settings.clone(),
+            delivery: delivery.clone(),
             intake: delivery.intake(),
+            stopping: parts.shutdown.clone(),
             log: self.log.clone(),
             bus: bus.clone(),
             give_up: end.clone(),
@@ -369,7 +373,14 @@ impl Daemon {
         });
         let Settings { nats, limits, .. } = self.settings.as_ref();
         let counted = (self.parts.metrics.clone(), self.parts.refusals.clone());
-        Ok(bus::listen(bus, nats, limits, from, counted, self.parts.shutdown.clone()))
+        Ok(bus::listen(
+            bus,
+            nats,
+            limits,
+            from,
+            counted,
+            self.parts.shutdown.clone(),
+        ))
     }
 
     async fn start_delivery(

@@ -51,9 +51,7 @@ impl Taking {
 
     /// The id of the directed events that the message in hand makes.
     pub(super) fn message_id(&mut self) -> String {
-        self.id
-            .get_or_insert_with(|| uuid::Uuid::new_v4().to_string())
-            .clone()
+        self.id.get_or_insert_with(|| uuid::Uuid::new_v4().to_string()).clone()
     }
 
     /// The message in hand was refused: people see it where they look for what was not delivered.

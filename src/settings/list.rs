@@ -255,10 +255,6 @@ section! {
     /// What waits for partners, and for how long.
     #[derive(Debug)]
     pub struct DeliverySettings in "delivery." {
-        /// Changes sent to one partner and not yet acknowledged; beyond it the sender waits.
-        window_rows: usize = is("256"), count(1, 65_536);
-        /// The same in bytes.
-        window_bytes: usize = is("4MiB"), size(64 * KIB, GIB);
         /// Directed events (considers) that wait for one peer; beyond it the oldest is parked as `expired`.
         directed_rows: usize = is("10000"), count(1, 1_000_000);
         /// The same in bytes.

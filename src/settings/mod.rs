@@ -18,8 +18,8 @@ mod sources;
 use std::path::PathBuf;
 
 pub use list::{
-    AdminSettings, DiscoverySettings, IdentitySettings, JetStream, Limits, LogSettings, NatsSettings, NatsTls,
-    NetworkSettings, Role, SearchSettings, Settings, StoreSettings, StoreUrl, Subjects, UnknownPeers, Writes,
+    AdminSettings, DeliverySettings, DiscoverySettings, IdentitySettings, JetStream, Limits, LogSettings, NatsSettings,
+    NatsTls, NetworkSettings, Role, SearchSettings, Settings, StoreSettings, StoreUrl, Subjects, UnknownPeers, Writes,
 };
 pub use mistakes::{Mistake, Mistakes, Origin};
 pub use reference::{commented_file, reference_markdown};

@@ -9,6 +9,7 @@ mod sqlite;
 mod types;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 pub use error::StoreError;
@@ -44,6 +45,9 @@ pub trait Store: Send + Sync {
 
     /// One document.
     async fn get(&self, datatype: DataType, id: &str) -> Result<Option<Document>, StoreError>;
+
+    /// What is stored under each key, in the order of the keys.
+    async fn documents(&self, keys: &[(DataType, String)]) -> Result<Vec<Option<Bytes>>, StoreError>;
 
     /// The `creator_id` of what is stored under each key, in the order of the keys; empty when it does not say, which
     /// makes it nobody's, and none when nothing is stored there.

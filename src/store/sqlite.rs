@@ -127,6 +127,19 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn documents(&self, keys: &[(DataType, String)]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let keys = keys.to_vec();
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached("SELECT doc FROM document WHERE datatype = ?1 AND id = ?2")?;
+            let stored = |(datatype, id): (DataType, String)| {
+                let doc = query.query_row(params![datatype.code(), id], |row| row.get::<_, Vec<u8>>(0));
+                doc.optional().map(|doc| doc.map(Bytes::from))
+            };
+            Ok(keys.into_iter().map(stored).collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     async fn owners(&self, keys: &[(DataType, String)]) -> Result<Vec<Option<String>>, StoreError> {
         let keys = keys.to_vec();
         self.read(move |connection| {

@@ -316,7 +316,6 @@ impl Task {
         self.service.0.metrics.events_sent_many(action.name(), piece.len());
         for item in piece {
             let Item::Event(event, _) = item else { continue };
-            self.service.0.metrics.event_took(event.at.elapsed());
             debug!(to = %self.did, action = action.name(), id = %event.id, "event written");
         }
     }

@@ -74,7 +74,13 @@ pub struct Families {
     pub intake_waiting: Gauge,
     /// Events waiting to be written to a partner.
     pub peer_queue_waiting: Family<Labels<1>, Gauge>,
-    /// Seconds from the take of an event from NATS to its write to the wire.
+    /// Changes that a partner does not have yet.
+    pub delivery_lag_rows: Family<Labels<1>, Gauge>,
+    /// The age of the oldest of them, in seconds.
+    pub delivery_lag_seconds: Family<Labels<1>, Gauge>,
+    /// Changes that a partner did not take.
+    pub parked: Family<Labels<1>, Counter>,
+    /// Seconds from the take of an event from NATS to its commit in the journal.
     pub event_seconds: Histogram,
 }
 
@@ -107,12 +113,23 @@ impl Metrics {
                 "Messages taken from NATS and not yet handled",
             ),
             peer_queue_waiting: family(&mut registry, "peer_queue_waiting", "Events waiting for a partner"),
+            delivery_lag_rows: family(
+                &mut registry,
+                "delivery_lag_rows",
+                "Changes that a partner does not have yet",
+            ),
+            delivery_lag_seconds: family(
+                &mut registry,
+                "delivery_lag_seconds",
+                "The age of the oldest change that a partner does not have yet",
+            ),
+            parked: family(&mut registry, "parked", "Changes that a partner did not take"),
             event_seconds: Histogram::new(EVENT_SECONDS),
             registry: Registry::default(),
         };
         registry.register_with_unit(
             "event",
-            "From the take of an event from NATS to its write to the wire",
+            "From the take of an event from NATS to its commit in the journal",
             Unit::Seconds,
             families.event_seconds.clone(),
         );
@@ -225,6 +242,24 @@ impl Metrics {
     pub fn forget_partner(&self, partner: &str) {
         self.0.partner_up.remove(&named(partner));
         self.0.peer_queue_waiting.remove(&named(partner));
+        self.0.delivery_lag_rows.remove(&named(partner));
+        self.0.delivery_lag_seconds.remove(&named(partner));
+        self.0.parked.remove(&named(partner));
+    }
+
+    /// How far `partner` is behind.
+    pub fn set_delivery_lag(&self, partner: &str, rows: u64, seconds: u64) {
+        let value = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.0.delivery_lag_rows.get_or_create(&named(partner)).set(value(rows));
+        self.0
+            .delivery_lag_seconds
+            .get_or_create(&named(partner))
+            .set(value(seconds));
+    }
+
+    /// `partner` did not take a change.
+    pub fn parked(&self, partner: &str) {
+        self.0.parked.get_or_create(&named(partner)).inc();
     }
 
     /// A stream of `protocol` opened.
@@ -262,7 +297,7 @@ impl Metrics {
         self.0.intake_waiting.set(gauge_value(count));
     }
 
-    /// An event needed `elapsed` from its take from NATS to its write to the wire.
+    /// An event needed `elapsed` from its take from NATS to its commit in the journal.
     pub fn event_took(&self, elapsed: Duration) {
         self.0.event_seconds.observe(elapsed.as_secs_f64());
     }

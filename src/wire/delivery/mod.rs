@@ -53,8 +53,13 @@ pub struct DeliveryLine {
 /// What a sender writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SenderLine {
-    /// Lines behind `seq` follow; the position is one of this life from now on.
-    Begin(DeliveryPosition),
+    /// Lines behind the place follow.
+    Begin {
+        /// The position is one of this life from now on.
+        position: DeliveryPosition,
+        /// Only directed lines follow: each is acknowledged, and the receiver's position stays what it is.
+        directed: bool,
+    },
     /// Asks for summaries of everything held of this sender.
     List,
     /// Asks for the keys of a range: behind `after`, up to `to` (included).

@@ -14,7 +14,7 @@ const TEXT_MAX: usize = 1024;
 const WRAPPING: usize = 2;
 
 const SENDER_TAGS: [&str; 4] = ["line", "begin", "list", "end"];
-const SENDER_NAMES: [&str; 12] = [
+const SENDER_NAMES: [&str; 13] = [
     "seq",
     "as",
     "datatype",
@@ -27,6 +27,7 @@ const SENDER_NAMES: [&str; 12] = [
     "after",
     "to",
     "keys",
+    "directed",
 ];
 const RECEIVER_TAGS: [&str; 6] = ["ack", "have", "page", "keys", "reject", "stop"];
 const RECEIVER_NAMES: [&str; 13] = [
@@ -67,6 +68,7 @@ impl SenderLine {
             after,
             to,
             keys,
+            directed,
         ] = fields;
         Ok(match tag {
             0 => Self::Line(DeliveryLine {
@@ -77,7 +79,10 @@ impl SenderLine {
                 user: text(user, "user")?,
                 payload: payload::read(body, limits)?,
             }),
-            1 => Self::Begin(read_position(lineage, incarnation, from, "from")?),
+            1 => Self::Begin {
+                position: read_position(lineage, incarnation, from, "from")?,
+                directed: json::flag(directed, "directed")?,
+            },
             2 if json::flag(keys, "keys")? => Self::ListKeys {
                 after: read_key(after)?,
                 to: read_key(to)?,

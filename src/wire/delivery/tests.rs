@@ -30,10 +30,16 @@ fn golden_lines_are_written_as_they_were_read() {
         incarnation: std::array::from_fn(|n| 240 + n as u8),
         seq: 0,
     };
-    assert_eq!(read[0], SenderLine::Begin(at));
-    assert_eq!((&read[1], read.len()), (&SenderLine::List, 9));
-    let SenderLine::Line(last) = &read[7] else {
-        panic!("{:?}", read[7])
+    assert_eq!(
+        read[0],
+        SenderLine::Begin {
+            position: at,
+            directed: false
+        }
+    );
+    assert_eq!((&read[2], read.len()), (&SenderLine::List, 10));
+    let SenderLine::Line(last) = &read[8] else {
+        panic!("{:?}", read[8])
     };
     assert_eq!(
         (last.action, &last.payload[..]),
@@ -163,7 +169,7 @@ fn sender_lines() -> impl Strategy<Value = SenderLine> {
     let range = (prop::option::of(keys()), prop::option::of(keys()));
     prop_oneof![
         4 => line,
-        1 => positions().prop_map(SenderLine::Begin),
+        1 => (positions(), any::<bool>()).prop_map(|(position, directed)| SenderLine::Begin { position, directed }),
         1 => positions().prop_map(SenderLine::End),
         1 => Just(SenderLine::List),
         1 => range.prop_map(|(after, to)| SenderLine::ListKeys { after, to }),

@@ -10,7 +10,10 @@ impl SenderLine {
     pub fn write_line(&self) -> Vec<u8> {
         match self {
             Self::Line(line) => line.write_line(),
-            Self::Begin(at) => position(ObjectWriter::tagged("begin", 112), at, "from").finish_tagged(),
+            Self::Begin { position: at, directed } => {
+                let begin = position(ObjectWriter::tagged("begin", 112), at, "from");
+                optional_flag(begin, "directed", *directed).finish_tagged()
+            }
             Self::End(at) => position(ObjectWriter::tagged("end", 112), at, "seq").finish_tagged(),
             Self::List => ObjectWriter::tagged("list", 0).finish_tagged(),
             Self::ListKeys { after, to } => {

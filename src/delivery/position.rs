@@ -1,0 +1,79 @@
+//! What a partner's place in our feed is worth.
+//!
+//! Pure. Always holds: a place is trusted only when this very history led to it, so a journal that came back from a
+//! backup, on either side, is seen and not assumed away.
+
+use super::types::{Feed, Position};
+
+/// Where to go on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Everything up to here is known there: the rows behind it are enough.
+    Tail(u64),
+    /// Nothing can be said: both lists are compared.
+    Digest,
+}
+
+/// Judges the place that a partner states. `head` and `floor` are those of now, the rest of `feed` is for life.
+///
+/// A life that we know ends where the next one began: a place beyond that was given by a history that this journal does
+/// not have. There is no lower end: a life adopts the places of those before it.
+#[must_use]
+pub fn judge(feed: &Feed, head: u64, floor: u64, have: Option<&Position>) -> Place {
+    let Some(have) = have.filter(|have| have.lineage == feed.lineage) else {
+        return Place::Digest;
+    };
+    let mut lives = feed.incarnations.iter();
+    if !lives.any(|life| life.id == have.incarnation) {
+        return Place::Digest;
+    }
+    let end = lives.next().map_or(head, |next| next.first_seq.saturating_sub(1));
+    if have.seq > end || have.seq < floor {
+        return Place::Digest;
+    }
+    Place::Tail(have.seq)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::{Incarnation, Token};
+
+    fn at(lineage: u8, life: u8, seq: u64) -> Position {
+        Position {
+            lineage: Token([lineage; 16]),
+            incarnation: Token([life; 16]),
+            seq,
+        }
+    }
+
+    #[test]
+    fn only_a_place_of_this_history_is_gone_on_from() {
+        let life = |id: u8, first_seq| Incarnation {
+            id: Token([id; 16]),
+            first_seq,
+        };
+        let feed = Feed {
+            lineage: Token([1; 16]),
+            head: 0,
+            floor: 0,
+            incarnations: vec![life(1, 1), life(2, 11), life(3, 21)],
+        };
+        for (have, wanted) in [
+            (None, Place::Digest),
+            (Some(at(9, 2, 15)), Place::Digest),
+            (Some(at(1, 9, 15)), Place::Digest),
+            (Some(at(1, 1, 10)), Place::Tail(10)),
+            (Some(at(1, 1, 11)), Place::Digest),
+            (Some(at(1, 2, 8)), Place::Tail(8)),
+            (Some(at(1, 2, 20)), Place::Tail(20)),
+            (Some(at(1, 2, 21)), Place::Digest),
+            (Some(at(1, 3, 30)), Place::Tail(30)),
+            (Some(at(1, 3, 31)), Place::Digest),
+            (Some(at(1, 3, 4)), Place::Digest),
+            (Some(at(1, 3, 5)), Place::Tail(5)),
+        ] {
+            assert_eq!(judge(&feed, 30, 5, have.as_ref()), wanted, "{have:?}");
+        }
+    }
+}

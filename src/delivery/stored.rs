@@ -1,0 +1,92 @@
+//! The journal against the document store: the I/O of `reconcile`.
+//!
+//! Owns which of our documents count as ours. Always: a key is looked at only because it was propagated before or a partner
+//! holds it of us; what the store cannot tell is left as it is.
+
+use super::commit::now;
+use super::journal::JournalError;
+use super::log::Log;
+use super::reconcile::{is_settled, missing};
+use super::types::{Change, Key, Row};
+use crate::model::read_header;
+use crate::store::Store;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long a comparison waits for the intake. After that it goes on: a partner is told something that the next rows mend.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// See the module's first lines.
+#[derive(Clone)]
+pub(super) struct StoreCheck {
+    pub(super) own_did: String,
+    pub(super) store: Arc<dyn Store>,
+    /// The apps keep everything there: what is not there was deleted.
+    pub(super) apps_own_store: bool,
+    /// Whether everything taken from NATS is journaled.
+    pub(super) intake_idle: watch::Receiver<bool>,
+}
+
+impl StoreCheck {
+    /// Returns when everything that was taken from NATS is journaled, so that the store knows nothing newer.
+    pub(super) async fn intake_drained(&self) {
+        let mut idle = self.intake_idle.clone();
+        let _ = tokio::time::timeout(DRAIN_TIME, idle.wait_for(|idle| *idle)).await;
+    }
+
+    /// What the journal has missed of `keys`. With `settled_only`, rows that are too young to be told from an app that has not
+    /// stored yet are left alone. A store that does not answer makes nothing missing.
+    pub(super) async fn missing(
+        &self,
+        log: &Log,
+        keys: &[Key],
+        settled_only: bool,
+    ) -> Result<Vec<Change>, JournalError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = keys.to_vec();
+        let rows: Vec<(Key, Option<Row>, bool)> = log
+            .read(move |journal| {
+                wanted
+                    .into_iter()
+                    .map(|key| {
+                        let (row, stored) = (journal.row(&key)?, journal.was_stored(&key)?);
+                        Ok((key, row, stored))
+                    })
+                    .collect()
+            })
+            .await?;
+        let asked: Vec<_> = keys.iter().map(|key| (key.datatype, key.id.clone())).collect();
+        let documents = match self.store.documents(&asked).await {
+            Ok(documents) => documents,
+            Err(error) => {
+                tracing::debug!(%error, "the store does not answer; the journal stands as it is");
+                return Ok(Vec::new());
+            }
+        };
+        let at = now();
+        let (mut changes, mut seen) = (Vec::new(), Vec::new());
+        for ((key, row, was_stored), document) in rows.into_iter().zip(documents) {
+            let ours = document.filter(|document| self.is_ours(document));
+            if ours.is_some() && !was_stored && row.is_some() {
+                seen.push(key.clone());
+            }
+            if settled_only && row.as_ref().is_some_and(|row| !is_settled(row, at)) {
+                continue;
+            }
+            let absence_counts = was_stored || self.apps_own_store;
+            changes.extend(missing(&key, row.as_ref(), ours.as_ref(), absence_counts, at));
+        }
+        if !seen.is_empty() {
+            log.write(false, move |journal| journal.note_stored(&seen)).await?;
+        }
+        Ok(changes)
+    }
+
+    fn is_ours(&self, document: &Bytes) -> bool {
+        read_header(document).is_ok_and(|header| header.creator_id == self.own_did)
+    }
+}
