@@ -103,6 +103,16 @@ impl SqliteJournal {
         folded.map_err(failed)
     }
 
+    /// Lets the file grow by at most this many pages, as a disk that fills up does; none: as it likes.
+    #[cfg(test)]
+    pub(in crate::delivery) fn limit_growth(&mut self, pages: Option<i64>) -> Result<()> {
+        self.read(|connection| {
+            let now = file::pragma(connection, "page_count")?;
+            let most = pages.map_or(i64::from(u32::MAX) - 1, |pages| now + pages);
+            connection.pragma_update(None, "max_page_count", most)
+        })
+    }
+
     fn run(&self, sql: &str) -> Result<()> {
         let run = |connection: &Connection| connection.prepare_cached(sql)?.execute([]).map(drop);
         self.read(run)

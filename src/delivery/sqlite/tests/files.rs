@@ -287,18 +287,14 @@ fn a_file_that_cannot_be_written_is_refused() {
 fn a_full_disk_is_an_error_and_an_end_of_it() {
     let (mut journal, _dir) = make();
     journal.take(&[put("before")], None).unwrap();
-    let pages = crate::store::file::pragma(&journal.connection, "page_count").unwrap();
-    journal.connection.pragma_update(None, "max_page_count", pages).unwrap();
+    journal.limit_growth(Some(0)).unwrap();
     let before = everything(&journal);
     let mut large = put("large");
     large.payload = vec![7; 1 << 20].into();
     let full = journal.take(&[put("small"), large.clone()], None);
     assert!(matches!(full, Err(JournalError::Full { .. })), "{full:?}");
     assert_eq!(everything(&journal), before, "whole or not at all");
-    journal
-        .connection
-        .pragma_update(None, "max_page_count", 1 << 20)
-        .unwrap();
+    journal.limit_growth(None).unwrap();
     assert_eq!(journal.take(&[large], None).unwrap()[0].seq, 2);
 }
 
