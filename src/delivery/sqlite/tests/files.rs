@@ -298,6 +298,32 @@ fn a_full_disk_is_an_error_and_an_end_of_it() {
     assert_eq!(journal.take(&[large], None).unwrap()[0].seq, 2);
 }
 
+/// After a sync that failed, a second one of the same pages would be believed for nothing.
+#[test]
+fn after_a_failed_sync_all_is_written_anew() {
+    let (mut journal, dir) = make();
+    let (log, away) = (dir.path().join("journal.db-wal"), dir.path().join("away"));
+    let durable = |journal: &mut SqliteJournal, id: &str| {
+        journal.begin_group().unwrap();
+        journal.request(|journal| journal.take(&[put(id)], None)).unwrap();
+        journal.end_group(true)
+    };
+    durable(&mut journal, "k").unwrap();
+    assert!(fs::metadata(&log).unwrap().len() > 0, "a sync alone folds nothing");
+    fs::rename(&log, &away).unwrap();
+    assert!(matches!(durable(&mut journal, "l"), Err(JournalError::Failed(_))));
+    fs::rename(&away, &log).unwrap();
+    durable(&mut journal, "m").unwrap();
+    assert_eq!(
+        fs::metadata(&log).unwrap().len(),
+        0,
+        "all of it is in the file, and that is synced"
+    );
+    durable(&mut journal, "n").unwrap();
+    assert!(fs::metadata(&log).unwrap().len() > 0);
+    assert_eq!(journal.feed().unwrap().head, 4);
+}
+
 /// The state directory is locked, so two daemons do not share a journal; if they did, it would not be torn.
 #[test]
 fn two_that_write_take_turns() {
