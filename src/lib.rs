@@ -36,6 +36,7 @@
 //! | batches of events read, not handled | 256, 64 MiB in all | readers wait: the back-pressure from NATS B to NATS A |
 //! | client's messages to the NATS socket | 4,096 | publishers wait, `limits.nats_publish_timeout` at most |
 //! | store: writes, readers | 256 writes, 4 readers | callers wait, 10 s at most |
+//! | journal: writes, reads | 256 each | callers wait |
 //! | swarm's commands | 256 | callers wait |
 //! | gossip not yet judged | 1,024 | the newest lost: `gossip_waiting` |
 //! | gossip to send, each peer | 256 | dropped for that peer: gossip carries questions only |

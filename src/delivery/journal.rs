@@ -82,7 +82,8 @@ pub trait Journal {
     /// Keys that go to every partner, tombstones too, in key order, behind `after` and up to `to` (included).
     fn own_keys(&self, after: Option<&Key>, to: Option<&Key>, limit: usize) -> Result<Vec<OwnKey>>;
 
-    /// Notes that the store was seen to have a key's document: from then on its absence means that it was deleted.
+    /// Notes that the store was seen to have the document of a key that is journaled for every partner: from then on its
+    /// absence means that it was deleted. It lasts as long as the key has a row.
     fn note_stored(&mut self, keys: &[Key]) -> Result<()>;
 
     /// Whether the store was ever seen to have it.
@@ -102,6 +103,7 @@ pub trait Journal {
     fn directed_dests(&self) -> Result<Vec<String>>;
 
     /// Rows after `after` for this partner (see [`Journal::rows_after`]), and when the oldest of them was taken; 0 when none.
+    /// Counting may end at a hundred thousand.
     fn lag(&self, after: u64, dest: &str) -> Result<(u64, u64)>;
 
     // Notes about partners.
@@ -137,7 +139,8 @@ pub trait Journal {
     fn set_origin(&mut self, did: &str, position: Option<Position>) -> Result<()>;
 
     /// Lines of one origin, in their order, and where it stands then: what is held, what was seen, what is to be published
-    /// and the position change together. `at`: milliseconds since 1970, kept with directed ids.
+    /// and the position change together; without a position it stands nowhere from then on. `at`: milliseconds since 1970,
+    /// kept with directed ids.
     ///
     /// A put with the hash that is held is [`Verdict::Known`]; a delete lets the key go. A key that we ourselves have
     /// journaled for every partner, or that another origin holds, is [`Verdict::NotOwner`] and changes nothing.

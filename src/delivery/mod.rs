@@ -4,7 +4,8 @@
 //! nor what an event means. Always holds: what was acknowledged was published at the far NATS, in the order of its key and
 //! never older after newer; the receiver owns the position and states it first; nothing is promised before it is durable.
 //!
-//! `journal` is the trait, `types` what it keeps. `sender`, `receiver` and `digest` are the pure rules.
+//! `journal` is the trait, `types` what it keeps, `sqlite` the file, `log` the threads around it, `contract` what every
+//! journal must do. `sender`, `receiver` and `digest` are the pure rules.
 
 mod commit;
 #[cfg(test)]

@@ -89,6 +89,12 @@ pub(crate) fn directed_rows_stand_beside_each_other(journal: &mut dyn Journal) {
     );
     assert_eq!(journal.row(&key("m1")).unwrap(), Some(rows[3].clone()));
     assert_eq!(journal.row(&key("m2")).unwrap(), None);
+    take(journal, &[directed("b", "m1", "1")]);
+    assert_eq!(
+        journal.directed_waiting("b").unwrap(),
+        (4, 8),
+        "not even the same one takes a place"
+    );
 }
 
 pub(crate) fn a_partner_gets_its_own(journal: &mut dyn Journal) {

@@ -16,6 +16,9 @@ use crate::store::file;
 pub(super) struct State {
     open: bool,
     lost: Option<JournalError>,
+    /// A sync has failed: the system may have dropped what it could not write, and a further sync of the same file would say
+    /// that all is well.
+    unsynced: bool,
 }
 
 impl State {
@@ -32,9 +35,9 @@ impl State {
 impl SqliteJournal {
     /// Begins a group.
     pub(in crate::delivery) fn begin_group(&mut self) -> Result<()> {
-        self.group = State::default();
         self.run("BEGIN IMMEDIATE")?;
         self.group.open = true;
+        self.group.lost = None;
         Ok(())
     }
 
@@ -65,7 +68,8 @@ impl SqliteJournal {
             true => self.group.check(),
             false => Ok(()),
         };
-        self.group = State::default();
+        self.group.open = false;
+        self.group.lost = None;
         lost?;
         if let Err(error) = self.run("COMMIT") {
             if !self.connection.is_autocommit() {
@@ -79,9 +83,26 @@ impl SqliteJournal {
         }
     }
 
-    /// Brings what is committed to the disk.
-    pub(in crate::delivery) fn sync(&self) -> Result<()> {
-        file::sync_log(&self.path).map_err(|error| JournalError::Failed(format!("fsync: {error}")))
+    /// Brings what is committed to the disk. After one that failed, by writing all of the log anew, into the file.
+    fn sync(&mut self) -> Result<()> {
+        let synced = match self.group.unsynced {
+            true => self.fold(),
+            false => file::sync_log(&self.path).map_err(|error| JournalError::Failed(format!("fsync: {error}"))),
+        };
+        self.group.unsynced = synced.is_err();
+        synced
+    }
+
+    /// Copies the log into the file, syncs the file, and empties the log.
+    fn fold(&self) -> Result<()> {
+        let fold =
+            |connection: &Connection| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        match self.read(fold)? {
+            false => Ok(()),
+            true => Err(JournalError::Failed(
+                "somebody still reads from the log, so it cannot be folded".to_owned(),
+            )),
+        }
     }
 
     /// Reads several things as of one moment.
@@ -94,13 +115,22 @@ impl SqliteJournal {
 
     /// Folds the log into the file and closes it: one file is left. The last connection of the file must do it.
     pub(in crate::delivery) fn close(self) -> Result<()> {
-        let Self { path, connection, .. } = self;
-        let failed = |error: rusqlite::Error| journal_error(&path, &error);
         // A reader elsewhere (a backup, an operator's tool) is not waited for: the log stays, and nothing is lost.
-        connection.busy_timeout(Duration::ZERO).map_err(failed)?;
-        let folded = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        connection.close().map_err(|(_, error)| failed(error))?;
-        folded.map_err(failed)
+        self.read(|connection| connection.busy_timeout(Duration::ZERO))?;
+        let folded = self.fold();
+        let Self { path, connection, .. } = self;
+        connection.close().map_err(|(_, error)| journal_error(&path, &error))?;
+        folded
+    }
+
+    /// Lets the file grow by at most this many pages, as a disk that fills up does; none: as it likes.
+    #[cfg(test)]
+    pub(in crate::delivery) fn limit_growth(&mut self, pages: Option<i64>) -> Result<()> {
+        self.read(|connection| {
+            let now = file::pragma(connection, "page_count")?;
+            let most = pages.map_or(i64::from(u32::MAX) - 1, |pages| now + pages);
+            connection.pragma_update(None, "max_page_count", most)
+        })
     }
 
     fn run(&self, sql: &str) -> Result<()> {

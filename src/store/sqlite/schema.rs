@@ -70,10 +70,9 @@ fn check_format(connection: &Connection, path: &Path) -> Result<(), StoreError> 
     let failed = |error: rusqlite::Error| store_error(path, &error);
     let format = pragma(connection, "user_version").map_err(failed)?;
     let application = pragma(connection, "application_id").map_err(failed)?;
-    if application != APPLICATION {
-        if file::has_tables(connection).map_err(failed)? || format != 0 || application != 0 {
-            return Err(StoreError::NotAStore { path: path.to_owned() });
-        }
+    let empty = format == 0 && application == 0 && !file::has_tables(connection).map_err(failed)?;
+    if application != APPLICATION && !empty {
+        return Err(StoreError::NotAStore { path: path.to_owned() });
     }
     if format > FORMAT {
         return Err(StoreError::NewerFormat {

@@ -287,19 +287,41 @@ fn a_file_that_cannot_be_written_is_refused() {
 fn a_full_disk_is_an_error_and_an_end_of_it() {
     let (mut journal, _dir) = make();
     journal.take(&[put("before")], None).unwrap();
-    let pages = crate::store::file::pragma(&journal.connection, "page_count").unwrap();
-    journal.connection.pragma_update(None, "max_page_count", pages).unwrap();
+    journal.limit_growth(Some(0)).unwrap();
     let before = everything(&journal);
     let mut large = put("large");
     large.payload = vec![7; 1 << 20].into();
     let full = journal.take(&[put("small"), large.clone()], None);
     assert!(matches!(full, Err(JournalError::Full { .. })), "{full:?}");
     assert_eq!(everything(&journal), before, "whole or not at all");
-    journal
-        .connection
-        .pragma_update(None, "max_page_count", 1 << 20)
-        .unwrap();
+    journal.limit_growth(None).unwrap();
     assert_eq!(journal.take(&[large], None).unwrap()[0].seq, 2);
+}
+
+/// After a sync that failed, a second one of the same pages would be believed for nothing.
+#[test]
+fn after_a_failed_sync_all_is_written_anew() {
+    let (mut journal, dir) = make();
+    let (log, away) = (dir.path().join("journal.db-wal"), dir.path().join("away"));
+    let durable = |journal: &mut SqliteJournal, id: &str| {
+        journal.begin_group().unwrap();
+        journal.request(|journal| journal.take(&[put(id)], None)).unwrap();
+        journal.end_group(true)
+    };
+    durable(&mut journal, "k").unwrap();
+    assert!(fs::metadata(&log).unwrap().len() > 0, "a sync alone folds nothing");
+    fs::rename(&log, &away).unwrap();
+    assert!(matches!(durable(&mut journal, "l"), Err(JournalError::Failed(_))));
+    fs::rename(&away, &log).unwrap();
+    durable(&mut journal, "m").unwrap();
+    assert_eq!(
+        fs::metadata(&log).unwrap().len(),
+        0,
+        "all of it is in the file, and that is synced"
+    );
+    durable(&mut journal, "n").unwrap();
+    assert!(fs::metadata(&log).unwrap().len() > 0);
+    assert_eq!(journal.feed().unwrap().head, 4);
 }
 
 /// The state directory is locked, so two daemons do not share a journal; if they did, it would not be torn.
