@@ -556,7 +556,7 @@ async fn half_read_lines_of_all_streams_are_bounded() {
 
 #[tokio::test]
 async fn a_partner_that_never_reads_delays_nobody() {
-    const COUNT: usize = 80;
+    const COUNT: usize = 200;
     let net = Federation::new();
     let bounded = net
         .peer("alice")
