@@ -31,6 +31,7 @@ mod app;
 mod documents;
 mod federation;
 mod foreign;
+mod jwt;
 mod metrics;
 mod nats;
 mod peer;
