@@ -3,19 +3,19 @@
 //! Owns the hand-over and its bounds. Never reads or writes a byte of a stream. Always: an inbound stream either
 //! reaches its inbox or is reset and counted, and every request to open ends in an answer, also when the connection dies.
 
+use super::by_name::ByName;
 use super::connections::Connections;
+use super::pulse::{Pulse, Stream};
 use crate::telemetry::Refusals;
 use crate::wire::protocol;
-use futures::future::{Ready, ready};
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
-use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
-    ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, NotifyHandler, Stream, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler,
-    THandlerInEvent, THandlerOutEvent, ToSwarm,
+    self, ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+    NetworkBehaviour, NotifyHandler, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -113,6 +113,7 @@ pub struct Streams {
     doors: Arc<Doors>,
     held: HashMap<PeerId, Arc<Held>>,
     connections: Connections,
+    pulses: HashMap<ConnectionId, Pulse>,
     keep: HashSet<PeerId>,
     out: VecDeque<ToSwarm<Infallible, ToHandler>>,
 }
@@ -129,6 +130,7 @@ impl Streams {
             }),
             held: HashMap::new(),
             connections: Connections::new(local),
+            pulses: HashMap::new(),
             keep: HashSet::new(),
             out: VecDeque::new(),
         }
@@ -168,15 +170,24 @@ impl Streams {
         });
     }
 
-    fn handler(&mut self, peer: PeerId) -> Handler {
+    /// The signs of life of a connection that stands.
+    pub fn pulse(&self, connection: ConnectionId) -> Option<&Pulse> {
+        self.pulses.get(&connection)
+    }
+
+    fn handler(&mut self, peer: PeerId, connection: ConnectionId) -> Handler {
         let doors = Arc::clone(&self.doors);
         let held = Arc::clone(self.held.entry(peer).or_insert_with(|| {
             Arc::new(Held(
                 doors.inboxes.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect(),
             ))
         }));
+        // This behaviour is asked last: nobody refuses the connection after it, and its end will be told.
+        let pulse = Pulse::new();
+        self.pulses.insert(connection, pulse.clone());
         Handler {
             peer,
+            pulse,
             doors,
             held,
             keep: self.keep.contains(&peer),
@@ -192,23 +203,23 @@ impl NetworkBehaviour for Streams {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, connection))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, connection))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
@@ -225,6 +236,7 @@ impl NetworkBehaviour for Streams {
                 ..
             }) => {
                 self.connections.closed(&peer_id, connection_id);
+                self.pulses.remove(&connection_id);
                 self.tell_keep(&peer_id);
                 if remaining_established == 0 {
                     self.held.remove(&peer_id);
@@ -249,6 +261,7 @@ impl NetworkBehaviour for Streams {
 /// One connection's end of the behaviour.
 pub struct Handler {
     peer: PeerId,
+    pulse: Pulse,
     doors: Arc<Doors>,
     held: Arc<Held>,
     keep: bool,
@@ -257,7 +270,7 @@ pub struct Handler {
 }
 
 impl Handler {
-    fn take_in(&self, stream: Stream, protocol: StreamProtocol) {
+    fn take_in(&self, stream: swarm::Stream, protocol: StreamProtocol) {
         let Some(index) = self.doors.inboxes.iter().position(|(known, _)| *known == protocol) else {
             return self
                 .doors
@@ -273,6 +286,7 @@ impl Handler {
             return;
         }
         let (peer, place) = (self.peer, Place(Arc::clone(count)));
+        let stream = Stream::new(stream, self.pulse.clone());
         let incoming = Incoming {
             peer,
             protocol,
@@ -336,7 +350,7 @@ impl ConnectionHandler for Handler {
                 info,
             }) => {
                 self.opening = self.opening.saturating_sub(1);
-                let _ = info.reply.send(Ok(stream));
+                let _ = info.reply.send(Ok(Stream::new(stream, self.pulse.clone())));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 self.opening = self.opening.saturating_sub(1);
@@ -350,38 +364,5 @@ impl ConnectionHandler for Handler {
             }
             _ => {}
         }
-    }
-}
-
-/// The trivial upgrade: the negotiated stream together with the name that was agreed on.
-#[derive(Debug, Clone)]
-pub struct ByName(Vec<StreamProtocol>);
-
-impl UpgradeInfo for ByName {
-    type Info = StreamProtocol;
-    type InfoIter = std::vec::IntoIter<StreamProtocol>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.clone().into_iter()
-    }
-}
-
-impl InboundUpgrade<Stream> for ByName {
-    type Output = (Stream, StreamProtocol);
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-
-    fn upgrade_inbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
-        ready(Ok((stream, name)))
-    }
-}
-
-impl OutboundUpgrade<Stream> for ByName {
-    type Output = (Stream, StreamProtocol);
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-
-    fn upgrade_outbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
-        ready(Ok((stream, name)))
     }
 }

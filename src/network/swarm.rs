@@ -4,6 +4,7 @@
 //! queue that drops and counts. Always: a dial is answered when it succeeds, fails, or the peer connects by itself.
 
 use super::gossip::{Gossip, GossipVerdict, PublishError};
+use super::start::PING_TIMEOUT;
 use super::streams::Streams;
 use super::{Command, ConnectError, Connected, Link};
 use crate::telemetry::{Metrics, Refusals};
@@ -19,6 +20,7 @@ use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent}
 use libp2p::{Multiaddr, PeerId, identify, ping};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -30,6 +32,7 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) gossip: gossipsub::Behaviour,
+    /// The last: who is asked after it could refuse a connection that it counts on.
     pub(super) streams: Streams,
 }
 
@@ -226,8 +229,14 @@ impl Actor {
                 connection,
                 result: Err(ping::Failure::Timeout),
             }) => {
-                debug!(%peer, "no answer to a ping, closing the connection");
-                self.swarm.close_connection(connection);
+                // On a slow link the answer stands behind all the data that was written before it.
+                let pulse = self.swarm.behaviour().streams.pulse(connection);
+                if pulse.is_some_and(|pulse| pulse.heard_within(PING_TIMEOUT, Instant::now())) {
+                    debug!(%peer, "no answer to a ping, but something else comes");
+                } else {
+                    debug!(%peer, "no answer to a ping, closing the connection");
+                    self.swarm.close_connection(connection);
+                }
             }
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 let takes_unsigned = info

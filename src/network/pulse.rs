@@ -1,0 +1,131 @@
+//! The stream that is handed out, and the pulse of its connection: when anything was last read on any of its streams.
+//!
+//! Owns that one instant for each connection. Never judges: who waits for a word asks it before giving the connection up,
+//! since on a slow link a heartbeat stands behind all the data that was written before it. A pulse knows whole frames
+//! (up to 16 KiB), so a link that needs longer than the asker's patience for one of them looks dead.
+
+use futures::{AsyncRead, AsyncWrite};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// Signs of life of one connection.
+#[derive(Debug, Clone)]
+pub struct Pulse(Arc<Heard>);
+
+#[derive(Debug)]
+struct Heard {
+    began: Instant,
+    /// Milliseconds after `began`.
+    last: AtomicU64,
+}
+
+impl Pulse {
+    /// A connection that was made now.
+    #[must_use]
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Heard {
+            began: Instant::now(),
+            last: AtomicU64::new(0),
+        }))
+    }
+
+    /// Something was read on it at `now`.
+    fn note(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.0.began).as_millis();
+        self.0
+            .last
+            .store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether something was read in the last `span` before `now`, or the connection is younger than that.
+    #[must_use]
+    pub fn heard_within(&self, span: Duration, now: Instant) -> bool {
+        let last = Duration::from_millis(self.0.last.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.0.began).saturating_sub(last) <= span
+    }
+}
+
+/// A negotiated stream; what is read on it is a sign of life of its connection. Dropping it unclosed resets it.
+#[derive(Debug)]
+pub struct Stream {
+    inner: libp2p::swarm::Stream,
+    pulse: Pulse,
+}
+
+impl Stream {
+    pub(super) fn new(inner: libp2p::swarm::Stream, pulse: Pulse) -> Self {
+        Self { inner, pulse }
+    }
+
+    /// The signs of life of its connection, all streams together.
+    #[must_use]
+    pub fn pulse(&self) -> Pulse {
+        self.pulse.clone()
+    }
+
+    fn heard(&self, read: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(read, Poll::Ready(Ok(1..))) {
+            self.pulse.note(Instant::now());
+        }
+        read
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let read = Pin::new(&mut self.inner).poll_read(cx, buf);
+        self.heard(read)
+    }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let read = Pin::new(&mut self.inner).poll_read_vectored(cx, bufs);
+        self.heard(read)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pulse_is_heard_for_as_long_as_is_asked() {
+        let (pulse, span) = (Pulse::new(), Duration::from_secs(10));
+        let began = pulse.0.began;
+        assert!(pulse.heard_within(span, began + span));
+        let late = began + span + Duration::from_millis(1);
+        assert!(!pulse.heard_within(span, late));
+        pulse.clone().note(late);
+        assert!(pulse.heard_within(span, late) && pulse.heard_within(span, late + span));
+        assert!(!pulse.heard_within(span, late + span + Duration::from_millis(1)));
+    }
+}
