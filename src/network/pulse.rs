@@ -1,6 +1,7 @@
-//! The stream that is handed out, and the pulse of its connection: when anything was last read on any of its streams.
+//! The stream that is handed out, and the pulse of its connection: when anything was last read on any of its streams, how
+//! many there are, and whether the connection is the preferred one of its peer.
 //!
-//! Owns that one instant for each connection. Never judges: who waits for a word asks it before giving the connection up,
+//! Owns these words about each connection. Never judges: who waits for a word asks it before giving the connection up,
 //! since on a slow link a heartbeat stands behind all the data that was written before it. A pulse knows whole frames
 //! (up to 16 KiB), so a link that needs longer than the asker's patience for one of them looks dead.
 
@@ -8,7 +9,7 @@ use futures::{AsyncRead, AsyncWrite};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ struct Heard {
     began: Instant,
     /// Milliseconds after `began`.
     last: AtomicU64,
+    streams: AtomicUsize,
+    preferred: AtomicBool,
 }
 
 impl Pulse {
@@ -30,6 +33,8 @@ impl Pulse {
         Self(Arc::new(Heard {
             began: Instant::now(),
             last: AtomicU64::new(0),
+            streams: AtomicUsize::new(0),
+            preferred: AtomicBool::new(true),
         }))
     }
 
@@ -39,6 +44,22 @@ impl Pulse {
         self.0
             .last
             .store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn set_preferred(&self, preferred: bool) {
+        self.0.preferred.store(preferred, Ordering::Relaxed);
+    }
+
+    /// Streams handed out and not yet dropped.
+    pub(super) fn streams(&self) -> usize {
+        self.0.streams.load(Ordering::Acquire)
+    }
+
+    /// Whether new streams to this peer are opened on this connection. A long-lived stream on another one is better
+    /// moved, so that the other can be closed.
+    #[must_use]
+    pub fn is_preferred(&self) -> bool {
+        self.0.preferred.load(Ordering::Relaxed)
     }
 
     /// Whether something was read in the last `span` before `now`, or the connection is younger than that.
@@ -58,6 +79,7 @@ pub struct Stream {
 
 impl Stream {
     pub(super) fn new(inner: libp2p::swarm::Stream, pulse: Pulse) -> Self {
+        pulse.0.streams.fetch_add(1, Ordering::AcqRel);
         Self { inner, pulse }
     }
 
@@ -67,11 +89,23 @@ impl Stream {
         self.pulse.clone()
     }
 
+    /// See [`Pulse::is_preferred`].
+    #[must_use]
+    pub fn is_preferred(&self) -> bool {
+        self.pulse.is_preferred()
+    }
+
     fn heard(&self, read: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(read, Poll::Ready(Ok(1..))) {
             self.pulse.note(Instant::now());
         }
         read
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.pulse.0.streams.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -6,6 +6,7 @@
 use super::by_name::ByName;
 use super::connections::Connections;
 use super::pulse::{Pulse, Stream};
+use super::start::IDLE;
 use crate::telemetry::Refusals;
 use crate::wire::protocol;
 use libp2p::PeerId;
@@ -13,15 +14,16 @@ use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
-    self, ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, NotifyHandler, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm,
+    self, CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId,
+    FromSwarm, NetworkBehaviour, NotifyHandler, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// Streams being opened at once on one connection. Callers past it get [`OpenError::Busy`]: writers try again, questions
@@ -114,6 +116,8 @@ pub struct Streams {
     held: HashMap<PeerId, Arc<Held>>,
     connections: Connections,
     pulses: HashMap<ConnectionId, Pulse>,
+    /// Spare connections without a stream, and since when.
+    unused: HashMap<ConnectionId, Instant>,
     keep: HashSet<PeerId>,
     out: VecDeque<ToSwarm<Infallible, ToHandler>>,
 }
@@ -131,6 +135,7 @@ impl Streams {
             held: HashMap::new(),
             connections: Connections::new(local),
             pulses: HashMap::new(),
+            unused: HashMap::new(),
             keep: HashSet::new(),
             out: VecDeque::new(),
         }
@@ -156,7 +161,13 @@ impl Streams {
 
     /// Of several connections to a kept peer only the preferred one stays although nothing is open on it.
     fn tell_keep(&mut self, peer: &PeerId) {
-        let preferred = self.connections.preferred(peer).filter(|_| self.keep.contains(peer));
+        let preferred = self.connections.preferred(peer);
+        for connection in self.connections.of(peer) {
+            if let Some(pulse) = self.pulses.get(&connection) {
+                pulse.set_preferred(Some(connection) == preferred);
+            }
+        }
+        let preferred = preferred.filter(|_| self.keep.contains(peer));
         for connection in self.connections.of(peer) {
             self.notify(*peer, connection, ToHandler::Keep(Some(connection) == preferred));
         }
@@ -168,6 +179,27 @@ impl Streams {
             handler: NotifyHandler::One(connection),
             event,
         });
+    }
+
+    /// Closes every spare connection that had none of our streams for [`IDLE`]. By itself it would stay, since gossip and
+    /// identify have streams on each.
+    pub fn close_spare(&mut self, now: Instant) {
+        let spare: HashMap<ConnectionId, PeerId> = self
+            .connections
+            .spare()
+            .filter(|(_, connection)| self.pulses.get(connection).is_some_and(|pulse| pulse.streams() == 0))
+            .map(|(peer, connection)| (connection, peer))
+            .collect();
+        self.unused.retain(|connection, _| spare.contains_key(connection));
+        for (connection, peer_id) in spare {
+            let since = *self.unused.entry(connection).or_insert(now);
+            if now.saturating_duration_since(since) >= IDLE {
+                self.out.push_back(ToSwarm::CloseConnection {
+                    peer_id,
+                    connection: CloseConnection::One(connection),
+                });
+            }
+        }
     }
 
     /// The signs of life of a connection that stands.

@@ -4,7 +4,7 @@
 //! queue that drops and counts. Always: a dial is answered when it succeeds, fails, or the peer connects by itself.
 
 use super::gossip::{Gossip, GossipVerdict, PublishError};
-use super::start::PING_TIMEOUT;
+use super::start::{IDLE, PING_TIMEOUT};
 use super::streams::Streams;
 use super::{Command, ConnectError, Connected, Link};
 use crate::telemetry::{Metrics, Refusals};
@@ -56,9 +56,11 @@ pub(super) struct Actor {
 
 impl Actor {
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let mut tidy = tokio::time::interval(IDLE / 2);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                _ = tidy.tick() => self.swarm.behaviour_mut().streams.close_spare(Instant::now()),
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command),
                     None => break,
