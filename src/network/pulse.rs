@@ -62,11 +62,11 @@ impl Pulse {
         self.0.preferred.load(Ordering::Relaxed)
     }
 
-    /// Whether something was read in the last `span` before `now`, or the connection is younger than that.
+    /// For how long nothing was read, or since the connection was made.
     #[must_use]
-    pub fn heard_within(&self, span: Duration, now: Instant) -> bool {
+    pub fn quiet_for(&self, now: Instant) -> Duration {
         let last = Duration::from_millis(self.0.last.load(Ordering::Relaxed));
-        now.saturating_duration_since(self.0.began).saturating_sub(last) <= span
+        now.saturating_duration_since(self.0.began).saturating_sub(last)
     }
 }
 
@@ -152,14 +152,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pulse_is_heard_for_as_long_as_is_asked() {
-        let (pulse, span) = (Pulse::new(), Duration::from_secs(10));
+    fn a_pulse_tells_since_when_nothing_came() {
+        let (pulse, second) = (Pulse::new(), Duration::from_secs(1));
         let began = pulse.0.began;
-        assert!(pulse.heard_within(span, began + span));
-        let late = began + span + Duration::from_millis(1);
-        assert!(!pulse.heard_within(span, late));
-        pulse.clone().note(late);
-        assert!(pulse.heard_within(span, late) && pulse.heard_within(span, late + span));
-        assert!(!pulse.heard_within(span, late + span + Duration::from_millis(1)));
+        assert_eq!(pulse.quiet_for(began), Duration::ZERO);
+        assert_eq!(pulse.quiet_for(began + 5 * second), 5 * second);
+        pulse.clone().note(began + 3 * second);
+        assert_eq!(pulse.quiet_for(began + 5 * second), 2 * second);
+        assert_eq!(pulse.quiet_for(began), Duration::ZERO);
     }
 }

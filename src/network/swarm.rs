@@ -233,7 +233,7 @@ impl Actor {
             }) => {
                 // On a slow link the answer stands behind all the data that was written before it.
                 let pulse = self.swarm.behaviour().streams.pulse(connection);
-                if pulse.is_some_and(|pulse| pulse.heard_within(PING_TIMEOUT, Instant::now())) {
+                if pulse.is_some_and(|pulse| pulse.quiet_for(Instant::now()) < PING_TIMEOUT) {
                     debug!(%peer, "no answer to a ping, but something else comes");
                 } else {
                     debug!(%peer, "no answer to a ping, closing the connection");

@@ -108,10 +108,14 @@ impl StreamService {
             tokio::select! {
                 () = ticket.stop.cancelled() => break "closed",
                 beat = self.next_beat(&mut lines, &member, &peer) => match beat {
-                    Ok(()) => locked(&self.0.table).renew(&ticket, Beat::at(Instant::now()).expiry),
+                    Ok(()) => {
+                        lines.may_be_quiet_for(EXPIRY);
+                        locked(&self.0.table).renew(&ticket, Beat::at(Instant::now()).expiry);
+                    }
                     // On a slow link a heartbeat stands behind all the data that was written before it.
-                    Err("expired") if pulse.heard_within(EXPIRY, Instant::now()) => {
+                    Err("expired") if pulse.quiet_for(Instant::now()) < EXPIRY => {
                         tracing::debug!(partner = %member.name, "a heartbeat is late, but something else comes");
+                        lines.may_be_quiet_for(EXPIRY.saturating_sub(pulse.quiet_for(Instant::now())));
                         locked(&self.0.table).renew(&ticket, Beat::at(Instant::now()).expiry);
                     }
                     Err(end @ ("ended" | "expired" | "broken")) => break end,
