@@ -1,6 +1,6 @@
 //! The stream behaviour: negotiates one substream per protocol name and hands it over, both ways.
 //!
-//! Owns the hand-over and its bounds. Never reads or writes a byte of a stream. Always: an inbound stream either
+//! Owns the hand-over and its bounds, and closes spare connections. Never reads or writes a byte of a stream. Always: an inbound stream either
 //! reaches its inbox or is reset and counted, and every request to open ends in an answer, also when the connection dies.
 
 use super::by_name::ByName;
@@ -181,8 +181,8 @@ impl Streams {
         });
     }
 
-    /// Closes every spare connection that had none of our streams for [`IDLE`]. By itself it would stay, since gossip and
-    /// identify have streams on each.
+    /// Closes every spare connection that had none of our streams for as long as an idle one may stay. By itself it would
+    /// stay, since gossip may have a stream on it.
     pub fn close_spare(&mut self, now: Instant) {
         let spare: HashMap<ConnectionId, PeerId> = self
             .connections
