@@ -1,8 +1,8 @@
 //! Which connections each peer has, and which of several is used for new streams.
 //!
 //! Pure. Always: two sides that dialled each other at the same instant prefer the same connection, the one dialled by
-//! the smaller PeerId, newest first. The other one is not torn down under its streams: it closes
-//! when the last of them has ended.
+//! the smaller PeerId, newest first. The other one is spare: it is not torn down under its streams, but closes when the
+//! last of them has ended or moved.
 
 use libp2p::PeerId;
 use libp2p::swarm::ConnectionId;
@@ -51,6 +51,16 @@ impl Connections {
             .collect()
     }
 
+    /// Every connection that is not the preferred one of its peer.
+    pub fn spare(&self) -> impl Iterator<Item = (PeerId, ConnectionId)> {
+        let several = self.of.iter().filter(|(_, list)| list.len() > 1);
+        several.flat_map(|(peer, list)| {
+            let preferred = self.preferred(peer);
+            let spare = list.iter().filter(move |(known, _)| Some(*known) != preferred);
+            spare.map(|(known, _)| (*peer, *known))
+        })
+    }
+
     /// The connection on which a new stream to `peer` is opened.
     #[must_use]
     pub fn preferred(&self, peer: &PeerId) -> Option<ConnectionId> {
@@ -64,6 +74,22 @@ impl Connections {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn all_but_the_preferred_one_are_spare() {
+        let (small, large) = two_peers();
+        let mut seen = Connections::new(small);
+        let [a, b, c] = [1, 2, 3].map(ConnectionId::new_unchecked);
+        seen.opened(large, a, false);
+        assert_eq!(seen.spare().count(), 0);
+        seen.opened(large, b, true);
+        assert_eq!(seen.spare().collect::<Vec<_>>(), [(large, a)]);
+        seen.opened(large, c, true);
+        assert_eq!(seen.spare().collect::<Vec<_>>(), [(large, a), (large, b)]);
+        seen.closed(&large, c);
+        seen.closed(&large, a);
+        assert_eq!(seen.spare().count(), 0);
+    }
 
     fn two_peers() -> (PeerId, PeerId) {
         let (a, b) = (PeerId::random(), PeerId::random());

@@ -4,9 +4,11 @@
 //! partner. Always: every request ends in an answer, and the set of connected peers is published as a level
 //! ([`Connected`]), so that a slow reader sees the newest state instead of missing a change.
 
+mod by_name;
 mod connections;
 pub mod dial;
 mod gossip;
+mod pulse;
 mod security;
 mod start;
 pub mod streams;
@@ -14,7 +16,8 @@ mod swarm;
 mod transport;
 
 pub use gossip::{Gossip, GossipVerdict, PublishError};
-pub use libp2p::swarm::{Stream, StreamProtocol};
+pub use libp2p::swarm::StreamProtocol;
+pub use pulse::{Pulse, Stream};
 pub use start::{Config, StartError, start};
 pub use streams::{Inbox, Incoming, OpenError, Place};
 

@@ -28,10 +28,10 @@ use tokio_util::sync::CancellationToken;
 /// than a swarm that stands still.
 const GOSSIP_WAITING: usize = 1024;
 /// A connection on which nothing is open and that nobody keeps is closed after this long: three partner heartbeats.
-const IDLE: Duration = Duration::from_secs(10);
+pub(super) const IDLE: Duration = Duration::from_secs(10);
 /// How often a connection is pinged, and how long the answer may take before the connection counts as dead.
 const PING_EVERY: Duration = Duration::from_secs(5);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes under way at once, each way. A flood of half-open connections costs at most this many.
 const PENDING: u32 = 256;
 

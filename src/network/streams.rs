@@ -1,20 +1,21 @@
 //! The stream behaviour: negotiates one substream per protocol name and hands it over, both ways.
 //!
-//! Owns the hand-over and its bounds. Never reads or writes a byte of a stream. Always: an inbound stream either
+//! Owns the hand-over and its bounds, and closes spare connections. Never reads or writes a byte of a stream. Always: an inbound stream either
 //! reaches its inbox or is reset and counted, and every request to open ends in an answer, also when the connection dies.
 
+use super::by_name::ByName;
 use super::connections::Connections;
+use super::pulse::{Pulse, Stream};
+use super::start::IDLE;
 use crate::telemetry::Refusals;
 use crate::wire::protocol;
-use futures::future::{Ready, ready};
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
-use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
-    ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, NotifyHandler, Stream, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler,
+    self, CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId,
+    FromSwarm, NetworkBehaviour, NotifyHandler, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler,
     THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -22,6 +23,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// Streams being opened at once on one connection. Callers past it get [`OpenError::Busy`]: writers try again, questions
@@ -113,6 +115,9 @@ pub struct Streams {
     doors: Arc<Doors>,
     held: HashMap<PeerId, Arc<Held>>,
     connections: Connections,
+    pulses: HashMap<ConnectionId, Pulse>,
+    /// Spare connections without a stream, and since when.
+    unused: HashMap<ConnectionId, Instant>,
     keep: HashSet<PeerId>,
     out: VecDeque<ToSwarm<Infallible, ToHandler>>,
 }
@@ -129,6 +134,8 @@ impl Streams {
             }),
             held: HashMap::new(),
             connections: Connections::new(local),
+            pulses: HashMap::new(),
+            unused: HashMap::new(),
             keep: HashSet::new(),
             out: VecDeque::new(),
         }
@@ -154,7 +161,13 @@ impl Streams {
 
     /// Of several connections to a kept peer only the preferred one stays although nothing is open on it.
     fn tell_keep(&mut self, peer: &PeerId) {
-        let preferred = self.connections.preferred(peer).filter(|_| self.keep.contains(peer));
+        let preferred = self.connections.preferred(peer);
+        for connection in self.connections.of(peer) {
+            if let Some(pulse) = self.pulses.get(&connection) {
+                pulse.set_preferred(Some(connection) == preferred);
+            }
+        }
+        let preferred = preferred.filter(|_| self.keep.contains(peer));
         for connection in self.connections.of(peer) {
             self.notify(*peer, connection, ToHandler::Keep(Some(connection) == preferred));
         }
@@ -168,15 +181,45 @@ impl Streams {
         });
     }
 
-    fn handler(&mut self, peer: PeerId) -> Handler {
+    /// Closes every spare connection that had none of our streams for as long as an idle one may stay. By itself it would
+    /// stay, since gossip may have a stream on it.
+    pub fn close_spare(&mut self, now: Instant) {
+        let spare: HashMap<ConnectionId, PeerId> = self
+            .connections
+            .spare()
+            .filter(|(_, connection)| self.pulses.get(connection).is_some_and(|pulse| pulse.streams() == 0))
+            .map(|(peer, connection)| (connection, peer))
+            .collect();
+        self.unused.retain(|connection, _| spare.contains_key(connection));
+        for (connection, peer_id) in spare {
+            let since = *self.unused.entry(connection).or_insert(now);
+            if now.saturating_duration_since(since) >= IDLE {
+                self.out.push_back(ToSwarm::CloseConnection {
+                    peer_id,
+                    connection: CloseConnection::One(connection),
+                });
+            }
+        }
+    }
+
+    /// The signs of life of a connection that stands.
+    pub fn pulse(&self, connection: ConnectionId) -> Option<&Pulse> {
+        self.pulses.get(&connection)
+    }
+
+    fn handler(&mut self, peer: PeerId, connection: ConnectionId) -> Handler {
         let doors = Arc::clone(&self.doors);
         let held = Arc::clone(self.held.entry(peer).or_insert_with(|| {
             Arc::new(Held(
                 doors.inboxes.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect(),
             ))
         }));
+        // This behaviour is asked last: nobody refuses the connection after it, and its end will be told.
+        let pulse = Pulse::new();
+        self.pulses.insert(connection, pulse.clone());
         Handler {
             peer,
+            pulse,
             doors,
             held,
             keep: self.keep.contains(&peer),
@@ -192,23 +235,23 @@ impl NetworkBehaviour for Streams {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, connection))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, connection))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
@@ -225,6 +268,7 @@ impl NetworkBehaviour for Streams {
                 ..
             }) => {
                 self.connections.closed(&peer_id, connection_id);
+                self.pulses.remove(&connection_id);
                 self.tell_keep(&peer_id);
                 if remaining_established == 0 {
                     self.held.remove(&peer_id);
@@ -249,6 +293,7 @@ impl NetworkBehaviour for Streams {
 /// One connection's end of the behaviour.
 pub struct Handler {
     peer: PeerId,
+    pulse: Pulse,
     doors: Arc<Doors>,
     held: Arc<Held>,
     keep: bool,
@@ -257,7 +302,7 @@ pub struct Handler {
 }
 
 impl Handler {
-    fn take_in(&self, stream: Stream, protocol: StreamProtocol) {
+    fn take_in(&self, stream: swarm::Stream, protocol: StreamProtocol) {
         let Some(index) = self.doors.inboxes.iter().position(|(known, _)| *known == protocol) else {
             return self
                 .doors
@@ -273,6 +318,7 @@ impl Handler {
             return;
         }
         let (peer, place) = (self.peer, Place(Arc::clone(count)));
+        let stream = Stream::new(stream, self.pulse.clone());
         let incoming = Incoming {
             peer,
             protocol,
@@ -336,7 +382,7 @@ impl ConnectionHandler for Handler {
                 info,
             }) => {
                 self.opening = self.opening.saturating_sub(1);
-                let _ = info.reply.send(Ok(stream));
+                let _ = info.reply.send(Ok(Stream::new(stream, self.pulse.clone())));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 self.opening = self.opening.saturating_sub(1);
@@ -350,38 +396,5 @@ impl ConnectionHandler for Handler {
             }
             _ => {}
         }
-    }
-}
-
-/// The trivial upgrade: the negotiated stream together with the name that was agreed on.
-#[derive(Debug, Clone)]
-pub struct ByName(Vec<StreamProtocol>);
-
-impl UpgradeInfo for ByName {
-    type Info = StreamProtocol;
-    type InfoIter = std::vec::IntoIter<StreamProtocol>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        self.0.clone().into_iter()
-    }
-}
-
-impl InboundUpgrade<Stream> for ByName {
-    type Output = (Stream, StreamProtocol);
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-
-    fn upgrade_inbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
-        ready(Ok((stream, name)))
-    }
-}
-
-impl OutboundUpgrade<Stream> for ByName {
-    type Output = (Stream, StreamProtocol);
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Output, Infallible>>;
-
-    fn upgrade_outbound(self, stream: Stream, name: StreamProtocol) -> Self::Future {
-        ready(Ok((stream, name)))
     }
 }

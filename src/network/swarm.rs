@@ -4,6 +4,7 @@
 //! queue that drops and counts. Always: a dial is answered when it succeeds, fails, or the peer connects by itself.
 
 use super::gossip::{Gossip, GossipVerdict, PublishError};
+use super::start::{IDLE, PING_TIMEOUT};
 use super::streams::Streams;
 use super::{Command, ConnectError, Connected, Link};
 use crate::telemetry::{Metrics, Refusals};
@@ -19,6 +20,7 @@ use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent}
 use libp2p::{Multiaddr, PeerId, identify, ping};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -30,6 +32,7 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) gossip: gossipsub::Behaviour,
+    /// The last: who is asked after it could refuse a connection that it counts on.
     pub(super) streams: Streams,
 }
 
@@ -53,9 +56,11 @@ pub(super) struct Actor {
 
 impl Actor {
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        let mut tidy = tokio::time::interval(IDLE / 2);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                _ = tidy.tick() => self.swarm.behaviour_mut().streams.close_spare(Instant::now()),
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command),
                     None => break,
@@ -226,8 +231,14 @@ impl Actor {
                 connection,
                 result: Err(ping::Failure::Timeout),
             }) => {
-                debug!(%peer, "no answer to a ping, closing the connection");
-                self.swarm.close_connection(connection);
+                // On a slow link the answer stands behind all the data that was written before it.
+                let pulse = self.swarm.behaviour().streams.pulse(connection);
+                if pulse.is_some_and(|pulse| pulse.quiet_for(Instant::now()) < PING_TIMEOUT) {
+                    debug!(%peer, "no answer to a ping, but something else comes");
+                } else {
+                    debug!(%peer, "no answer to a ping, closing the connection");
+                    self.swarm.close_connection(connection);
+                }
             }
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 let takes_unsigned = info

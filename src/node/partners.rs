@@ -1,15 +1,16 @@
-//! The partner table: who is who, as a function of the store and of the peer events of the last 30 s.
+//! The partner table: who is who, as a function of the store and of the peer events since.
 //!
 //! Pure: time is passed in. The table's only writer is the desk beside it. Owns relations, the pins DID -> PeerId and
-//! their conflicts. Always: an event overrides the store while it is fresh (it may come before the app's write) and the
-//! store alone decides after that, so that a missed event heals; one PeerId is one member.
+//! their conflicts. Always: an event overrides the store until a reading that began [`FRESH`] after it (it may come
+//! before the app's write), and the store alone decides after that, so that a missed event heals; between two readings
+//! nothing changes by itself; one PeerId is one member.
 
 use crate::model::{Federation, Member, Peer, Relation};
 use libp2p::PeerId;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-/// How long a peer event overrides the store.
+/// How long the app may take to write what its event says: readings that begin sooner do not override the event.
 pub const FRESH: Duration = Duration::from_secs(30);
 /// Fresh events kept; apps do not change peers by the thousand. Past it the oldest goes, and the store decides sooner.
 const FRESH_EVENTS: usize = 10_000;
@@ -72,13 +73,21 @@ impl PartnerTable {
         }
     }
 
-    /// The store was read.
-    pub fn read_store(&mut self, peers: impl IntoIterator<Item = Member>) {
+    /// The store was read, from the instant `began` on. Only here does an event stop to count: the reading before may
+    /// be older than the event, and a partner would be let go who is in the store.
+    pub fn read_store(&mut self, peers: impl IntoIterator<Item = Member>, began: Instant) {
         self.stored = peers.into_iter().map(|member| (member.did.clone(), member)).collect();
+        self.fresh.retain(|_, fresh| fresh.until > began);
         // Who is in the store no more has no pin: its removal may have been missed, and it may come back with a new key.
         let (stored, fresh) = (&self.stored, &self.fresh);
         self.pins
             .retain(|did, _| stored.contains_key(did) || fresh.contains_key(did));
+    }
+
+    /// Whether an event waits for a reading of the store to take its place.
+    #[must_use]
+    pub fn wants_reading(&self, now: Instant) -> bool {
+        self.fresh.values().any(|fresh| fresh.until <= now)
     }
 
     /// CREATE_RESOURCE of a PEER was heard.
@@ -112,9 +121,8 @@ impl PartnerTable {
         );
     }
 
-    /// The federation as it stands at `now`, and the documents that are not used.
-    pub fn settle(&mut self, now: Instant) -> (Federation, Vec<Conflict>) {
-        self.fresh.retain(|_, fresh| fresh.until > now);
+    /// The federation as it stands, and the documents that are not used.
+    pub fn settle(&mut self) -> (Federation, Vec<Conflict>) {
         let mut candidates = self.stored.clone();
         for (did, fresh) in &self.fresh {
             match &fresh.member {
@@ -188,8 +196,8 @@ mod tests {
         }
     }
 
-    fn relation_of(table: &mut PartnerTable, did: &str, now: Instant) -> Option<Relation> {
-        table.settle(now).0.get(did).map(|member| member.relation)
+    fn relation_of(table: &mut PartnerTable, did: &str) -> Option<Relation> {
+        table.settle().0.get(did).map(|member| member.relation)
     }
 
     #[test]
@@ -197,51 +205,62 @@ mod tests {
         let (now, peer) = (Instant::now(), PeerId::random());
         let mut table = PartnerTable::new("me".into(), PeerId::random());
         table.changed(member("bob", Relation::Partner, peer), now);
-        assert_eq!(relation_of(&mut table, "bob", now), Some(Relation::Partner));
-        table.read_store([]);
-        assert_eq!(
-            relation_of(&mut table, "bob", now + Duration::from_secs(29)),
-            Some(Relation::Partner)
-        );
-        assert_eq!(
-            relation_of(&mut table, "bob", now + Duration::from_secs(30)),
-            None,
-            "the app never wrote it"
-        );
-        table.read_store([member("bob", Relation::Partner, peer)]);
-        assert_eq!(
-            relation_of(&mut table, "bob", now + Duration::from_secs(31)),
-            Some(Relation::Partner)
-        );
+        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
+        table.read_store([], now + FRESH - Duration::from_nanos(1));
+        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
+        table.read_store([], now + FRESH);
+        assert_eq!(relation_of(&mut table, "bob"), None, "the app never wrote it");
+        table.read_store([member("bob", Relation::Partner, peer)], now + FRESH);
+        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
+    }
+
+    /// The reading before is older than what the app wrote; with the store away no newer one comes.
+    #[test]
+    fn an_event_counts_until_a_reading_takes_its_place() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let mut table = PartnerTable::new("me".into(), PeerId::random());
+        table.read_store([], now);
+        table.changed(member("bob", Relation::Partner, peer), now);
+        table.changed(member("eve", Relation::Blacklist, PeerId::random()), now);
+        assert!(!table.wants_reading(now + FRESH - Duration::from_nanos(1)));
+        let later = now + FRESH * 100;
+        assert!(table.wants_reading(later));
+        table.changed(member("carol", Relation::None, PeerId::random()), later);
+        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
+        assert_eq!(relation_of(&mut table, "eve"), Some(Relation::Blacklist));
+        table.read_store([member("bob", Relation::Partner, peer)], later);
+        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
+        assert_eq!(relation_of(&mut table, "eve"), None);
+        assert!(!table.wants_reading(later));
     }
 
     #[test]
     fn a_missed_event_heals_by_the_store() {
         let (now, peer) = (Instant::now(), PeerId::random());
         let mut table = PartnerTable::new("me".into(), PeerId::random());
-        table.read_store([member("bob", Relation::Partner, peer)]);
-        assert_eq!(relation_of(&mut table, "bob", now), Some(Relation::Partner));
-        table.read_store([member("bob", Relation::Blacklist, peer)]);
-        assert_eq!(relation_of(&mut table, "bob", now), Some(Relation::Blacklist));
+        table.read_store([member("bob", Relation::Partner, peer)], now);
+        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
+        table.read_store([member("bob", Relation::Blacklist, peer)], now);
+        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Blacklist));
     }
 
     #[test]
     fn a_removed_peer_is_nobody_at_once() {
         let (now, peer) = (Instant::now(), PeerId::random());
         let mut table = PartnerTable::new("me".into(), PeerId::random());
-        table.read_store([member("bob", Relation::Partner, peer)]);
+        table.read_store([member("bob", Relation::Partner, peer)], now);
         table.removed("bob", now);
-        assert_eq!(relation_of(&mut table, "bob", now), None);
+        assert_eq!(relation_of(&mut table, "bob"), None);
     }
 
     #[test]
     fn the_first_peer_id_is_pinned_until_the_peer_is_removed() {
         let (now, first, second) = (Instant::now(), PeerId::random(), PeerId::random());
         let mut table = PartnerTable::new("me".into(), PeerId::random());
-        table.read_store([member("bob", Relation::Partner, first)]);
-        table.settle(now);
-        table.read_store([member("bob", Relation::Partner, second)]);
-        let (federation, conflicts) = table.settle(now);
+        table.read_store([member("bob", Relation::Partner, first)], now);
+        table.settle();
+        table.read_store([member("bob", Relation::Partner, second)], now);
+        let (federation, conflicts) = table.settle();
         assert!(federation.get("bob").is_none());
         assert_eq!(
             conflicts.first().map(|conflict| conflict.rule),
@@ -249,19 +268,22 @@ mod tests {
         );
         table.removed("bob", now);
         table.changed(member("bob", Relation::Partner, second), now);
-        assert_eq!(table.settle(now).0.get("bob").and_then(|bob| bob.peer_id), Some(second));
+        assert_eq!(table.settle().0.get("bob").and_then(|bob| bob.peer_id), Some(second));
     }
 
     #[test]
     fn one_peer_id_is_one_member_and_never_ours() {
         let (now, ours, shared) = (Instant::now(), PeerId::random(), PeerId::random());
         let mut table = PartnerTable::new("me".into(), ours);
-        table.read_store([
-            member("bob", Relation::Partner, shared),
-            member("eve", Relation::Partner, shared),
-            member("mallory", Relation::Partner, ours),
-        ]);
-        let (federation, conflicts) = table.settle(now);
+        table.read_store(
+            [
+                member("bob", Relation::Partner, shared),
+                member("eve", Relation::Partner, shared),
+                member("mallory", Relation::Partner, ours),
+            ],
+            now,
+        );
+        let (federation, conflicts) = table.settle();
         assert_eq!(federation.partners().count(), 1);
         assert_eq!(
             federation.of_peer(&shared).map(|member| member.did.as_str()),
@@ -274,10 +296,10 @@ mod tests {
     fn a_blacklisting_counts_also_with_a_conflicting_document() {
         let (now, first, second) = (Instant::now(), PeerId::random(), PeerId::random());
         let mut table = PartnerTable::new("me".into(), PeerId::random());
-        table.read_store([member("bob", Relation::Partner, first)]);
-        table.settle(now);
-        table.read_store([member("bob", Relation::Blacklist, second)]);
-        let (federation, _) = table.settle(now);
+        table.read_store([member("bob", Relation::Partner, first)], now);
+        table.settle();
+        table.read_store([member("bob", Relation::Blacklist, second)], now);
+        let (federation, _) = table.settle();
         assert!(federation.blacklist().contains(&first));
     }
 }

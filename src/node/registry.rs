@@ -2,7 +2,7 @@
 //!
 //! Owns the table and its I/O, and is the only one to tell the services who is whose partner. Always: when
 //! [`Registry::changed`] returns, the change is in effect; the store is re-read every [`REREAD`], so that a missed event
-//! heals.
+//! heals, and when an event has had its time.
 
 use super::mesh::{Mesh, kept};
 use super::partners::{Conflict, PartnerTable, member_of};
@@ -22,7 +22,7 @@ use tracing::{debug, info};
 
 /// Pause between two readings of the store.
 const REREAD: Duration = Duration::from_secs(30);
-/// How often an expired event is looked for.
+/// How often it is looked whether an event has had its time, and whether gossip has connections enough.
 const TICK: Duration = Duration::from_secs(5);
 /// Peer events waiting. The node waits when it is full: a partner must be in effect before what follows it is sent.
 const WAITING: usize = 64;
@@ -128,7 +128,12 @@ impl Desk {
                     self.read_store().await;
                     self.parts.streams.sweep();
                 }
-                _ = tick.tick() => self.fill_mesh().await,
+                _ = tick.tick() => {
+                    if self.table.wants_reading(Instant::now()) {
+                        self.read_store().await;
+                    }
+                    self.fill_mesh().await;
+                }
             }
             self.put_into_effect().await;
             if let Some(done) = done {
@@ -137,8 +142,9 @@ impl Desk {
         }
     }
 
-    /// Reads every peer document. When the store does not answer, what was read before stands.
+    /// Reads every peer document. When the store does not answer, what was read and heard before stands.
     async fn read_store(&mut self) {
+        let began = Instant::now();
         match self.parts.store.peers(self.parts.peers).await {
             Ok(peers) => {
                 self.parts.readiness.set_ok("store");
@@ -156,14 +162,14 @@ impl Desk {
                         self.parts.refusals.refuse("bad_address", &peer.did, error);
                     }
                 }
-                self.table.read_store(peers.peers.iter().map(member_of));
+                self.table.read_store(peers.peers.iter().map(member_of), began);
             }
             Err(error) => self.parts.readiness.set_bad("store", error.to_string()),
         }
     }
 
     async fn put_into_effect(&mut self) {
-        let (federation, conflicts) = self.table.settle(Instant::now());
+        let (federation, conflicts) = self.table.settle();
         for Conflict { did, rule, why } in conflicts {
             self.parts.refusals.refuse(rule, &did, why);
         }

@@ -2,7 +2,7 @@
 //!
 //! Owns when a heartbeat counts and when a partner's stream expires; pure but for the task at the end. Always: a
 //! stream is kept only for a PARTNER whose line names the DID and PeerId of its connection and whose link passed the
-//! bandwidth challenge.
+//! bandwidth challenge; a connection on which anything comes is never called dead.
 
 use super::lines::{LineLimits, Lines, split};
 use super::table::Direction;
@@ -82,6 +82,7 @@ impl StreamService {
             time: self.0.limits.line_timeout,
             quiet: Some(EXPIRY),
         };
+        let pulse = stream.pulse();
         let mut lines = Lines::new(stream, limits, Arc::clone(&self.0.half_read));
         if let Err(rule) = self.next_beat(&mut lines, &member, &peer).await {
             return self
@@ -107,7 +108,16 @@ impl StreamService {
             tokio::select! {
                 () = ticket.stop.cancelled() => break "closed",
                 beat = self.next_beat(&mut lines, &member, &peer) => match beat {
-                    Ok(()) => locked(&self.0.table).renew(&ticket, Beat::at(Instant::now()).expiry),
+                    Ok(()) => {
+                        lines.may_be_quiet_for(EXPIRY);
+                        locked(&self.0.table).renew(&ticket, Beat::at(Instant::now()).expiry);
+                    }
+                    // On a slow link a heartbeat stands behind all the data that was written before it.
+                    Err("expired") if pulse.quiet_for(Instant::now()) < EXPIRY => {
+                        tracing::debug!(partner = %member.name, "a heartbeat is late, but something else comes");
+                        lines.may_be_quiet_for(EXPIRY.saturating_sub(pulse.quiet_for(Instant::now())));
+                        locked(&self.0.table).renew(&ticket, Beat::at(Instant::now()).expiry);
+                    }
                     Err(end @ ("ended" | "expired" | "broken")) => break end,
                     Err(rule) => {
                         self.0.refusals.refuse(rule, &member.did, "a partner heartbeat");

@@ -89,6 +89,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
+    /// How long the stream may say nothing from now on.
+    pub(super) fn may_be_quiet_for(&mut self, time: Duration) {
+        self.limits.quiet = Some(time);
+    }
+
     /// All complete lines that are there, one at the least, in one piece; `None` at the end of the stream.
     /// Cancel-safe: nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {

@@ -7,6 +7,7 @@ use super::heartbeat::{Beat, PERIOD};
 use super::table::Direction;
 use super::{StreamService, locked};
 use crate::model::Member;
+use crate::network::Stream;
 use crate::network::dial::Backoff;
 use crate::wire::{Heartbeat, protocol};
 use futures::{AsyncReadExt, AsyncWriteExt};
@@ -72,7 +73,9 @@ impl StreamService {
             .await
             .map_err(|error| text(&error))?;
         let stream = self.0.network.open(peer, protocol::HEARTBEAT_PARTNER).await;
-        let (mut reader, mut writer) = stream.map_err(|error| text(&error))?.split();
+        let stream = stream.map_err(|error| text(&error))?;
+        let mut pulse = stream.pulse();
+        let (mut reader, mut writer) = stream.split();
         let began = *opened.insert(Instant::now());
         let line = Heartbeat {
             name: self.0.own.name.clone(),
@@ -87,6 +90,7 @@ impl StreamService {
             Some(Beat::at(Instant::now()).expiry),
         );
         let (mut up, mut settled) = (false, None);
+        let mut older = None;
         let mut due = tokio::time::interval(PERIOD);
         let mut byte = [0; 1];
         let ended = loop {
@@ -102,6 +106,16 @@ impl StreamService {
                         Err(_) => break Err("a heartbeat could not be written in time".to_owned()),
                     }
                     settled.get_or_insert_with(|| tokio::time::Instant::now() + NOT_REFUSED);
+                    // Of two connections one is spare, and closes when its streams have moved. The partner keeps the newer
+                    // of two heartbeat streams; the older one stays until the next beat, so that there is always one.
+                    drop(older.take());
+                    if !pulse.is_preferred()
+                        && let Some(newer) = self.heartbeat_on_preferred(peer, &line).await
+                    {
+                        pulse = newer.pulse();
+                        let newer = newer.split();
+                        older = Some((std::mem::replace(&mut reader, newer.0), std::mem::replace(&mut writer, newer.1)));
+                    }
                 }
                 () = until(settled), if !up => {
                     up = true;
@@ -116,6 +130,17 @@ impl StreamService {
             let _ = writer.close().await;
         }
         ended
+    }
+
+    /// Another heartbeat stream, on the connection that is preferred now, with its first line written.
+    async fn heartbeat_on_preferred(&self, peer: PeerId, line: &[u8]) -> Option<Stream> {
+        let open = async {
+            let mut stream = self.0.network.open(peer, protocol::HEARTBEAT_PARTNER).await.ok()?;
+            stream.write_all(line).await.ok()?;
+            stream.flush().await.ok()?;
+            Some(stream)
+        };
+        tokio::time::timeout(PERIOD, open).await.ok().flatten()
     }
 
     /// Returns when the peer, not connected before, connects.

@@ -364,6 +364,11 @@ impl Task {
         if gone {
             self.open.remove(&action);
         }
+        // Of two connections one is spare, and closes when its streams have moved. In good order, so that what was written
+        // on the old stream is read before what comes on the new one.
+        if self.open.get(&action).is_some_and(|stream| !stream.is_preferred()) {
+            self.close(action).await;
+        }
         if !self.open.contains_key(&action) {
             let stream = self.open_stream(action).await?;
             self.open.insert(action, stream);

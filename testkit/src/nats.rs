@@ -1,5 +1,6 @@
 //! A `nats-server` of one's own.
 
+use crate::jwt::Operator;
 use crate::ports::free_port;
 use crate::process::Process;
 use crate::tools::tool;
@@ -23,6 +24,8 @@ pub struct NatsOptions {
     pub user: Option<(String, String)>,
     /// Token that it wants.
     pub token: Option<String>,
+    /// Belongs to an operator (decentralised authentication): clients show the JWT of a user, from a credentials file.
+    pub operator: bool,
     /// Speaks TLS with a certificate of its own authority.
     pub tls: bool,
     /// Lines added to its configuration.
@@ -35,6 +38,7 @@ pub struct NatsServer {
     dir: PathBuf,
     port: u16,
     options: NatsOptions,
+    operator: Option<Operator>,
     process: Option<Process>,
 }
 
@@ -49,9 +53,13 @@ impl NatsServer {
             name: format!("nats of {name}"),
             dir: dir.to_owned(),
             port: free_port(),
+            operator: options.operator.then(Operator::new),
             options,
             process: None,
         };
+        if let Some(operator) = &server.operator {
+            std::fs::write(server.creds_file(), &operator.creds).unwrap();
+        }
         if server.options.tls {
             certificates(dir);
         }
@@ -82,6 +90,14 @@ impl NatsServer {
         if let Some(token) = &self.options.token {
             writeln!(text, "authorization {{ token: \"{token}\" }}").unwrap();
         }
+        if let Some(operator) = &self.operator {
+            let (jwt, account, account_jwt) = (&operator.jwt, &operator.account, &operator.account_jwt);
+            writeln!(
+                text,
+                "operator: \"{jwt}\"\nresolver: MEMORY\nresolver_preload {{ {account}: \"{account_jwt}\" }}"
+            )
+            .unwrap();
+        }
         if self.options.tls {
             writeln!(
                 text,
@@ -103,6 +119,16 @@ impl NatsServer {
     /// The certificate of the authority, for a server with TLS.
     pub fn ca_file(&self) -> PathBuf {
         self.dir.join("ca.pem")
+    }
+
+    /// The credentials of a user, for a server with an operator.
+    pub fn creds_file(&self) -> PathBuf {
+        self.dir.join("user.creds")
+    }
+
+    /// Credentials in good order of a user whose account no server knows.
+    pub fn creds_of_nobody() -> String {
+        Operator::new().creds
     }
 
     /// How it shall be.
@@ -158,6 +184,9 @@ impl NatsServer {
         }
         if let Some(token) = &self.options.token {
             options = options.token(token.clone());
+        }
+        if let Some(operator) = &self.operator {
+            options = options.credentials(&operator.creds).expect("they are in good order");
         }
         if self.options.tls {
             options = options.add_root_certificates(self.ca_file()).require_tls(true);

@@ -556,12 +556,13 @@ async fn half_read_lines_of_all_streams_are_bounded() {
 
 #[tokio::test]
 async fn a_partner_that_never_reads_delays_nobody() {
-    const COUNT: usize = 80;
+    const COUNT: usize = 200;
     let net = Federation::new();
     let bounded = net
         .peer("alice")
         .partner_of("bob")
-        .set("limits.peer_queue_messages", 16);
+        // Full before a frozen partner counts as gone, also on a machine that is busy.
+        .set("limits.peer_queue_messages", 4);
     let Some((alice, go)) = alice_and_gopher(&net, bounded).await else {
         return;
     };

@@ -1,6 +1,6 @@
 //! What an operator, or a disk, can have wrong: the daemon says what and how to mend it, and ends with status 1 or 64.
 
-use oc_testkit::{Federation, Peer, Process};
+use oc_testkit::{Federation, NatsServer, Peer, Process};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -16,13 +16,14 @@ async fn end(peer: &mut Peer) -> (i32, String) {
     (code, peer.logs().join("\n"))
 }
 
-/// Asserts that the daemon ends with status 1 for this reason, says it in one line, and did not break.
-async fn ends(peer: &mut Peer, words: &[&str]) {
+/// Asserts that the daemon ends with status 1 for this reason, says it in one line, and did not break; returns its words.
+async fn ends(peer: &mut Peer, words: &[&str]) -> String {
     let (code, told) = end(peer).await;
     assert_eq!(code, 1, "{told}");
     assert!(!told.contains("panicked"), "{told}");
     let fits = |line: &&str| line.contains("ERROR") && words.iter().all(|word| line.contains(word));
     assert_eq!(told.lines().filter(fits).count(), 1, "one line with {words:?}:\n{told}");
+    told
 }
 
 /// A peer that was up once, and its store's file.
@@ -247,6 +248,39 @@ async fn secrets_of_nats_that_are_not_there() {
         .launch()
         .await;
     ends(&mut carol, &["nats.tls.ca_file", "/nowhere/ca.pem"]).await;
+}
+
+#[tokio::test]
+async fn credentials_of_nats_that_are_none() {
+    let net = Federation::new();
+    let file = net.dir().join("the.creds");
+    let good = NatsServer::creds_of_nobody();
+    let (jwt, seed) = good.split_once("\n\n").unwrap();
+    let key = seed.lines().nth(1).unwrap();
+    // One letter is another.
+    let letter = if &key[30..31] == "A" { "B" } else { "A" };
+    let other = format!("{}{letter}{}", &key[..30], &key[31..]);
+    let garbled = [
+        String::new(),
+        "hello".to_owned(),
+        "\u{0}".repeat(100),
+        jwt.to_owned() + "\n",
+        seed.to_owned(),
+        good.replace(key, "SU"),
+        good.replace(key, &key[..key.len() - 4]),
+        good.replace(key, &other),
+        good.replace(key, &NatsServer::creds_of_nobody().lines().nth(1).unwrap()[..60]),
+    ];
+    std::fs::write(&file, &garbled[0]).unwrap();
+    let path = file.to_str().unwrap();
+    let mut alice = net.peer("alice").set("nats.creds_file", path).launch().await;
+    ends(&mut alice, &["nats.creds_file", path]).await;
+    for wrong in &garbled[1..] {
+        std::fs::write(&file, wrong).unwrap();
+        alice.run();
+        let told = ends(&mut alice, &["nats.creds_file", path]).await;
+        assert!(!told.contains(key), "{told}");
+    }
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use crate::alice_and_bob;
 use oc_testkit::{
-    Action, DataType, Federation, Identity, NatsOptions, Peer, Relation, free_port, partners, public, resource,
+    Action, DataType, Federation, Identity, NatsOptions, NatsServer, Peer, Relation, free_port, partners, public,
+    resource, until,
 };
 use rustix::process::Signal;
 use serde_json::json;
@@ -218,6 +219,15 @@ async fn nats_with_a_token() {
 }
 
 #[tokio::test]
+async fn nats_of_an_operator_with_a_credentials_file() {
+    with_nats(NatsOptions {
+        operator: true,
+        ..NatsOptions::default()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn nats_over_tls() {
     with_nats(NatsOptions {
         tls: true,
@@ -233,7 +243,7 @@ async fn with_nats(options: NatsOptions) {
     partners(&[&alice, &bob]).await;
     crosses(&alice, &bob, "a").await;
     crosses(&bob, &alice, "b").await;
-    let secrets = ["s3cret pass", "t0ken"];
+    let secrets = ["s3cret pass", "t0ken", "NKEY SEED"];
     assert!(
         !alice
             .logs()
@@ -259,6 +269,30 @@ async fn wrong_credentials_are_said_and_mended_without_a_restart() {
     alice.wait_log(&["uthorization"]).await;
     let right = alice.dir().join("nats.password_file");
     alice.set("nats.password_file", json!(right));
+    assert_eq!(alice.stop().await, 0);
+    alice.restart().await;
+}
+
+#[tokio::test]
+async fn credentials_of_nobody_are_said_and_mended_by_a_restart() {
+    let net = Federation::new();
+    let nats = NatsOptions {
+        operator: true,
+        ..NatsOptions::default()
+    };
+    let nobody = net.dir().join("nobody.creds");
+    std::fs::write(&nobody, NatsServer::creds_of_nobody()).unwrap();
+    let builder = net.peer("alice").nats(nats).set("nats.creds_file", json!(nobody));
+    let mut alice = builder.launch().await;
+    // It stays, is not ready, and says who refuses it.
+    let refused = || async {
+        let why = alice.wait_not_ready().await;
+        (why.contains("[-] nats") && why.contains("uthorization")).then_some(why)
+    };
+    until("alice to say that NATS refuses her", refused).await;
+    alice.wait_log(&["NATS is away", "uthorization"]).await;
+    let right = alice.dir().join("nats/user.creds");
+    alice.set("nats.creds_file", json!(right));
     assert_eq!(alice.stop().await, 0);
     alice.restart().await;
 }

@@ -13,6 +13,7 @@ mod hostile_setup;
 mod life;
 mod propagation;
 mod search;
+mod slow_link;
 
 use oc_testkit::{Federation, Peer, partners};
 

@@ -203,6 +203,9 @@ fn nats_settings(server: &NatsServer, dir: &Path) -> Vec<(String, Value)> {
     if let Some((user, _)) = &options.user {
         settings.push(("nats.user".to_owned(), json!(user)));
     }
+    if options.operator {
+        settings.push(("nats.creds_file".to_owned(), json!(server.creds_file())));
+    }
     if options.tls {
         settings.push(("nats.tls.ca_file".to_owned(), json!(server.ca_file())));
     }

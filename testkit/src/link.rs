@@ -1,0 +1,65 @@
+//! A link between two peers that is slower than this machine's own.
+//!
+//! What is dialled through it goes to its other end at so many bytes a second one way, and as fast as it can the other.
+
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// Pieces given on in a second.
+const PIECES: usize = 50;
+
+/// The link; it ends, and all connections through it, when dropped.
+pub struct SlowLink {
+    port: u16,
+    task: JoinHandle<()>,
+}
+
+impl SlowLink {
+    /// A link to what listens on `to` of this machine; `rate` is in bytes a second, from the dialler to `to`.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub async fn new(to: u16, rate: usize) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let task = tokio::spawn(async move {
+            let mut open = tokio::task::JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                let Ok(far) = TcpStream::connect(("127.0.0.1", to)).await else {
+                    continue;
+                };
+                let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+                open.spawn(carry(near_in, far_out, Some(rate)));
+                open.spawn(carry(far_in, near_out, None));
+            }
+        });
+        Self { port, task }
+    }
+
+    /// Where to dial it, as a multiaddr.
+    pub fn address(&self) -> String {
+        format!("/ip4/127.0.0.1/tcp/{}", self.port)
+    }
+}
+
+impl Drop for SlowLink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, rate: Option<usize>) {
+    let mut piece = vec![0; rate.map_or(64 * 1024, |rate| rate / PIECES)];
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / PIECES as u32);
+    while let Ok(read) = from.read(&mut piece).await {
+        if read == 0 || to.write_all(&piece[..read]).await.is_err() {
+            break;
+        }
+        if rate.is_some() {
+            pace.tick().await;
+        }
+    }
+}
