@@ -10,10 +10,14 @@ pub mod convert;
 pub mod digest;
 pub mod journal;
 pub mod legacy;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod position;
 pub mod receiver;
 pub mod reconcile;
 pub mod sender;
+#[cfg(test)]
+mod simulation;
 pub mod types;
 
 pub use journal::{Journal, JournalError};

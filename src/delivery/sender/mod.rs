@@ -4,9 +4,10 @@
 //! partner. Always holds: a session goes on only from a place the partner stated and this history led to; nothing leaves
 //! the journal before it was acknowledged; a refusal to take anything now parks nothing.
 //!
-//! `words` are the inputs and effects; `wait` the times of trying, `merge` the comparison, `tail` the rows behind a place,
+//! `ask` answers the questions to the journal; `words` are the inputs and effects; `wait` the times of trying, `merge` the comparison, `tail` the rows behind a place,
 //! `old` the partners that know only the `/1.0` protocols.
 
+pub mod ask;
 mod merge;
 mod old;
 mod tail;
