@@ -161,7 +161,8 @@ pub enum Effect {
     },
     /// Note whether the peer knows only the `/1.0` protocols.
     Legacy(bool),
-    /// Forget the destination: note, rows, parked.
+    /// Forget the destination: note, rows, parked. To be done in the transaction that finds nothing waiting for it alone;
+    /// something may have been journaled for it meanwhile, and then nothing is forgotten.
     Forget,
     /// Tick at this time, or earlier.
     Wake {

@@ -58,6 +58,10 @@ enum Fault {
     Rights,
     /// A is a partner of B now and then.
     Admit,
+    /// Much is said before a restored A is connected again.
+    Busy,
+    /// No crashes, no cuts.
+    Steady,
 }
 
 /// A rule that can be switched off, from outside of the product's code.
@@ -122,7 +126,9 @@ fn cases() -> Vec<Case> {
         case("  + B admits A late", &[Purge, AdmitLate]),
         case("  + revoked, purged, admitted again", &[Purge, Readmit]),
         case("  + both restored", &[Purge, RestoreA, RestoreB]),
+        on_core("  + A restored, then busy, core NATS", &[RestoreA, Busy], &[]),
         case("tombstones purged aggressively", &[PurgeHot]),
+        case("  + no crashes, no cuts", &[PurgeHot, Steady]),
         case("  + cut in comparisons", &[PurgeHot, CutDigest, Full]),
         case("  + stop at random", &[Purge, Stop]),
         case("  + lines refused", &[Purge, Reject]),
@@ -156,12 +162,12 @@ fn broken() -> Vec<Case> {
     };
     let without_floor = Case {
         off: vec![Rule::Floor],
-        ..case("without a restart behind the floor", &[PurgeHot])
+        ..case("without a restart behind the floor", &[PurgeHot, Steady])
     };
     vec![
         on_core(
-            "without incarnations: A restored, core NATS",
-            &[Purge, RestoreA],
+            "without incarnations: A restored, then busy, core NATS",
+            &[RestoreA, Busy],
             &[Rule::Incarnation],
         ),
         on_core(
@@ -208,7 +214,7 @@ fn run<J: SimJournal>(case: &Case, seeds: u64, tell: bool) -> Outcome {
         sum.digests += end.digests;
     }
     println!(
-        "{:52} {:9} {:9} {:8} {:9} {:10} {:7}",
+        "{:56} {:9} {:9} {:8} {:9} {:10} {:7}",
         case.name, sum.wrong_end, sum.went_back, sum.twice, sum.lost, sum.messages_twice, sum.digests
     );
     sum
@@ -216,7 +222,7 @@ fn run<J: SimJournal>(case: &Case, seeds: u64, tell: bool) -> Outcome {
 
 fn header(seeds: u64) {
     println!(
-        "{:52} wrong_end went_back dup_runs msgs_lost msgs_twice digests   of {seeds} seeds",
+        "{:56} wrong_end went_back dup_runs msgs_lost msgs_twice digests   of {seeds} seeds",
         "case"
     );
 }

@@ -53,7 +53,7 @@ impl<J: SimJournal> Near<J> {
         self.sender.as_ref().map_or("down", Sender::state)
     }
 
-    fn place(&self) -> u64 {
+    pub(super) fn place(&self) -> u64 {
         self.journal.cursor().unwrap().map_or(0, |cursor| cursor.last_seq)
     }
 
@@ -122,7 +122,7 @@ impl<J: SimJournal> World<J> {
     }
 
     pub(super) fn rights(&mut self) {
-        let directed = !self.near.messages().is_empty();
+        let directed = self.near.journal.directed_waiting(B).unwrap().0 > 0;
         let partner = self.near.partner;
         self.tell(Input::Rights { partner, directed });
     }
@@ -316,6 +316,7 @@ impl<J: SimJournal> World<J> {
                 self.near.journal.park(&parked, 1_000).unwrap();
             }
             Effect::Hold { code } => self.near.hold = code,
+            Effect::Forget if self.near.journal.directed_waiting(B).unwrap().0 > 0 => {}
             Effect::Forget => self.near.journal.forget_dest(B).unwrap(),
             Effect::Wake { .. } | Effect::Legacy(_) => {}
             Effect::LegacySend { .. } => panic!("B knows the protocol"),

@@ -143,17 +143,22 @@ impl<J: SimJournal> World<J> {
         let x: f64 = self.dice.r#gen();
         match x {
             x if x < 0.10 => self.app(),
-            x if x < 0.20 => drop(self.take()),
-            x if x < 0.45 => drop(self.near_does()),
-            x if x < 0.60 => drop(self.far_does()),
-            x if x < 0.70 => drop(self.publish()),
-            x if x < 0.85 => drop(self.near_reads()),
-            x if x < 0.92 => self.try_now(),
-            x if x < 0.94 => {
+            x if x < 0.22 => drop(self.take()),
+            x if x < 0.45 => {
+                for _ in 0..self.dice.gen_range(1..8) {
+                    self.near_does();
+                }
+            }
+            x if x < 0.62 => drop(self.far_does()),
+            x if x < 0.74 => drop(self.publish()),
+            x if x < 0.88 => drop(self.near_reads()),
+            x if x < 0.94 => self.try_now(),
+            x if x < 0.965 && self.has(Fault::Steady) => {}
+            x if x < 0.95 => {
                 self.cut(false);
                 self.start_near();
             }
-            x if x < 0.955 => self.crash_far(),
+            x if x < 0.96 => self.crash_far(),
             x if x < 0.965 => self.cut(false),
             _ if self.has(Fault::Purge) || self.has(Fault::PurgeHot) => self.purge(),
             _ => {}
@@ -199,7 +204,8 @@ impl<J: SimJournal> World<J> {
         self.far.admitted |= self.has(Fault::AdmitLate);
         if self.has(Fault::RestoreA) || self.has(Fault::LoseA) {
             self.cut(false);
-            let lost = self.near.messages();
+            let (mut lost, taken) = (self.near.messages(), self.near.place());
+            lost.extend(taken + 1..=self.ver());
             self.near = if self.has(Fault::RestoreA) {
                 near
             } else {
@@ -214,10 +220,11 @@ impl<J: SimJournal> World<J> {
                 self.lost_messages = lost.difference(&self.near.messages()).copied().collect();
             }
             self.start_near();
-            for _ in 0..6 {
+            let (said, taken) = if self.has(Fault::Busy) { (120, 120) } else { (6, 60) };
+            for _ in 0..said {
                 self.app();
             }
-            for _ in 0..self.dice.gen_range(0..60) {
+            for _ in 0..self.dice.gen_range(0..=taken) {
                 self.take();
             }
             for k in self.near.keys() {
