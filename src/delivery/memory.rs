@@ -1,5 +1,7 @@
 //! A journal in memory, for tests: the contract in its plainest form. A clone is a backup.
 
+mod verdict;
+
 use super::digest::Sum;
 use super::journal::{Journal, Result};
 use super::types::{
@@ -381,35 +383,5 @@ impl Journal for MemoryJournal {
             }
         }
         Ok(sum.finish())
-    }
-}
-
-impl MemoryJournal {
-    /// The verdict; [`Verdict::Todo`] without its number yet.
-    fn receive_one(&mut self, origin: &str, line: &Received, at: u64) -> Verdict {
-        if line.directed {
-            let id = (origin.to_owned(), line.key.id.clone());
-            return match self.seen.insert(id, at) {
-                None => Verdict::Todo(0),
-                Some(_) => Verdict::Known,
-            };
-        }
-        let ours = self.newest.contains_key(&(line.key.clone(), String::new()));
-        let holder = self.held.get(&line.key);
-        if ours || holder.is_some_and(|(holder, _)| holder != origin) {
-            return Verdict::NotOwner;
-        }
-        match (line.action, holder) {
-            (Action::Delete, None) => Verdict::NotHeld,
-            (Action::Delete, Some(_)) => {
-                self.held.remove(&line.key);
-                Verdict::Todo(0)
-            }
-            (_, Some((_, hash))) if *hash == line.hash => Verdict::Known,
-            _ => {
-                self.held.insert(line.key.clone(), (origin.to_owned(), line.hash));
-                Verdict::Todo(0)
-            }
-        }
     }
 }

@@ -4,7 +4,10 @@
 //! nor what an event means. Always holds: what was acknowledged was published at the far NATS, in the order of its key and
 //! never older after newer; the receiver owns the position and states it first; nothing is promised before it is durable.
 //!
-//! `journal` is the trait, `types` what it keeps. `sender`, `receiver` and `digest` are the pure rules.
+//! `journal` is the trait, `types` what it keeps, `convert` their spelling on the wire. The pure rules: `position` judges where
+//! a partner stands, `digest` compares lists, `sender` is the courier of one destination, `receiver` one session of an origin,
+//! `reconcile` the journal against the document store, `legacy` the pace of the `/1.0` protocols. `simulation` runs them
+//! all against each other (tests).
 
 pub mod convert;
 pub mod digest;

@@ -170,7 +170,7 @@ impl Sender {
             }
             Input::Summed { ticket, count, sum } => {
                 if self.answers(ticket) {
-                    self.summed(count, sum, &mut out);
+                    self.summed(count, sum);
                     self.pump(now, &mut out);
                 }
             }

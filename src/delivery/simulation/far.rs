@@ -85,7 +85,7 @@ impl<J: SimJournal> Far<J> {
 
     /// Whether a thing of this version is refused, or resets the stream, whenever it comes.
     pub(super) fn never_takes(&self, version: u64) -> bool {
-        self.rejects && version % 13 == 0 || self.is_poison(version)
+        self.rejects && version.is_multiple_of(13) || self.is_poison(version)
     }
 
     fn is_poison(&self, version: u64) -> bool {
@@ -201,13 +201,11 @@ impl<J: SimJournal> World<J> {
                 let version = version(&line.payload);
                 let put = line.action != Some(Action::Delete);
                 poisoned = put && poisons && version % 101 == 50;
-                match put && rejects && version % 13 == 0 {
-                    true => Err(Refusal {
-                        code: "shape",
-                        max: None,
-                    }),
-                    false => Ok(()),
+                if put && rejects && version.is_multiple_of(13) {
+                    let (code, max) = ("shape", None);
+                    return Err(Refusal { code, max });
                 }
+                Ok(())
             });
             match said {
                 Ok(()) if !poisoned => {}
