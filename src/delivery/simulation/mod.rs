@@ -5,6 +5,7 @@
 //!
 //! `SOAK_SEEDS=10000 cargo test --lib delivery::simulation -- --nocapture` runs the long form and prints the table.
 
+mod dice;
 mod far;
 mod near;
 mod world;
@@ -128,6 +129,13 @@ fn cases() -> Vec<Case> {
         case("  + both restored", &[Purge, RestoreA, RestoreB]),
         on_core("  + A restored, then busy, core NATS", &[RestoreA, Busy], &[]),
         case("tombstones purged aggressively", &[PurgeHot]),
+    ]
+}
+
+/// What else may happen, and must come right too.
+fn harder() -> Vec<Case> {
+    use Fault::*;
+    vec![
         case("  + no crashes, no cuts", &[PurgeHot, Steady]),
         case("  + cut in comparisons", &[PurgeHot, CutDigest, Full]),
         case("  + stop at random", &[Purge, Stop]),
@@ -229,10 +237,15 @@ fn header(seeds: u64) {
 
 /// Runs the cases over a journal; all must come right.
 pub(crate) fn all_comes_right<J: SimJournal>(few: u64) {
+    all_right::<J>(&cases(), few);
+    all_right::<J>(&harder(), few);
+}
+
+fn all_right<J: SimJournal>(cases: &[Case], few: u64) {
     let seeds = seeds(few);
     header(seeds);
-    for case in cases() {
-        right::<J>(&case, seeds);
+    for case in cases {
+        right::<J>(case, seeds);
     }
 }
 
@@ -253,11 +266,7 @@ fn everything_comes_right_whatever_happens() {
 
 #[test]
 fn long_lists_come_right() {
-    let seeds = seeds(20);
-    header(seeds);
-    for case in large() {
-        right::<MemoryJournal>(&case, seeds);
-    }
+    all_right::<MemoryJournal>(&large(), 20);
 }
 
 #[test]
@@ -288,7 +297,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn any_history_ends_with_what_the_store_has(case in any_case(), seed in any::<u64>()) {

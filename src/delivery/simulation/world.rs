@@ -1,13 +1,13 @@
 //! The world of one run: apps and their store at A, the journals of both, the wire between, the NATS of B.
 
+use super::dice::Dice;
 use super::far::Far;
 use super::near::Near;
 use super::{Case, Fault, SimJournal};
 use crate::delivery::{Key, Token};
 use crate::wire::{DataType, ReceiverLine, SenderLine};
 use bytes::Bytes;
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(super) const A: &str = "did:a";
@@ -33,7 +33,7 @@ pub(super) struct Link {
 /// See the module's first line.
 pub(super) struct World<J> {
     pub(super) case: Case,
-    pub(super) dice: StdRng,
+    pub(super) dice: Dice,
     pub(super) now: u64,
     /// Everything the apps said, as JetStream keeps it; the version is the place behind it.
     pub(super) said: Vec<Said>,
@@ -80,7 +80,7 @@ pub(super) fn version(payload: &[u8]) -> u64 {
 
 impl<J: SimJournal> World<J> {
     pub(super) fn new(case: &Case, seed: u64) -> Self {
-        let mut dice = StdRng::seed_from_u64(seed);
+        let mut dice = Dice::new(seed);
         let (a, b) = (Token(dice.r#gen()), Token(dice.r#gen()));
         let mut world = Self {
             case: case.clone(),
