@@ -9,7 +9,7 @@ use super::intake::{Batch, Intake, Reach};
 use super::journal::{Journal, JournalError};
 use super::log::Log;
 use super::recent::Recent;
-use super::sender::{Effect, Input, Sender};
+use super::sender::{Effect, Input, Sender, ask};
 use super::status::CourierStatus;
 use super::stored::StoreCheck;
 use super::types::{Held, Key, Parked, PartnerNote, Row};
@@ -321,11 +321,8 @@ impl Courier {
                 let shared = Arc::clone(&self.shared);
                 self.ask(ticket, async move {
                     shared.store.intake_drained().await;
-                    let summed = shared
-                        .log
-                        .read(move |journal| journal.own_sum(after.as_ref(), to.as_ref()))
-                        .await;
-                    summed.map(|(count, sum)| Input::Summed { ticket, count, sum })
+                    let sum = move |journal: &dyn Journal| ask::sum(journal, ticket, after.as_ref(), to.as_ref());
+                    shared.log.read(sum).await
                 });
             }
             Effect::Compare {
@@ -410,18 +407,7 @@ impl Courier {
         }
         let (log, did) = (self.shared.log.clone(), self.did.clone());
         self.ask(ticket, async move {
-            log.read(move |journal| {
-                let feed = journal.feed()?;
-                let found = journal.rows_after(after, &did, directed_only, rows, bytes)?;
-                // Fewer than asked for may also be for their size: only nothing at all means the end.
-                let upto = found.last().map_or(feed.head, |row| row.seq);
-                Ok(Input::Rows {
-                    ticket,
-                    rows: found,
-                    upto,
-                    floor: feed.floor,
-                })
-            })
+            log.read(move |journal| ask::rows(journal, &did, ticket, after, directed_only, rows, bytes))
             .await
         });
         None
