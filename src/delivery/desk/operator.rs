@@ -1,0 +1,152 @@
+//! What operators ask of delivery: how each destination stands, what is parked, again or no more, compare, copy.
+//!
+//! Owns their answers. Decides nothing about a line. Always: what is parked leaves only by a word of theirs, by a newer
+//! change that was acknowledged, or by the bound; sending again goes the usual way, through the intake.
+
+use super::{Delivery, locked};
+use crate::delivery::commit::now;
+use crate::delivery::intake::Batch;
+use crate::delivery::journal::JournalError;
+use crate::delivery::sender::Input;
+use crate::delivery::status::PartnerStatus;
+use crate::delivery::types::Parked;
+
+/// Most parked changes counted for people.
+const PARKED_COUNTED: usize = 1_000;
+/// Most parked changes handled by one word of an operator.
+const PARKED_MAX: usize = 10_000;
+
+impl Delivery {
+    /// How every destination stands.
+    pub async fn status(&self) -> Vec<PartnerStatus> {
+        let all: Vec<PartnerStatus> = locked(&self.0.couriers)
+            .values()
+            .map(|courier| courier.status.get())
+            .collect();
+        let (head, at) = (self.0.shared.reach.borrow().head, now());
+        let asked: Vec<(String, u64)> = all
+            .iter()
+            .map(|status| (status.did.clone(), status.acked_seq))
+            .collect();
+        let lags = self
+            .0
+            .parts
+            .log
+            .read(move |journal| {
+                asked
+                    .iter()
+                    .map(|(did, acked)| {
+                        let lag = if *acked < head {
+                            journal.lag(*acked, did)?
+                        } else {
+                            (0, 0)
+                        };
+                        Ok((lag, journal.parked(Some(did), PARKED_COUNTED)?.len() as u64))
+                    })
+                    .collect::<Result<Vec<_>, JournalError>>()
+            })
+            .await
+            .unwrap_or_default();
+        all.into_iter()
+            .zip(lags)
+            .map(|(mut status, ((rows, oldest), parked))| {
+                (status.head, status.lag_rows, status.parked) = (head, rows, parked);
+                status.lag_seconds = if rows > 0 { at.saturating_sub(oldest) / 1000 } else { 0 };
+                status
+            })
+            .collect()
+    }
+
+    /// What is parked, of one destination or of all, the oldest first; an empty destination is our own intake.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn parked(&self, dest: Option<String>, limit: usize) -> Result<Vec<Parked>, JournalError> {
+        self.0
+            .parts
+            .log
+            .read(move |journal| journal.parked(dest.as_deref(), limit))
+            .await
+    }
+
+    /// Sends parked changes of a destination again, as they are now; says how many, and how many are gone for good.
+    ///
+    /// # Errors
+    /// The journal cannot be used.
+    pub async fn retry(&self, dest: &str, id: Option<&str>) -> Result<(usize, usize), JournalError> {
+        let mut changes = Vec::new();
+        let mut gone = 0;
+        for parked in self.of(dest, id).await? {
+            let (key, seq, to) = (parked.key.clone(), parked.seq, parked.dest.clone());
+            let row = self.0.parts.log.read(move |journal| {
+                let row = journal.row(&key)?;
+                let directed = journal.rows_after(seq.saturating_sub(1), &to, true, 1, 1)?;
+                Ok(row.or(directed.into_iter().find(|row| row.seq == seq)))
+            });
+            match row.await? {
+                Some(row) => changes.push(row.change),
+                None => gone += 1,
+            }
+            let (to, key) = (parked.dest, parked.key);
+            self.0
+                .parts
+                .log
+                .write(false, move |journal| journal.unpark(&to, &key))
+                .await?;
+        }
+        let again = changes.len();
+        let batch = Batch {
+            changes,
+            ..Batch::default()
+        };
+        if !batch.is_empty() {
+            self.0.intake.try_take(batch, true).await?;
+        }
+        Ok((again, gone))
+    }
+
+    /// Forgets parked changes; says how many.
+    ///
+    /// # Errors
+    /// The journal cannot be used.
+    pub async fn drop_parked(&self, dest: &str, id: Option<&str>) -> Result<usize, JournalError> {
+        let mut dropped = 0;
+        for parked in self.of(dest, id).await? {
+            let (to, key) = (parked.dest, parked.key);
+            dropped += usize::from(
+                self.0
+                    .parts
+                    .log
+                    .write(false, move |journal| journal.unpark(&to, &key))
+                    .await?,
+            );
+        }
+        Ok(dropped)
+    }
+
+    async fn of(&self, dest: &str, id: Option<&str>) -> Result<Vec<Parked>, JournalError> {
+        let mut parked = self.parked(Some(dest.to_owned()), PARKED_MAX).await?;
+        parked.retain(|parked| id.is_none_or(|id| parked.key.id == id));
+        Ok(parked)
+    }
+
+    /// Compares everything with a peer, both ways: what we have for it, and what it has for us. With `allow_deletes` the many
+    /// deletes that a comparison holds back are let through. False when it has no courier.
+    pub async fn resync(&self, did: &str, allow_deletes: bool) -> bool {
+        self.0.sessions.want_full(did);
+        let word = if allow_deletes {
+            Input::AllowDeletes
+        } else {
+            Input::Compare
+        };
+        self.tell_one(did, word).await
+    }
+
+    /// Copies the journal, while it is used, to a new file.
+    ///
+    /// # Errors
+    /// The name is taken, or the copy cannot be written.
+    pub async fn backup(&self, to: &std::path::Path) -> Result<(), JournalError> {
+        self.0.parts.log.backup(to).await
+    }
+}
