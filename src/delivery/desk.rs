@@ -9,6 +9,7 @@ mod couriers;
 mod operator;
 
 use couriers::Running;
+pub use operator::PARKED_COUNTED;
 
 use super::commit::Committer;
 use super::courier::Shared;

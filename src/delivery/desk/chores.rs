@@ -39,7 +39,10 @@ impl Delivery {
                 _ = reconcile.tick() => self.reconcile_all().await,
                 () = inner.reconcile.notified() => self.reconcile_all().await,
                 _ = purge.tick() => self.purge().await,
-                _ = disk.tick() => self.look_at_disk(),
+                _ = disk.tick() => {
+                    self.look_at_disk();
+                    self.tell_journal().await;
+                }
             }
         }
     }
@@ -112,6 +115,13 @@ impl Delivery {
                 Ok(_) => return,
                 Err(error) => return warn!(%error, "old rows of the journal could not be purged"),
             }
+        }
+    }
+
+    /// How large the journal is, and what waits in it to be published.
+    async fn tell_journal(&self) {
+        if let Ok(waiting) = self.0.parts.log.read(|journal| journal.todo_waiting()).await {
+            self.0.parts.metrics.set_journal(waiting, self.0.parts.log.bytes());
         }
     }
 

@@ -124,6 +124,7 @@ impl Delivery {
                 .parts
                 .metrics
                 .set_delivery_lag(&status.did, status.lag_rows, status.lag_seconds);
+            self.0.parts.metrics.set_delivery_state(&status.did, status.state);
             let behind = status.lag_rows >= BEHIND.0 || status.lag_seconds >= BEHIND.1;
             let was = locked(&self.0.couriers)
                 .get_mut(&status.did)

@@ -5,16 +5,17 @@
 
 use super::{Delivery, locked};
 use crate::delivery::commit::now;
-use crate::delivery::intake::Batch;
 use crate::delivery::journal::JournalError;
 use crate::delivery::sender::Input;
 use crate::delivery::status::PartnerStatus;
-use crate::delivery::types::Parked;
+use crate::delivery::types::{Cursor, Parked};
 
 /// Most parked changes counted for people.
-const PARKED_COUNTED: usize = 1_000;
+pub const PARKED_COUNTED: usize = 1_000;
 /// Most parked changes handled by one word of an operator.
 const PARKED_MAX: usize = 10_000;
+/// Parked changes sent again in one transaction: each may be as large as a document.
+const RETRY: usize = 64;
 
 impl Delivery {
     /// How every destination stands.
@@ -72,35 +73,13 @@ impl Delivery {
     /// Sends parked changes of a destination again, as they are now; says how many, and how many are gone for good.
     ///
     /// # Errors
-    /// The journal cannot be used.
+    /// The journal cannot be used; some may have been sent again.
     pub async fn retry(&self, dest: &str, id: Option<&str>) -> Result<(usize, usize), JournalError> {
-        let mut changes = Vec::new();
-        let mut gone = 0;
-        for parked in self.of(dest, id).await? {
-            let (key, seq, to) = (parked.key.clone(), parked.seq, parked.dest.clone());
-            let row = self.0.parts.log.read(move |journal| {
-                let row = journal.row(&key)?;
-                let directed = journal.rows_after(seq.saturating_sub(1), &to, true, 1, 1)?;
-                Ok(row.or(directed.into_iter().find(|row| row.seq == seq)))
-            });
-            match row.await? {
-                Some(row) => changes.push(row.change),
-                None => gone += 1,
-            }
-            let (to, key) = (parked.dest, parked.key);
-            self.0
-                .parts
-                .log
-                .write(false, move |journal| journal.unpark(&to, &key))
-                .await?;
-        }
-        let again = changes.len();
-        let batch = Batch {
-            changes,
-            ..Batch::default()
-        };
-        if !batch.is_empty() {
-            self.0.intake.try_take(batch, true).await?;
+        let parked = self.of(dest, id).await?;
+        let (mut again, mut gone) = (0, 0);
+        for some in parked.chunks(RETRY) {
+            let done = self.0.intake.again(some.to_vec()).await?;
+            (again, gone) = (again + done.0, gone + done.1);
         }
         Ok((again, gone))
     }
@@ -108,26 +87,31 @@ impl Delivery {
     /// Forgets parked changes; says how many.
     ///
     /// # Errors
-    /// The journal cannot be used.
+    /// The journal cannot be used, and nothing was forgotten.
     pub async fn drop_parked(&self, dest: &str, id: Option<&str>) -> Result<usize, JournalError> {
-        let mut dropped = 0;
-        for parked in self.of(dest, id).await? {
-            let (to, key) = (parked.dest, parked.key);
-            dropped += usize::from(
-                self.0
-                    .parts
-                    .log
-                    .write(false, move |journal| journal.unpark(&to, &key))
-                    .await?,
-            );
-        }
-        Ok(dropped)
+        let parked = self.of(dest, id).await?;
+        let dropping = self.0.parts.log.write(true, move |journal| {
+            let mut dropped = 0;
+            for parked in &parked {
+                dropped += usize::from(journal.unpark(&parked.dest, &parked.key)?);
+            }
+            Ok(dropped)
+        });
+        dropping.await
     }
 
     async fn of(&self, dest: &str, id: Option<&str>) -> Result<Vec<Parked>, JournalError> {
         let mut parked = self.parked(Some(dest.to_owned()), PARKED_MAX).await?;
         parked.retain(|parked| id.is_none_or(|id| parked.key.id == id));
         Ok(parked)
+    }
+
+    /// Where the intake stands in its stream; none before the first message of one.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn place(&self) -> Result<Option<Cursor>, JournalError> {
+        self.0.parts.log.read(|journal| journal.cursor()).await
     }
 
     /// Compares everything with a peer, both ways: what we have for it, and what it has for us. With `allow_deletes` the many
