@@ -11,6 +11,7 @@ mod hostile_nats;
 mod hostile_peer;
 mod hostile_setup;
 mod life;
+mod outbox;
 mod propagation;
 mod search;
 mod slow_link;
