@@ -133,6 +133,15 @@ impl Log {
         answered.await.unwrap_or(Err(JournalError::Closed))
     }
 
+    /// What the file and its log take on the disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let mut log = self.shared.path.clone().into_os_string();
+        log.push("-wal");
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        size(&self.shared.path) + size(Path::new(&log))
+    }
+
     /// Copies the journal, as of one moment and while it is used, to a new file that only its user can read. A file that is
     /// there is never overwritten; one that could not be finished does not keep the name.
     ///

@@ -19,7 +19,7 @@ pub mod searches;
 mod start;
 mod taking;
 
-pub use start::{CHECKS, NodeError, NodeParts, start};
+pub use start::{CHECKS, NodeError, NodeParts, Up, start};
 
 use crate::bus::{Bus, Taken};
 use crate::delivery::{self, Delivery, Intake, Key, Log};
