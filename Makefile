@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help test demo bench needs tools fmt clippy doc deny container foreign tests
+.PHONY: help test demo bench soak needs tools fmt clippy doc deny container foreign tests
 
 # One target directory for all, so that nothing is built twice.
 export CARGO_TARGET_DIR ?= $(CURDIR)/target
@@ -27,6 +27,11 @@ bench: ## what it costs and how fast it is, beside a NATS leafnode; ONLY=latency
 	@scripts/tools.sh nats-server >/dev/null
 	@cargo build --locked --release --bin oc-discovery
 	@ONLY='$(ONLY)' cargo run --locked --release -p oc-bench
+
+soak: ## the long forms of the delivery tests: 10,000 seeds a case, 50 kills; SEED=... repeats one run of kills
+	@scripts/tools.sh nats-server >/dev/null
+	@SOAK_SEEDS="$${SOAK_SEEDS:-10000}" cargo test --locked --release --lib -- delivery::simulation --nocapture
+	@SOAK=1 cargo test --locked --test e2e -- kills:: --nocapture
 
 needs:
 	$(call step,what this machine needs)

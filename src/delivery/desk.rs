@@ -173,6 +173,7 @@ impl Delivery {
         });
         // One word a session that begins: sessions are bounded, and the desk takes them at once.
         let (heard, heard_of) = mpsc::unbounded_channel();
+        let left = CancellationToken::new();
         let sessions = Arc::new(Sessions {
             log: log.clone(),
             committer: committer.clone(),
@@ -188,9 +189,9 @@ impl Delivery {
             room: room(),
             turns: Mutex::new(HashMap::new()),
             heard,
+            left: left.clone(),
             wanted_full: Mutex::new(HashSet::new()),
         });
-        let left = CancellationToken::new();
         let publisher = Publisher {
             log,
             outlet,
@@ -214,8 +215,8 @@ impl Delivery {
             disk_low,
             parts,
         }));
-        let publishing = tokio::spawn(publisher.run(committed, left.clone(), no_more));
-        let taking = tokio::spawn(sessions.run(incoming, left));
+        let publishing = tokio::spawn(publisher.run(committed, left, no_more));
+        let taking = tokio::spawn(sessions.run(incoming));
         let desk = tokio::spawn(delivery.clone().run(heard_of));
         let chores = tokio::spawn(delivery.clone().chores());
         locked(&delivery.0.tasks).extend([taking, desk, chores, publishing]);

@@ -36,6 +36,8 @@ use tracing::{debug, info};
 const UNPUBLISHED: usize = 64 * 1024 * 1024;
 /// How long the first line may take.
 const FIRST_LINE: Duration = Duration::from_secs(10);
+/// How long a session waits for what an earlier life committed to be published: most often that takes milliseconds.
+const LEFT_TIME: Duration = Duration::from_secs(1);
 /// When a sender that was told to stop may ask again, in seconds: short, since what is in the way may end at any time.
 const RETRY: u64 = 5;
 /// The same for one that is no partner: that ends when people decide so, and then the sender is heard of.
@@ -70,6 +72,8 @@ pub struct Sessions {
     pub metrics: Metrics,
     /// Where to refuse.
     pub refusals: Refusals,
+    /// What an earlier life committed is published.
+    pub left: CancellationToken,
     /// Nothing more is taken.
     pub stop: CancellationToken,
     /// Bytes that may wait to be published.
@@ -112,12 +116,8 @@ enum End {
 }
 
 impl Sessions {
-    /// Takes streams until the end; what an earlier life committed is published first.
-    pub async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<Incoming>, left: CancellationToken) {
-        tokio::select! {
-            () = self.stop.cancelled() => return,
-            () = left.cancelled() => {}
-        }
+    /// Takes streams until the end.
+    pub async fn run(self: Arc<Self>, mut incoming: mpsc::Receiver<Incoming>) {
         let tasks = tokio_util::task::TaskTracker::new();
         loop {
             tokio::select! {
@@ -222,8 +222,11 @@ impl Sessions {
     }
 
     /// Why nothing can be taken from anybody now.
-    fn in_the_way(&self) -> Option<&'static str> {
-        if self.disk_low.load(Ordering::Relaxed) {
+    async fn in_the_way(&self) -> Option<&'static str> {
+        let published = tokio::time::timeout(LEFT_TIME, self.left.cancelled()).await;
+        if published.is_err() {
+            Some("nats")
+        } else if self.disk_low.load(Ordering::Relaxed) {
             Some("disk")
         } else if self.published.borrow().stuck.is_some() {
             Some("nats")
@@ -240,7 +243,7 @@ impl Sessions {
         over: &CancellationToken,
         right: &CancellationToken,
     ) -> End {
-        if let Some(code) = self.in_the_way() {
+        if let Some(code) = self.in_the_way().await {
             return End::Stop(code, RETRY);
         }
         let did = from.did.clone();

@@ -4,7 +4,7 @@
 //! unless our own store has taken it.
 
 use super::inbound::message;
-use crate::bus::{Bus, Heard, Message, PublishError};
+use crate::bus::{Bus, Heard, Message, NatsState, PublishError};
 use crate::delivery::{Outlet, Todo, Token};
 use crate::model::{Federation, Relation};
 use crate::store::{Applied, Change, Store, Write};
@@ -103,7 +103,10 @@ impl NatsOutlet {
 
     /// How many of the messages somebody listens to, from the first on.
     async fn publish(&mut self, messages: &[Message]) -> Result<usize, PublishError> {
-        self.bus.connected().await;
+        // Not waited for here: whoever waits tells people why.
+        if *self.bus.state().borrow() != NatsState::Connected {
+            return Err(PublishError::Away);
+        }
         if self.heard.is_none() {
             self.heard = Some(self.bus.heard().await?);
         }
