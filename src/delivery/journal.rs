@@ -103,7 +103,7 @@ pub trait Journal {
     fn directed_dests(&self) -> Result<Vec<String>>;
 
     /// Rows after `after` for this partner (see [`Journal::rows_after`]), and when the oldest of them was taken; 0 when none.
-    /// Counting may end at a hundred thousand.
+    /// Counting may end at ten thousand.
     fn lag(&self, after: u64, dest: &str) -> Result<(u64, u64)>;
 
     // Notes about partners.

@@ -8,8 +8,9 @@ use crate::delivery::types::{Change, Cursor, Feed, Hash, Incarnation, Row, Token
 
 /// Lives that are kept: a position of an older one is answered by a comparison of lists.
 const INCARNATIONS_KEPT: i64 = 1000;
-/// Where counting rows for people ends: a lag beyond is told as this.
-const LAG_COUNT_MAX: i64 = 100_000;
+/// Where counting rows for people ends: a lag beyond is told as this. Counting reads a page for every three rows of 1 KB, and
+/// a hundred partners may be far behind at once.
+const LAG_COUNT_MAX: i64 = 10_000;
 
 pub(super) fn feed(connection: &Connection) -> rusqlite::Result<Feed> {
     let (lineage, head, floor) = connection
