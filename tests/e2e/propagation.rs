@@ -353,6 +353,6 @@ async fn a_document_too_big_for_the_far_nats_stops_only_itself() {
         .publish_create(DataType::Data, &resource(alice.did(), "after", "After"))
         .await;
     bob.expect_document(CREATE, "after").await;
-    assert_eq!(bob.metrics().await.refused("nats_refused"), 1.0);
+    assert_eq!(bob.metrics().await.refused("too_large"), 1.0);
     assert_eq!(bob.heard(CREATE).len(), 1);
 }
