@@ -1,11 +1,13 @@
 //! The stream behaviour: negotiates one substream per protocol name and hands it over, both ways.
 //!
-//! Owns the hand-over and its bounds, and closes spare connections. Never reads or writes a byte of a stream. Always: an inbound stream either
-//! reaches its inbox or is reset and counted, and every request to open ends in an answer, also when the connection dies.
+//! Owns the hand-over and its bounds, and closes spare connections. Never reads or writes a byte of a stream. Always: an
+//! inbound stream either reaches its inbox, once its peer's bar is lifted, or is reset and counted; and every request to
+//! open ends in an answer, also when the connection dies.
 
 use super::by_name::ByName;
 use super::connections::Connections;
 use super::pulse::{Pulse, Stream};
+use super::quarantine::{Bar, Bars};
 use super::start::IDLE;
 use crate::telemetry::Refusals;
 use crate::wire::protocol;
@@ -29,6 +31,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Streams being opened at once on one connection. Callers past it get [`OpenError::Busy`]: writers try again, questions
 /// and answers are given up.
 const OPENING_PER_CONNECTION: usize = 64;
+/// Inbound streams of one connection that wait for a verdict about its peer. Enough for one of each protocol; a further one
+/// is reset and counted.
+const HELD_PER_CONNECTION: usize = 16;
 
 /// A stream that a peer opened to us.
 pub struct Incoming {
@@ -114,6 +119,7 @@ pub enum ToHandler {
 pub struct Streams {
     doors: Arc<Doors>,
     held: HashMap<PeerId, Arc<Held>>,
+    bars: Bars,
     connections: Connections,
     pulses: HashMap<ConnectionId, Pulse>,
     /// Spare connections without a stream, and since when.
@@ -125,7 +131,13 @@ pub struct Streams {
 impl Streams {
     /// `inboxes` lists every protocol served, `per_protocol` the inbound streams one peer may hold of each.
     #[must_use]
-    pub fn new(local: PeerId, inboxes: Vec<(StreamProtocol, Inbox)>, per_protocol: usize, refusals: Refusals) -> Self {
+    pub(super) fn new(
+        local: PeerId,
+        inboxes: Vec<(StreamProtocol, Inbox)>,
+        per_protocol: usize,
+        bars: Bars,
+        refusals: Refusals,
+    ) -> Self {
         Self {
             doors: Arc::new(Doors {
                 inboxes,
@@ -133,6 +145,7 @@ impl Streams {
                 refusals,
             }),
             held: HashMap::new(),
+            bars,
             connections: Connections::new(local),
             pulses: HashMap::new(),
             unused: HashMap::new(),
@@ -222,6 +235,8 @@ impl Streams {
             pulse,
             doors,
             held,
+            bar: self.bars.of(peer),
+            barred: VecDeque::new(),
             keep: self.keep.contains(&peer),
             wishes: VecDeque::new(),
             opening: 0,
@@ -272,6 +287,7 @@ impl NetworkBehaviour for Streams {
                 self.tell_keep(&peer_id);
                 if remaining_established == 0 {
                     self.held.remove(&peer_id);
+                    self.bars.forget(&peer_id);
                 }
             }
             _ => {}
@@ -296,12 +312,30 @@ pub struct Handler {
     pulse: Pulse,
     doors: Arc<Doors>,
     held: Arc<Held>,
+    bar: Bar,
+    /// What was opened to us while the bar is down.
+    barred: VecDeque<(swarm::Stream, StreamProtocol)>,
     keep: bool,
     wishes: VecDeque<Open>,
     opening: usize,
 }
 
 impl Handler {
+    /// Takes a stream in, or holds it while nobody has said who its peer is.
+    fn arrived(&mut self, stream: swarm::Stream, protocol: StreamProtocol) {
+        if self.bar.is_up() {
+            self.take_in(stream, protocol);
+        } else if self.barred.len() < HELD_PER_CONNECTION {
+            self.barred.push_back((stream, protocol));
+        } else {
+            self.doors.dropped(
+                "quarantined",
+                &self.peer,
+                "too many streams of a peer that is being looked up",
+            );
+        }
+    }
+
     fn take_in(&self, stream: swarm::Stream, protocol: StreamProtocol) {
         let Some(index) = self.doors.inboxes.iter().position(|(known, _)| *known == protocol) else {
             return self
@@ -350,7 +384,12 @@ impl ConnectionHandler for Handler {
         self.keep || self.opening > 0 || !self.wishes.is_empty()
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<ByName, Open, Infallible>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<ByName, Open, Infallible>> {
+        if self.bar.poll(context).is_ready() {
+            while let Some((stream, protocol)) = self.barred.pop_front() {
+                self.take_in(stream, protocol);
+            }
+        }
         match self.wishes.pop_front() {
             Some(open) => {
                 self.opening += 1;
@@ -376,7 +415,7 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, protocol),
                 ..
-            }) => self.take_in(stream, protocol),
+            }) => self.arrived(stream, protocol),
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: (stream, _),
                 info,

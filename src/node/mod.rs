@@ -17,6 +17,7 @@ pub mod resolve;
 mod search;
 pub mod searches;
 mod start;
+mod strangers;
 mod taking;
 
 pub use start::{CHECKS, NodeError, NodeParts, start};
