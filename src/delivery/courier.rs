@@ -9,12 +9,12 @@ use super::intake::{Batch, Intake, Reach};
 use super::journal::{Journal, JournalError};
 use super::log::Log;
 use super::recent::Recent;
-use super::sender::{Effect, Input, Sender};
+use super::sender::{Effect, Input, Sender, ask};
 use super::status::CourierStatus;
 use super::stored::StoreCheck;
 use super::types::{Held, Key, Parked, PartnerNote, Row};
-use crate::model::{Federation, Member};
-use crate::network::{Network, OpenError, Stream};
+use crate::model::{Federation, Member, Relation};
+use crate::network::{Network, OpenError, Pulse, Stream};
 use crate::settings::DeliverySettings;
 use crate::stream::{Lines, OutEvent, StreamService, split};
 use crate::telemetry::{Metrics, Refusals};
@@ -34,6 +34,9 @@ use tracing::{debug, info, warn};
 const WRITE_TIME: Duration = Duration::from_secs(120);
 /// How often what is acknowledged is noted in the journal: it is a cache for people.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the stream is on the connection that is preferred now.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// What couriers share.
 pub(super) struct Shared {
@@ -57,6 +60,7 @@ struct Io {
     lines: Lines<ReadHalf<Stream>>,
     /// Not here while it is being written to.
     writer: Option<WriteHalf<Stream>>,
+    pulse: Pulse,
 }
 
 type Opening = BoxFuture<'static, Result<Stream, OpenError>>;
@@ -119,6 +123,7 @@ impl Courier {
         let mut reach = self.shared.reach.clone();
         let mut connected = self.shared.network.connected();
         let mut was_connected = false;
+        let mut look = tokio::time::interval(LOOK_EVERY);
         while !self.ended {
             let input = tokio::select! {
                 biased;
@@ -166,6 +171,11 @@ impl Courier {
                     self.wake = None;
                     Input::Tick
                 }
+                _ = look.tick() => match &self.io {
+                    // Of two connections one is spare, and closes when its streams have moved.
+                    Some(io) if !io.pulse.is_preferred() && self.writing.is_none() => Input::Move,
+                    _ => continue,
+                },
                 () = at(self.unnoted) => {
                     self.note_now().await;
                     continue;
@@ -215,8 +225,10 @@ impl Courier {
     fn opened(&mut self, opened: Result<Stream, OpenError>) -> Input {
         match opened {
             Ok(stream) => {
+                let pulse = stream.pulse();
                 let (reader, writer) = stream.split();
                 self.io = Some(Io {
+                    pulse,
                     lines: self.shared.streams.lines(reader),
                     writer: Some(writer),
                 });
@@ -309,11 +321,8 @@ impl Courier {
                 let shared = Arc::clone(&self.shared);
                 self.ask(ticket, async move {
                     shared.store.intake_drained().await;
-                    let summed = shared
-                        .log
-                        .read(move |journal| journal.own_sum(after.as_ref(), to.as_ref()))
-                        .await;
-                    summed.map(|(count, sum)| Input::Summed { ticket, count, sum })
+                    let sum = move |journal: &dyn Journal| ask::sum(journal, ticket, after.as_ref(), to.as_ref());
+                    shared.log.read(sum).await
                 });
             }
             Effect::Compare {
@@ -346,7 +355,16 @@ impl Courier {
             Effect::Forget => {
                 self.unnoted = None;
                 let did = self.did.clone();
-                self.spawn_write(move |journal| journal.forget_dest(&did));
+                let known = self
+                    .member()
+                    .is_some_and(|member| member.relation != Relation::Blacklist);
+                self.spawn_write(move |journal| {
+                    // What was said for it alone meanwhile is kept, and brings a courier of its own.
+                    if known && journal.directed_waiting(&did)?.0 > 0 {
+                        return Ok(());
+                    }
+                    journal.forget_dest(&did)
+                });
                 self.ended = true;
             }
             Effect::Wake { at } => {
@@ -389,18 +407,7 @@ impl Courier {
         }
         let (log, did) = (self.shared.log.clone(), self.did.clone());
         self.ask(ticket, async move {
-            log.read(move |journal| {
-                let feed = journal.feed()?;
-                let found = journal.rows_after(after, &did, directed_only, rows, bytes)?;
-                // Fewer than asked for may also be for their size: only nothing at all means the end.
-                let upto = found.last().map_or(feed.head, |row| row.seq);
-                Ok(Input::Rows {
-                    ticket,
-                    rows: found,
-                    upto,
-                    floor: feed.floor,
-                })
-            })
+            log.read(move |journal| ask::rows(journal, &did, ticket, after, directed_only, rows, bytes))
             .await
         });
         None

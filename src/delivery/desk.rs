@@ -45,6 +45,10 @@ const PURGE: usize = 10_000;
 const RECONCILE: usize = 256;
 /// A partner that is so far behind is told of in the log, in rows and seconds.
 const BEHIND: (u64, u64) = (1_000, 60);
+/// At the end, partners that take nothing for so long are left for the next start: nothing is lost.
+const NO_PROGRESS: Duration = Duration::from_secs(1);
+/// How often it is looked whether they have everything.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// The disk must have so much more than the bound, in percent, to be enough again.
 const ENOUGH: u64 = 110;
 
@@ -186,6 +190,8 @@ impl Delivery {
             refusals: parts.refusals.clone(),
             stop: stop.clone(),
         });
+        // One word a session that begins: sessions are bounded, and the desk takes them at once.
+        let (heard, heard_of) = mpsc::unbounded_channel();
         let sessions = Arc::new(Sessions {
             log: log.clone(),
             committer: committer.clone(),
@@ -200,6 +206,7 @@ impl Delivery {
             stop: stop.clone(),
             room: room(),
             turns: Mutex::new(HashMap::new()),
+            heard,
             wanted_full: Mutex::new(HashSet::new()),
         });
         let left = CancellationToken::new();
@@ -228,7 +235,7 @@ impl Delivery {
         }));
         let publishing = tokio::spawn(publisher.run(committed, left.clone(), no_more));
         let taking = tokio::spawn(sessions.run(incoming, left));
-        let desk = tokio::spawn(delivery.clone().run());
+        let desk = tokio::spawn(delivery.clone().run(heard_of));
         let chores = tokio::spawn(delivery.clone().chores());
         locked(&delivery.0.tasks).extend([taking, desk, chores, publishing]);
         Ok(delivery)
@@ -303,8 +310,31 @@ impl Delivery {
         }
     }
 
+    /// Returns when every partner that is being delivered to has everything, or none of them takes more.
+    async fn drain(&self) {
+        let mut last = Vec::new();
+        let mut moved = tokio::time::Instant::now();
+        loop {
+            let head = self.0.shared.reach.borrow().head;
+            let waiting: Vec<(String, u64)> = locked(&self.0.couriers)
+                .values()
+                .map(|courier| courier.status.get())
+                .filter(|status| status.is_delivering() && status.acked_seq < head)
+                .map(|status| (status.did, status.acked_seq))
+                .collect();
+            if waiting != last {
+                (last, moved) = (waiting, tokio::time::Instant::now());
+            }
+            if last.is_empty() || moved.elapsed() >= NO_PROGRESS {
+                return;
+            }
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    }
+
     /// Ends in order: couriers and sessions, then the publisher.
     pub async fn finish(&self) {
+        self.drain().await;
         self.0.stop.cancel();
         let couriers: Vec<Running> = std::mem::take(&mut *locked(&self.0.couriers)).into_values().collect();
         for courier in couriers {
@@ -323,7 +353,7 @@ impl Delivery {
     }
 
     /// Keeps one courier for each peer that is entitled to one.
-    async fn run(self) {
+    async fn run(self, mut heard: mpsc::UnboundedReceiver<String>) {
         let inner = &self.0;
         let mut federation = inner.parts.federation.clone();
         let mut ready = inner.intake_ready.subscribe();
@@ -350,6 +380,10 @@ impl Delivery {
                     self.tell_all(|| Input::IntakeReady(ready)).await;
                 }
                 _ = tick.tick() => self.tell_people().await,
+                Some(did) = heard.recv() => {
+                    self.tell_one(&did, Input::Nudge { asked: true }).await;
+                    continue;
+                }
             }
         }
     }
@@ -425,6 +459,7 @@ impl Delivery {
     fn start_courier(&self, did: &str, name: String, partner: bool, directed: bool) -> Running {
         let mut note = locked(&self.0.notes).remove(did).unwrap_or_default();
         note.did = did.to_owned();
+        note.hold_code.clear();
         // The place noted is of an earlier life; the partner states its own. To a `/1.0` peer it is where to go on.
         let Reach { head, floor } = *self.0.shared.reach.borrow();
         let feed = Feed {
@@ -453,6 +488,15 @@ impl Delivery {
             .collect();
         for courier in couriers {
             let _ = courier.send(word()).await;
+        }
+    }
+
+    /// False when it has no courier.
+    async fn tell_one(&self, did: &str, word: Input) -> bool {
+        let courier = locked(&self.0.couriers).get(did).map(|courier| courier.words.clone());
+        match courier {
+            Some(courier) => courier.send(word).await.is_ok(),
+            None => false,
         }
     }
 
@@ -711,14 +755,12 @@ impl Delivery {
     /// deletes that a comparison holds back are let through. False when it has no courier.
     pub async fn resync(&self, did: &str, allow_deletes: bool) -> bool {
         self.0.sessions.want_full(did);
-        let courier = locked(&self.0.couriers).get(did).map(|courier| courier.words.clone());
-        let Some(courier) = courier else { return false };
         let word = if allow_deletes {
             Input::AllowDeletes
         } else {
             Input::Compare
         };
-        courier.send(word).await.is_ok()
+        self.tell_one(did, word).await
     }
 
     /// Copies the journal, while it is used, to a new file.

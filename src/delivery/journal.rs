@@ -56,6 +56,12 @@ pub trait Journal {
     /// Lineage, head, floor, lives.
     fn feed(&self) -> Result<Feed>;
 
+    /// Head and floor, of one moment.
+    fn bounds(&self) -> Result<(u64, u64)> {
+        let feed = self.feed()?;
+        Ok((feed.head, feed.floor))
+    }
+
     /// A new life begins: its range starts behind the head. The oldest lives beyond a thousand are forgotten.
     fn begin_incarnation(&mut self, id: Token) -> Result<()>;
 
@@ -151,8 +157,8 @@ pub trait Journal {
     fn set_origin(&mut self, did: &str, position: Option<Position>) -> Result<()>;
 
     /// Lines of one origin, in their order, and where it stands then: what is held, what was seen, what is to be published
-    /// and the position change together; without a position it stands nowhere from then on. `at`: milliseconds since 1970,
-    /// kept with directed ids.
+    /// and the position change together. No position: it stays what it is (a comparison, or lines for us alone). `at`:
+    /// milliseconds since 1970, kept with directed ids.
     ///
     /// A put with the hash that is held is [`Verdict::Known`]; a delete lets the key go. A key that we ourselves have
     /// journaled for every partner, or that another origin holds, is [`Verdict::NotOwner`] and changes nothing.

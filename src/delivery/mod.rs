@@ -5,7 +5,10 @@
 //! never older after newer; the receiver owns the position and states it first; nothing is promised before it is durable.
 //!
 //! `journal` is the trait, `types` what it keeps, `sqlite` the file, `log` the threads around it, `contract` what every
-//! journal must do. `sender`, `receiver` and `digest` are the pure rules.
+//! journal must do, `convert` their spelling on the wire. The pure rules: `position` judges where a partner stands, `digest`
+//! compares lists, `sender` is the courier of one destination, `receiver` one session of an origin, `reconcile` the journal
+//! against the document store, `legacy` the pace of the `/1.0` protocols; `simulation` runs them all against each other
+//! (tests). Their I/O: `intake`, `courier`, `session`, `publisher`, `stored`, and `desk` over them all.
 
 mod commit;
 #[cfg(test)]
@@ -18,6 +21,8 @@ mod intake;
 pub mod journal;
 pub mod legacy;
 pub mod log;
+#[cfg(test)]
+pub(crate) mod memory;
 pub mod position;
 mod publisher;
 pub mod receiver;
@@ -25,6 +30,8 @@ mod recent;
 pub mod reconcile;
 pub mod sender;
 mod session;
+#[cfg(test)]
+mod simulation;
 pub mod sqlite;
 mod status;
 mod stored;

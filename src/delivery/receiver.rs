@@ -383,6 +383,7 @@ fn received(line: DeliveryLine, action: Action) -> Received {
             id: line.id,
         },
         directed: action == Action::Considers,
+        once: false,
         action,
         user: line.user,
         hash: Hash::of(&line.payload),

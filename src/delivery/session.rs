@@ -15,7 +15,7 @@ use crate::model::{Federation, Member, Relation};
 use crate::network::Incoming;
 use crate::stream::{Lines, StreamService, split};
 use crate::telemetry::{Metrics, Refusals};
-use crate::wire::{DeliveryLine, ReadLimits, ReceiverLine, SenderLine, protocol};
+use crate::wire::{Action, DeliveryLine, ReadLimits, ReceiverLine, SenderLine, protocol};
 use async_trait::async_trait;
 use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncReadExt, AsyncWriteExt};
@@ -41,7 +41,6 @@ const FIRST_LINE: Duration = Duration::from_secs(10);
 const RETRY: u64 = 5;
 /// The same for one that is no partner: that ends when people decide so, and then the sender is heard of.
 const RETRY_PARTNER: u64 = 30;
-/// How long publishing may stand still before a new session is refused.
 type Stream = crate::network::Stream;
 
 /// The rules for lines of a partner.
@@ -79,6 +78,8 @@ pub struct Sessions {
     pub room: Arc<Semaphore>,
     /// The turns, by origin.
     pub turns: Mutex<HashMap<String, Turn>>,
+    /// Told of each partner that begins to deliver: it counts us as its partner, too.
+    pub heard: mpsc::UnboundedSender<String>,
     /// Origins of which a whole comparison is wanted.
     pub wanted_full: Mutex<HashSet<String>>,
 }
@@ -259,6 +260,7 @@ impl Sessions {
         }
         if partner {
             info!(from = %from.name, did = %from.did, ?position, "a partner delivers");
+            let _ = self.heard.send(from.did.clone());
         }
         let mut federation = self.federation.clone();
         let first = tokio::time::sleep(FIRST_LINE);
@@ -350,7 +352,11 @@ impl Sessions {
         let mut broken = None;
         for line in lines {
             let verdict = match &line {
-                SenderLine::Line(_) => verdicts.next().unwrap_or(Ok(())),
+                SenderLine::Line(line) => {
+                    self.metrics
+                        .events_received_many(line.action.map_or("unknown", Action::name), 1);
+                    verdicts.next().unwrap_or(Ok(()))
+                }
                 _ => Ok(()),
             };
             if let Err(refusal) = verdict {
@@ -371,7 +377,6 @@ impl Sessions {
         if batch.is_empty() {
             return Ok(());
         }
-        let taken = batch.lines();
         let room = self.take_room(batch.bytes() + batch.lines() * LINE_OVERHEAD).await;
         let (batch, committed) = match self.committer.session(&from.did, batch, room, now()).await {
             Ok(done) => done,
@@ -380,7 +385,6 @@ impl Sessions {
                 return Err(End::Stop(stop_code(&error), RETRY));
             }
         };
-        self.metrics.events_received_many("delivery", taken);
         if batch.ends_comparison() {
             locked(&self.wanted_full).remove(&from.did);
         }

@@ -102,6 +102,10 @@ impl Journal for SqliteJournal {
         self.read(feed::feed)
     }
 
+    fn bounds(&self) -> Result<(u64, u64)> {
+        self.read(feed::bounds)
+    }
+
     fn begin_incarnation(&mut self, id: Token) -> Result<()> {
         self.write(|connection| feed::begin_incarnation(connection, id))
     }

@@ -35,6 +35,14 @@ pub struct PartnerStatus {
     pub parked: u64,
 }
 
+impl PartnerStatus {
+    /// Whether a session runs.
+    #[must_use]
+    pub fn is_delivering(&self) -> bool {
+        matches!(self.state, "digest" | "tail" | "legacy")
+    }
+}
+
 /// A courier's own part of it.
 #[derive(Debug, Default)]
 pub struct CourierStatus(Mutex<PartnerStatus>);

@@ -150,6 +150,8 @@ pub struct Received {
     pub key: Key,
     /// Whether it is for us alone (considers): never coalesced, known again by its id.
     pub directed: bool,
+    /// It was sent once, by a peer that compares nothing: published also when it changes nothing here.
+    pub once: bool,
     /// What happened.
     pub action: Action,
     /// Who did it there.

@@ -220,6 +220,7 @@ impl InboundHandler {
                     seq: 0,
                     key: Key { datatype, id },
                     directed: action == Action::Considers,
+                    once: true,
                     action,
                     user: event.user,
                     hash: Hash::of(&event.payload),

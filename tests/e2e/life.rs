@@ -132,10 +132,10 @@ async fn sigint_ends_it_and_sigterm_twice_ends_it_at_once() {
     partners(&[&alice, &bob]).await;
     bob.kill_nats();
     bob.wait_not_ready().await;
-    alice
-        .publish_create(DataType::Compute, &resource(alice.did(), "stuck", "Stuck"))
-        .await;
-    bob.wait_metrics("the event", |metrics| metrics.received("create") == 1.0)
+    // A planner line is live: nothing keeps it for a later life.
+    let line = json!({"peer_id": bob.did(), "step": 1});
+    alice.app().propagate(Action::Planner, DataType::Execution, &line).await;
+    bob.wait_metrics("the line", |metrics| metrics.received("planner") == 1.0)
         .await;
     bob.signal(Signal::TERM);
     bob.wait_log(&["told to stop"]).await;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{at, delete, delete_line, directed, directed_line, key, key_of, line, put, put_line, receive, take, token};
+use crate::delivery::Received;
 use crate::delivery::Verdict::{self, Known, NotHeld, NotOwner, Todo};
 use crate::delivery::journal::Journal;
 use crate::delivery::types::Position;
@@ -35,14 +36,24 @@ pub(crate) fn positions_are_kept(journal: &mut dyn Journal) {
     origins.sort();
     assert_eq!(origins, ["a", "b"]);
     journal.receive("a", &[put_line("l", "1")], None, 0).unwrap();
-    assert_eq!(
-        journal.origin("a").unwrap(),
-        None,
-        "nowhere, during a comparison of lists"
-    );
+    assert_eq!(journal.origin("a").unwrap(), other, "it stays where it was");
+    journal.set_origin("a", None).unwrap();
     journal.set_origin("b", None).unwrap();
     assert_eq!(journal.origin("b").unwrap(), None);
     assert_eq!(journal.origins().unwrap(), ["a"], "something is held of it");
+}
+
+pub(crate) fn what_was_sent_once_is_published_whatever_is_held(journal: &mut dyn Journal) {
+    let once = |line: Received| Received { once: true, ..line };
+    let (put, delete) = (once(put_line("k", "1")), once(delete_line("k")));
+    let lines = [delete.clone(), put.clone(), put.clone(), delete.clone(), delete];
+    let verdicts = journal.receive("a", &lines, None, 0).unwrap();
+    assert_eq!(verdicts, (1..=5).map(Verdict::Todo).collect::<Vec<_>>());
+    assert_eq!(journal.receive("b", &[put], None, 0).unwrap(), [Verdict::Todo(6)]);
+    assert_eq!(
+        journal.receive("a", &[once(put_line("k", "2"))], None, 0).unwrap(),
+        [Verdict::NotOwner]
+    );
 }
 
 pub(crate) fn a_put_is_published_once(journal: &mut dyn Journal) {

@@ -232,7 +232,7 @@ impl Sender {
         }
     }
 
-    pub(super) fn summed(&mut self, count: u64, sum: Hash, _out: &mut Vec<Effect>) {
+    pub(super) fn summed(&mut self, count: u64, sum: Hash) {
         let State::Merge(merge) = &mut self.state else { return };
         if merge.step != Step::Sum {
             return;

@@ -4,9 +4,10 @@
 //! partner. Always holds: a session goes on only from a place the partner stated and this history led to; nothing leaves
 //! the journal before it was acknowledged; a refusal to take anything now parks nothing.
 //!
-//! `words` are the inputs and effects; `wait` the times of trying, `merge` the comparison, `tail` the rows behind a place,
+//! `ask` answers the questions to the journal; `words` are the inputs and effects; `wait` the times of trying, `merge` the comparison, `tail` the rows behind a place,
 //! `old` the partners that know only the `/1.0` protocols.
 
+pub mod ask;
 mod merge;
 mod old;
 mod tail;
@@ -154,6 +155,11 @@ impl Sender {
                 (self.allow_deletes, self.compare) = (true, true);
                 self.begin_anew(now, &mut out);
             }
+            Input::Move => {
+                if self.in_session() {
+                    self.restart(now, &mut out);
+                }
+            }
             Input::Compare => {
                 self.compare = true;
                 self.begin_anew(now, &mut out);
@@ -176,7 +182,7 @@ impl Sender {
             }
             Input::Summed { ticket, count, sum } => {
                 if self.answers(ticket) {
-                    self.summed(count, sum, &mut out);
+                    self.summed(count, sum);
                     self.pump(now, &mut out);
                 }
             }

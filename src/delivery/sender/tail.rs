@@ -120,7 +120,8 @@ impl Sender {
             return false;
         }
         let (mut any, mut directed) = (false, false);
-        while let Some(row) = tail.unacked.pop_front_if(|row| row.seq <= seq) {
+        while tail.unacked.front().is_some_and(|row| row.seq <= seq) {
+            let Some(row) = tail.unacked.pop_front() else { break };
             tail.bytes = tail.bytes.saturating_sub(row.bytes);
             any = true;
             directed |= row.directed;

@@ -87,6 +87,8 @@ pub enum Input {
         /// Whether the peer's connection took it.
         taken: bool,
     },
+    /// The stream is better opened anew, on another connection.
+    Move,
     /// An operator wants everything compared.
     Compare,
     /// An operator allows the deletes that wait, in the next comparison.
@@ -163,7 +165,8 @@ pub enum Effect {
     },
     /// Note whether the peer knows only the `/1.0` protocols.
     Legacy(bool),
-    /// Forget the destination: note, rows, parked.
+    /// Forget the destination: note, rows, parked. To be done in the transaction that finds nothing waiting for it alone;
+    /// something may have been journaled for it meanwhile, and then nothing is forgotten.
     Forget,
     /// Tick at this time, or earlier.
     Wake {

@@ -12,6 +12,15 @@ const INCARNATIONS_KEPT: i64 = 1000;
 /// a hundred partners may be far behind at once.
 const LAG_COUNT_MAX: i64 = 10_000;
 
+pub(super) fn bounds(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
+    connection
+        .prepare_cached("SELECT head, floor FROM meta")?
+        .query_row([], |row| {
+            let (Count(head), Count(floor)) = (row.get(0)?, row.get(1)?);
+            Ok((head, floor))
+        })
+}
+
 pub(super) fn feed(connection: &Connection) -> rusqlite::Result<Feed> {
     let (lineage, head, floor) = connection
         .prepare_cached("SELECT lineage, head, floor FROM meta")?

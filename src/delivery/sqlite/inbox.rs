@@ -62,7 +62,9 @@ pub(super) fn receive(
             .prepare_cached("UPDATE meta SET last_todo = ?1")?
             .execute([number(n)])?;
     }
-    set_origin(connection, origin, position)?;
+    if position.is_some() {
+        set_origin(connection, origin, position)?;
+    }
     Ok(verdicts)
 }
 
@@ -87,8 +89,8 @@ fn hold(connection: &Connection, origin: &str, line: &Received) -> rusqlite::Res
         .optional()?;
     match (held, line.action == Action::Delete) {
         (Some((false, _)), _) => return Ok(Some(Verdict::NotOwner)),
-        (None, true) => return Ok(Some(Verdict::NotHeld)),
-        (Some((true, hash)), false) if hash == line.hash => return Ok(Some(Verdict::Known)),
+        (None, true) => return Ok((!line.once).then_some(Verdict::NotHeld)),
+        (Some((true, hash)), false) if hash == line.hash => return Ok((!line.once).then_some(Verdict::Known)),
         (Some(_), true) => connection
             .prepare_cached("DELETE FROM held WHERE origin = ?1 AND datatype = ?2 AND id = ?3")?
             .execute(params![origin, datatype, key.id])?,

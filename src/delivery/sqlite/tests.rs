@@ -45,6 +45,7 @@ fn put_line(id: &str) -> Received {
     Received {
         seq: 1,
         directed: false,
+        once: false,
         hash: Hash::of(&change.payload),
         key: change.key,
         action: change.action,

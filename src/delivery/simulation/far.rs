@@ -1,0 +1,279 @@
+//! B: the session, its commits, the publisher, and the NATS with what its apps were told.
+
+use super::world::{A, World, number, version};
+use super::{Fault, SimJournal};
+use crate::delivery::Todo;
+use crate::delivery::digest;
+use crate::delivery::receiver::{Answer, Broken, Receiver, Refusal, commit};
+use crate::wire::{Action, ReceiverLine};
+use rand::Rng;
+use std::collections::BTreeMap;
+
+/// Lines of one batch here; small, so that there are many moments between two.
+const BATCH: usize = 4;
+
+/// What B keeps, has in memory, and what its apps know.
+pub(super) struct Far<J> {
+    pub(super) journal: J,
+    session: Option<Session>,
+    publishing: Option<Todo>,
+    /// Whether A is a partner here.
+    pub(super) admitted: bool,
+    /// No more `stop` at random.
+    pub(super) calm: bool,
+    rejects: bool,
+    poisons: bool,
+    /// What the apps were told last.
+    pub(super) told: BTreeMap<usize, u64>,
+    best: BTreeMap<usize, u64>,
+    pub(super) went_back: u32,
+    pub(super) twice: u32,
+    pub(super) messages: BTreeMap<u64, u32>,
+}
+
+struct Session {
+    receiver: Receiver,
+    /// Its stream is gone: what it has in hand is committed, nothing is answered.
+    cut: bool,
+}
+
+impl<J: SimJournal> Far<J> {
+    pub(super) fn new(journal: J) -> Self {
+        Self {
+            journal,
+            session: None,
+            publishing: None,
+            admitted: true,
+            calm: false,
+            rejects: false,
+            poisons: false,
+            told: BTreeMap::new(),
+            best: BTreeMap::new(),
+            went_back: 0,
+            twice: 0,
+            messages: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn backup(&self) -> Self {
+        let mut backup = Self::new(self.journal.backup());
+        (backup.told, backup.best) = (self.told.clone(), self.best.clone());
+        backup
+    }
+
+    pub(super) fn restore(&mut self, backup: Self) {
+        (self.journal, self.told, self.best) = (backup.journal, backup.told, backup.best);
+    }
+
+    pub(super) fn lose(&mut self, journal: J) {
+        self.journal = journal;
+        self.told.clear();
+        self.best.clear();
+    }
+
+    /// A left PARTNER, the apps forgot what came from it, and it is admitted again.
+    pub(super) fn readmit(&mut self) {
+        self.journal.forget_origin(A).unwrap();
+        self.told.clear();
+        self.best.clear();
+    }
+
+    pub(super) fn keys(&self) -> Vec<usize> {
+        let held = self.journal.held(A, None, None, usize::MAX >> 1).unwrap();
+        held.iter().map(|held| number(&held.key)).collect()
+    }
+
+    /// Whether a thing of this version is refused, or resets the stream, whenever it comes.
+    pub(super) fn never_takes(&self, version: u64) -> bool {
+        self.rejects && version.is_multiple_of(13) || self.is_poison(version)
+    }
+
+    fn is_poison(&self, version: u64) -> bool {
+        self.poisons && version % 101 == 50
+    }
+
+    fn published(&self) -> u64 {
+        let first = self.journal.todo(0, 1).unwrap().first().map(|todo| todo.n - 1);
+        first.unwrap_or_else(|| self.journal.last_todo().unwrap())
+    }
+
+    fn tell(&mut self, todo: &Todo) {
+        let version = version(&todo.payload);
+        if todo.action == Action::Considers {
+            *self.messages.entry(version).or_default() += 1;
+            return;
+        }
+        let k = number(&todo.key);
+        let best = self.best.entry(k).or_default();
+        self.went_back += u32::from(version < *best);
+        self.twice += u32::from(version == *best);
+        *best = version.max(*best);
+        if todo.action == Action::Delete {
+            self.told.remove(&k);
+        } else {
+            self.told.insert(k, version);
+        }
+    }
+}
+
+impl<J: SimJournal> World<J> {
+    pub(super) fn crash_far(&mut self) {
+        self.cut(false);
+        (self.far.session, self.far.publishing) = (None, None);
+    }
+
+    /// B resets what is open: A is another thing to it now.
+    pub(super) fn reset_by_far(&mut self) {
+        self.cut(true);
+    }
+
+    /// One step of B's session: looks at a new stream, reads a batch, or commits it.
+    pub(super) fn far_does(&mut self) -> bool {
+        (self.far.rejects, self.far.poisons) = (self.has(Fault::Reject), self.has(Fault::Poison));
+        if self.link.as_ref().is_none_or(|link| link.fresh)
+            && let Some(session) = &mut self.far.session
+        {
+            session.cut = true;
+            if session.receiver.pending().is_empty() {
+                self.far.session = None;
+                return true;
+            }
+        }
+        match &self.far.session {
+            Some(session) if session.receiver.pending().is_empty() => self.read_batch(),
+            Some(_) => self.commit_batch(),
+            None => self.greet(),
+        }
+    }
+
+    fn says_stop(&mut self) -> bool {
+        self.has(Fault::Stop) && !self.far.calm && self.dice.gen_bool(0.1)
+    }
+
+    fn stop(&mut self, code: &str) {
+        let retry_after = self.dice.gen_range(0..4);
+        if let Some(link) = &mut self.link {
+            link.fresh = false;
+            link.ab.clear();
+            let code = code.to_owned();
+            link.ba.push_back(ReceiverLine::Stop { code, retry_after });
+        }
+    }
+
+    fn greet(&mut self) -> bool {
+        if !self.link.as_ref().is_some_and(|link| link.fresh) {
+            return false;
+        }
+        let admitted = self.far.admitted;
+        if self.says_stop() || !admitted && self.dice.gen_bool(0.3) {
+            self.stop(if admitted { "busy" } else { "not_partner" });
+            return true;
+        }
+        let position = self.far.journal.origin(A).unwrap();
+        let full = self.has(Fault::Full) && !self.far.calm && self.dice.gen_bool(0.2);
+        let (receiver, have) = Receiver::new(position, admitted, full, self.far.published());
+        self.far.session = Some(Session { receiver, cut: false });
+        if let Some(link) = &mut self.link {
+            link.fresh = false;
+            link.ba.push_back(have);
+        }
+        true
+    }
+
+    fn read_batch(&mut self) -> bool {
+        if self.link.as_ref().is_some_and(|link| !link.ab.is_empty()) && self.says_stop() {
+            self.far.session = None;
+            self.stop("nats");
+            return true;
+        }
+        let Some(link) = &mut self.link else { return false };
+        let Some(session) = &mut self.far.session else {
+            return false;
+        };
+        let mut read = 0;
+        while read < BATCH
+            && let Some(line) = link.ab.pop_front()
+        {
+            read += 1;
+            let (rejects, poisons) = (self.far.rejects, self.far.poisons);
+            let mut poisoned = false;
+            let said = session.receiver.line(line, |line| {
+                let version = version(&line.payload);
+                let put = line.action != Some(Action::Delete);
+                poisoned = put && poisons && version % 101 == 50;
+                if put && rejects && version.is_multiple_of(13) {
+                    let (code, max) = ("shape", None);
+                    return Err(Refusal { code, max });
+                }
+                Ok(())
+            });
+            match said {
+                Ok(()) if !poisoned => {}
+                Ok(()) => {
+                    // A line that resets the stream whenever it is read: what this batch has of it is lost with it.
+                    session.receiver.take();
+                    self.far.session = None;
+                    self.cut(true);
+                    return true;
+                }
+                Err(Broken(why)) => panic!("A broke the order: {why}"),
+            }
+        }
+        read > 0
+    }
+
+    fn commit_batch(&mut self) -> bool {
+        let published = self.far.published();
+        let Some(session) = &mut self.far.session else {
+            return false;
+        };
+        let batch = session.receiver.take();
+        let committed = commit(&mut self.far.journal, A, &batch, self.now).unwrap();
+        let answers = session.receiver.committed(batch, committed);
+        let acked = session.receiver.published(published);
+        if session.cut {
+            return true;
+        }
+        for answer in answers.into_iter().chain(acked) {
+            self.answer(answer);
+        }
+        true
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        let Some(link) = &mut self.link else { return };
+        match answer {
+            Answer::Line(line) => link.ba.push_back(line),
+            Answer::Pages => link.ba.extend(digest::pages(&self.far.journal, A).unwrap()),
+            Answer::Keys { mut after, to } => loop {
+                let (line, next) = digest::keys(&self.far.journal, A, after.as_ref(), to.as_ref()).unwrap();
+                link.ba.push_back(line);
+                match next {
+                    Some(next) => after = Some(next),
+                    None => return,
+                }
+            },
+        }
+    }
+
+    /// One publisher, the oldest first; what was published leaves in a step of its own.
+    pub(super) fn publish(&mut self) -> bool {
+        if let Some(todo) = self.far.publishing.take() {
+            self.far.journal.published(todo.n).unwrap();
+            let published = self.far.published();
+            if self.link.as_ref().is_some_and(|link| !link.fresh)
+                && let Some(session) = &mut self.far.session
+                && let Some(answer) = session.receiver.published(published)
+            {
+                self.answer(answer);
+            }
+            return true;
+        }
+        let Some(todo) = self.far.journal.todo(0, 1).unwrap().pop() else {
+            return false;
+        };
+        self.far.tell(&todo);
+        self.far.publishing = Some(todo);
+        true
+    }
+}
