@@ -408,7 +408,7 @@ impl Courier {
         let (log, did) = (self.shared.log.clone(), self.did.clone());
         self.ask(ticket, async move {
             log.read(move |journal| ask::rows(journal, &did, ticket, after, directed_only, rows, bytes))
-            .await
+                .await
         });
         None
     }

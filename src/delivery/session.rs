@@ -266,6 +266,8 @@ impl Sessions {
         let first = tokio::time::sleep(FIRST_LINE);
         tokio::pin!(first);
         let mut began = false;
+        // Over its rate the sender is read later; all else goes on.
+        let mut pause = None;
         loop {
             let piece = tokio::select! {
                 () = self.stop.cancelled() => return End::Stop("busy", 1),
@@ -293,7 +295,11 @@ impl Sessions {
                     }
                     continue;
                 }
-                piece = io.lines.next() => piece,
+                () = at(pause), if pause.is_some() => {
+                    pause = None;
+                    continue;
+                }
+                piece = io.lines.next(), if pause.is_none() => piece,
             };
             began = true;
             let piece = match piece {
@@ -307,6 +313,8 @@ impl Sessions {
             if let Err(end) = self.piece(io, &mut receiver, from, &piece).await {
                 return end;
             }
+            let wait = self.streams.pace(&from.did, split(&piece).count(), "delivery");
+            pause = (!wait.is_zero()).then(|| tokio::time::Instant::now() + wait);
         }
     }
 
@@ -440,6 +448,14 @@ fn stop_code(error: &JournalError) -> &'static str {
     match error {
         JournalError::Full { .. } => "disk",
         _ => "busy",
+    }
+}
+
+/// Ends then; never without an instant.
+async fn at(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }
 

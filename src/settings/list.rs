@@ -310,6 +310,11 @@ section! {
         connections_per_peer: usize = is("4"), count(1, 64);
         /// Peer documents read from the store; further ones are left out, which is said in the log.
         peers: usize = is("10000"), count(16, 1_000_000);
+        /// Events a second taken from one partner, over all of its streams; beyond it the partner's streams are read later, and
+        /// nothing is lost. Somewhat more than a small host handles in all, so that only a flood meets it.
+        partner_events_per_second: u32 = is("50000"), rate(1, 10_000_000);
+        /// How many of them may come at once.
+        partner_events_burst: u32 = is("200000"), rate(1, 100_000_000);
         /// Gossip messages a second from one source; more are dropped and counted.
         gossip_per_second: u32 = is("20"), rate(1, 100_000);
         /// How many of them may come at once.

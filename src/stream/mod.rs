@@ -9,6 +9,7 @@ mod events;
 mod heartbeat;
 mod lines;
 mod out_event;
+mod pace;
 mod partner;
 mod probe;
 mod questions;
@@ -146,6 +147,7 @@ struct Shared {
     table: Mutex<StreamTable>,
     writers: Mutex<HashMap<PeerId, writer::Writer>>,
     probes: Mutex<probe::Ledger>,
+    paces: Mutex<pace::Paces>,
     half_read: Arc<Semaphore>,
     inbound_room: Arc<Semaphore>,
     /// Running and waiting answers of each asker.
@@ -183,6 +185,10 @@ impl StreamService {
             inbound_room: Arc::new(Semaphore::new(INBOUND_BYTES)),
             askers: Mutex::new(HashMap::new()),
             searching: Semaphore::new(limits.search_concurrency),
+            paces: Mutex::new(pace::Paces::new(
+                limits.partner_events_per_second,
+                limits.partner_events_burst,
+            )),
             settings: parts.settings,
             limits,
             stop_reading: parts.shutdown.child_token(),
@@ -296,6 +302,8 @@ impl StreamService {
             tracing::debug!(swept, "swept expired streams");
         }
         locked(&self.0.probes).sweep(now);
+        let federation = self.federation();
+        locked(&self.0.paces).sweep(|did| federation.get(did).is_some());
     }
 
     /// An event of ours. Its time never repeats and never goes back, so that receivers can tell which of two is newer.

@@ -575,7 +575,8 @@ async fn a_partner_that_never_reads_delays_nobody() {
     go.thaw();
     // It reads again, and gets what it has missed.
     until("the Go peer to get the last event", || async {
-        let here = |event: &Value| event["event"] == "received" && event["payload"]["id"] == format!("big-{}", COUNT - 1);
+        let here =
+            |event: &Value| event["event"] == "received" && event["payload"]["id"] == format!("big-{}", COUNT - 1);
         go.events().iter().any(here).then_some(())
     })
     .await;
