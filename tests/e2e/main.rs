@@ -5,6 +5,7 @@
 
 mod create_resource;
 mod foreign;
+mod gate;
 mod hostile;
 mod hostile_gossip;
 mod hostile_nats;
@@ -14,6 +15,7 @@ mod life;
 mod propagation;
 mod search;
 mod slow_link;
+mod strangers;
 
 use oc_testkit::{Federation, Peer, partners};
 
