@@ -7,8 +7,10 @@
 mod by_name;
 mod connections;
 pub mod dial;
+mod explain;
 mod gate;
 mod gossip;
+mod handler;
 mod pending;
 mod pulse;
 mod quarantine;

@@ -3,6 +3,7 @@
 //! Owns every connection, and puts into effect what the gate decides about strangers. Never waits for anybody above it: what it tells goes by watched levels or by a bounded
 //! queue that drops and counts. Always: a dial is answered when it succeeds, fails, or the peer connects by itself.
 
+use super::explain::{explain, innermost};
 use super::gate::{Gate, PATIENCE, Standing, Told};
 use super::gossip::{Gossip, GossipVerdict, PublishError};
 use super::pending::{Pending, TooManyPending};
@@ -19,7 +20,6 @@ use futures::stream::FuturesUnordered;
 use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self};
 use libp2p::core::ConnectedPoint;
-use libp2p::core::upgrade::NegotiationError;
 use libp2p::gossipsub::{self, IdentTopic};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent};
@@ -367,45 +367,4 @@ async fn at(instant: Option<Instant>) {
         Some(instant) => tokio::time::sleep_until(instant.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// A dial's error in one line, the transport's nested causes spelled out.
-fn explain(error: &DialError) -> ConnectError {
-    match error {
-        DialError::NoAddresses => ConnectError::NoAddress,
-        DialError::Denied { cause } if cause.downcast_ref::<allow_block_list::Blocked>().is_some() => {
-            ConnectError::Blocked
-        }
-        DialError::Transport(failures) => {
-            let each = failures
-                .iter()
-                .map(|(address, why)| format!("{address}: {}", innermost(why)));
-            ConnectError::Failed(each.collect::<Vec<_>>().join("; "))
-        }
-        other => ConnectError::Failed(innermost(other)),
-    }
-}
-
-/// Another key shows only after its handshake: what is read then is noise, and whoever notices first hangs up.
-const OTHER_PSK: &str = " (is the PSK the same on both sides?)";
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut hint = "";
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        if let Some(NegotiationError::ProtocolError(_)) = cause.downcast_ref() {
-            hint = OTHER_PSK;
-        }
-        // One line, whatever the far side or a library wrote into it.
-        let text = cause.to_string();
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let text = text.trim_matches([':', ' ']).to_owned();
-        if !text.is_empty() && !parts.iter().any(|part| part.contains(&text)) {
-            parts.push(text);
-        }
-        next = cause.source();
-    }
-    let told: String = parts.join(": ").chars().take(300).collect();
-    told + hint
 }
