@@ -233,7 +233,8 @@ section! {
         role: Role = is("node"), choice(&[("node", Role::Node), ("indexer", Role::Indexer)]);
         /// The indexers to ask, each with its `/p2p/` part.
         indexers: Vec<Multiaddr> = Preset::List(&[]), several(0, address_with_peer());
-        /// Whether a peer that the store does not know may be connected.
+        /// What a peer gets that neither the store nor anybody else knows, or that nobody could tell about within 5 s: `allow` is
+        /// what a known peer without a relation gets on a connection, `refuse` ends it.
         unknown_peers: UnknownPeers = is("allow"),
             choice(&[("allow", UnknownPeers::Allow), ("refuse", UnknownPeers::Refuse)]);
     }

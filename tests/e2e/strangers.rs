@@ -93,7 +93,7 @@ async fn knock(psk: PreSharedKey, address: Multiaddr, counts: Arc<Counts>) {
             _ => continue,
         }
         // Two cores are shared by all: whoever was let go takes a breath.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         swarm.dial(dial()).unwrap();
     }
 }
