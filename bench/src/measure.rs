@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use oc_testkit::NatsServer;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest silence after which what has not arrived counts as lost.
@@ -15,6 +16,9 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// Messages that a client here holds: whatever is in flight in a burst, and then some.
 const CLIENT_HOLDS: usize = 1_000_000;
+
+/// Messages sent to find out whether the way is open, in all runs.
+static WARM_UPS: AtomicUsize = AtomicUsize::new(0);
 
 /// One way from NATS A to NATS B.
 pub struct Way {
@@ -98,9 +102,9 @@ impl Way {
         self.b.flush().await?;
         let mut tries = 0;
         loop {
-            self.a
-                .publish(self.from.clone(), self.message("warm-up").into())
-                .await?;
+            // Another one each time: what is there already is not told again.
+            let id = format!("warm-up-{}", WARM_UPS.fetch_add(1, Ordering::Relaxed));
+            self.a.publish(self.from.clone(), self.message(&id).into()).await?;
             if tokio::time::timeout(Duration::from_millis(100), arrivals.next())
                 .await
                 .is_ok()

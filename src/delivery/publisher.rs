@@ -5,9 +5,10 @@
 
 use super::journal::JournalError;
 use super::log::Log;
-use super::types::Todo;
+use super::types::{Key, Todo};
+use crate::wire::Action;
 use async_trait::async_trait;
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,25 @@ const AGAIN: Duration = Duration::from_millis(200);
 const JOURNAL_AGAIN: Duration = Duration::from_millis(500);
 /// Said in the log after this long without progress.
 const TELL_AFTER: Duration = Duration::from_secs(5);
+
+/// Which rows of an earlier life a newer one of their key follows. Directed ones are never followed by another.
+#[derive(Default)]
+pub(super) struct Newest {
+    of_key: HashMap<Key, u64>,
+    /// Their numbers.
+    pub(super) superseded: HashSet<u64>,
+}
+
+impl Newest {
+    /// The next row, in order.
+    pub(super) fn add(&mut self, row: &Todo) {
+        if row.action != Action::Considers
+            && let Some(older) = self.of_key.insert(row.key.clone(), row.n)
+        {
+            self.superseded.insert(older);
+        }
+    }
+}
 
 /// Where published rows go: the store, when it is ours to write, and NATS.
 #[async_trait]
@@ -111,30 +131,29 @@ impl<O: Outlet> Publisher<O> {
         }
     }
 
-    /// What an earlier life committed and did not publish, or did not know to be published.
+    /// What an earlier life committed and did not publish, or did not know to be published: of each key the newest only,
+    /// since an older one may have been followed by it already.
     async fn publish_left(&mut self, done_upto: &watch::Sender<u64>, stop: &CancellationToken) -> bool {
+        let Some(superseded) = superseded(&self.log, stop).await else {
+            return false;
+        };
         let mut after = 0;
         loop {
-            let rows = match self.log.read(move |journal| journal.todo(after, BATCH)).await {
-                Ok(rows) => rows,
-                Err(error) => {
-                    warn!(%error, "the journal cannot be read");
-                    if pause(JOURNAL_AGAIN, stop).await {
-                        return false;
-                    }
-                    continue;
-                }
+            let Some(rows) = left(&self.log, after, stop).await else {
+                return false;
             };
             let Some(last) = rows.last().map(|row| row.n) else {
                 return true;
             };
             info!(rows = rows.len(), "publishing what was committed before the last end");
-            let mut waiting = rows.into_iter().map(|row| Waiting { row, room: None }).collect();
-            while !VecDeque::is_empty(&waiting) {
+            let newest = rows.into_iter().filter(|row| !superseded.contains(&row.n));
+            let mut waiting: VecDeque<Waiting> = newest.map(|row| Waiting { row, room: None }).collect();
+            while !waiting.is_empty() {
                 if !self.publish(&mut waiting, done_upto, stop).await {
                     return false;
                 }
             }
+            done_upto.send_replace(last);
             after = last;
         }
     }
@@ -203,6 +222,35 @@ async fn note(log: Log, mut done: watch::Receiver<u64>, published: watch::Sender
                 Err(error) => {
                     warn!(%error, "what was published cannot be noted; trying again");
                     tokio::time::sleep(JOURNAL_AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+/// Numbers of what an earlier life left and a newer row follows; none when the daemon is leaving.
+async fn superseded(log: &Log, stop: &CancellationToken) -> Option<HashSet<u64>> {
+    let mut newest = Newest::default();
+    let mut after = 0;
+    loop {
+        let rows = left(log, after, stop).await?;
+        match rows.last() {
+            Some(last) => after = last.n,
+            None => return Some(newest.superseded),
+        }
+        rows.iter().for_each(|row| newest.add(row));
+    }
+}
+
+/// Rows of an earlier life; none when the daemon is leaving.
+async fn left(log: &Log, after: u64, stop: &CancellationToken) -> Option<Vec<Todo>> {
+    loop {
+        match log.read(move |journal| journal.todo(after, BATCH)).await {
+            Ok(rows) => return Some(rows),
+            Err(error) => {
+                warn!(%error, "the journal cannot be read");
+                if pause(JOURNAL_AGAIN, stop).await {
+                    return None;
                 }
             }
         }

@@ -1,10 +1,10 @@
 //! The newest rows, kept in memory: a courier that is abreast of the feed reads here and not from the disk.
 //!
 //! Pure but for its lock. Always holds: what it has is without a hole, so that "behind `after`" is answered whole or not at
-//! all; a row that a newer one replaced may still be here, in its place, which only means that both are sent in order.
+//! all; a row that a newer one replaced is not here any more, as in the journal.
 
-use super::types::Row;
-use std::collections::VecDeque;
+use super::types::{Key, Row};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most rows kept.
@@ -18,8 +18,52 @@ pub struct Recent(Mutex<Ring>);
 
 #[derive(Debug, Default)]
 struct Ring {
-    rows: VecDeque<Arc<Row>>,
+    /// One place a seq; empty where a newer row of the key is behind it.
+    rows: VecDeque<Option<Arc<Row>>>,
+    /// The seq of the first place.
+    first: u64,
+    newest: HashMap<Key, u64>,
     bytes: usize,
+}
+
+impl Ring {
+    fn next_seq(&self) -> u64 {
+        self.first + self.rows.len() as u64
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn place(&mut self, seq: u64) -> Option<&mut Option<Arc<Row>>> {
+        let index = usize::try_from(seq.checked_sub(self.first)?).ok()?;
+        self.rows.get_mut(index)
+    }
+
+    fn add(&mut self, row: &Row) {
+        if self.rows.is_empty() {
+            self.first = row.seq;
+        }
+        // Nothing takes the place of a row for one peer alone.
+        if row.change.dest.is_empty()
+            && let Some(older) = self.newest.insert(row.change.key.clone(), row.seq)
+            && let Some(replaced) = self.place(older).and_then(Option::take)
+        {
+            self.bytes -= replaced.change.payload.len();
+        }
+        self.bytes += row.change.payload.len();
+        self.rows.push_back(Some(Arc::new(row.clone())));
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.rows.pop_front() else { return };
+        self.first += 1;
+        let Some(oldest) = oldest else { return };
+        self.bytes -= oldest.change.payload.len();
+        if self.newest.get(&oldest.change.key) == Some(&oldest.seq) {
+            self.newest.remove(&oldest.change.key);
+        }
+    }
 }
 
 impl Recent {
@@ -31,16 +75,13 @@ impl Recent {
     pub fn add(&self, rows: &[Row]) {
         let mut ring = self.ring();
         for row in rows {
-            if ring.rows.back().is_some_and(|last| last.seq + 1 != row.seq) {
-                ring.rows.clear();
-                ring.bytes = 0;
+            if !ring.rows.is_empty() && ring.next_seq() != row.seq {
+                ring.clear();
             }
-            ring.bytes += row.change.payload.len();
-            ring.rows.push_back(Arc::new(row.clone()));
+            ring.add(row);
         }
         while ring.rows.len() > ROWS || ring.bytes > BYTES {
-            let Some(oldest) = ring.rows.pop_front() else { break };
-            ring.bytes -= oldest.change.payload.len();
+            ring.drop_oldest();
         }
     }
 
@@ -49,10 +90,16 @@ impl Recent {
     #[must_use]
     pub fn behind(&self, after: u64, dest: &str, max_rows: usize, max_bytes: usize) -> Option<(Vec<Arc<Row>>, u64)> {
         let ring = self.ring();
-        let first = ring.rows.front()?.seq;
-        let skip = usize::try_from((after + 1).checked_sub(first)?).ok()?;
+        if ring.rows.is_empty() {
+            return None;
+        }
+        let skip = usize::try_from((after + 1).checked_sub(ring.first)?).ok()?;
         let (mut found, mut bytes, mut upto) = (Vec::new(), 0, after);
-        for row in ring.rows.iter().skip(skip) {
+        for (place, row) in ring.rows.iter().enumerate().skip(skip) {
+            let Some(row) = row else {
+                upto = ring.first + place as u64;
+                continue;
+            };
             let for_it = row.change.dest.is_empty() || row.change.dest == dest;
             if for_it && (found.len() == max_rows || (bytes > 0 && bytes + row.change.payload.len() > max_bytes)) {
                 break;
@@ -116,6 +163,25 @@ mod tests {
             "a hole: what is before it is forgotten"
         );
         assert_eq!(seqs(recent.behind(10, "b", 9, 99)), Some((vec![11], 11)));
+    }
+
+    #[test]
+    fn a_newer_row_of_a_key_takes_the_place_of_the_older() {
+        let recent = Recent::default();
+        let of_key = |seq, id: &str, dest: &str| {
+            let mut row = row(seq, dest, 1);
+            row.change.key.id = id.into();
+            row
+        };
+        recent.add(&[of_key(1, "a", ""), of_key(2, "b", ""), of_key(3, "a", "")]);
+        assert_eq!(seqs(recent.behind(0, "x", 9, 99)), Some((vec![2, 3], 3)));
+        recent.add(&[of_key(4, "a", "x"), of_key(5, "a", "x"), of_key(6, "b", "")]);
+        assert_eq!(
+            seqs(recent.behind(0, "x", 9, 99)),
+            Some((vec![3, 4, 5, 6], 6)),
+            "each directed one stays"
+        );
+        assert_eq!(seqs(recent.behind(0, "x", 1, 99)), Some((vec![3], 3)));
     }
 
     #[test]

@@ -4,13 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod create_resource;
+mod delivery;
 mod foreign;
 mod gate;
+mod history;
 mod hostile;
 mod hostile_gossip;
 mod hostile_nats;
 mod hostile_peer;
 mod hostile_setup;
+mod kills;
 mod life;
 mod propagation;
 mod search;

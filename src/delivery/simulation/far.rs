@@ -1,13 +1,14 @@
 //! B: the session, its commits, the publisher, and the NATS with what its apps were told.
 
 use super::world::{A, World, number, version};
-use super::{Fault, SimJournal};
+use super::{Fault, Rule, SimJournal};
 use crate::delivery::Todo;
 use crate::delivery::digest;
+use crate::delivery::publisher::Newest;
 use crate::delivery::receiver::{Answer, Broken, Receiver, Refusal, commit};
 use crate::wire::{Action, ReceiverLine};
 use rand::Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Lines of one batch here; small, so that there are many moments between two.
 const BATCH: usize = 4;
@@ -16,7 +17,10 @@ const BATCH: usize = 4;
 pub(super) struct Far<J> {
     pub(super) journal: J,
     session: Option<Session>,
-    publishing: Option<Todo>,
+    /// Published, and not known to be.
+    publishing: Vec<u64>,
+    /// Left by an earlier life, and followed by a newer row of their key; none until this life publishes.
+    superseded: Option<HashSet<u64>>,
     /// Whether A is a partner here.
     pub(super) admitted: bool,
     /// No more `stop` at random.
@@ -42,7 +46,8 @@ impl<J: SimJournal> Far<J> {
         Self {
             journal,
             session: None,
-            publishing: None,
+            publishing: Vec::new(),
+            superseded: None,
             admitted: true,
             calm: false,
             rejects: false,
@@ -119,7 +124,9 @@ impl<J: SimJournal> Far<J> {
 impl<J: SimJournal> World<J> {
     pub(super) fn crash_far(&mut self) {
         self.cut(false);
-        (self.far.session, self.far.publishing) = (None, None);
+        self.far.session = None;
+        self.far.publishing.clear();
+        self.far.superseded = None;
     }
 
     /// B resets what is open: A is another thing to it now.
@@ -256,24 +263,44 @@ impl<J: SimJournal> World<J> {
         }
     }
 
-    /// One publisher, the oldest first; what was published leaves in a step of its own.
+    /// One publisher, the oldest first; what was published, one row or several, leaves in a step of its own.
     pub(super) fn publish(&mut self) -> bool {
-        if let Some(todo) = self.far.publishing.take() {
-            self.far.journal.published(todo.n).unwrap();
-            let published = self.far.published();
-            if self.link.as_ref().is_some_and(|link| !link.fresh)
-                && let Some(session) = &mut self.far.session
-                && let Some(answer) = session.receiver.published(published)
-            {
-                self.answer(answer);
-            }
-            return true;
+        if self.far.superseded.is_none() {
+            let mut newest = Newest::default();
+            let left = self.far.journal.todo(0, usize::MAX >> 1).unwrap();
+            left.iter().for_each(|todo| newest.add(todo));
+            let kept = self.rule(Rule::NewestOnly);
+            self.far.superseded = Some(if kept { newest.superseded } else { HashSet::new() });
         }
-        let Some(todo) = self.far.journal.todo(0, 1).unwrap().pop() else {
-            return false;
-        };
-        self.far.tell(&todo);
-        self.far.publishing = Some(todo);
+        let after = self.far.publishing.last().copied().unwrap_or_default();
+        let next = self.far.journal.todo(after, 1).unwrap().pop();
+        let enough = self.far.publishing.len() >= BATCH || self.dice.gen_bool(0.5);
+        match next {
+            Some(todo) if self.far.publishing.is_empty() || !enough => {
+                if !self
+                    .far
+                    .superseded
+                    .as_ref()
+                    .is_some_and(|superseded| superseded.contains(&todo.n))
+                {
+                    self.far.tell(&todo);
+                }
+                self.far.publishing.push(todo.n);
+            }
+            _ => {
+                let Some(last) = std::mem::take(&mut self.far.publishing).pop() else {
+                    return false;
+                };
+                self.far.journal.published(last).unwrap();
+                let published = self.far.published();
+                if self.link.as_ref().is_some_and(|link| !link.fresh)
+                    && let Some(session) = &mut self.far.session
+                    && let Some(answer) = session.receiver.published(published)
+                {
+                    self.answer(answer);
+                }
+            }
+        }
         true
     }
 }

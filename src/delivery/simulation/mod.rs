@@ -73,6 +73,7 @@ enum Rule {
     Intake,
     Store,
     Floor,
+    NewestOnly,
 }
 
 #[derive(Debug, Clone)]
@@ -172,7 +173,12 @@ fn broken() -> Vec<Case> {
         off: vec![Rule::Floor],
         ..case("without a restart behind the floor", &[PurgeHot, Steady])
     };
+    let without_newest = Case {
+        off: vec![Rule::NewestOnly],
+        ..with_keys("without 'of what is left the newest only', 6 hot keys", &[], 6)
+    };
     vec![
+        without_newest,
         on_core(
             "without incarnations: A restored, then busy, core NATS",
             &[RestoreA, Busy],
