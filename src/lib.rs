@@ -52,15 +52,18 @@
 //! | others' questions | 256; `limits.search_concurrency` at once, 2 of one asker | refused: `too_many_questions`; a turn is waited for until the asker's time is up |
 //! | results between store and wire | 32 a search | the query waits for its asker |
 //! | HTTP connections | 32, of 10 s each | further ones wait in the system's queue |
-pub mod admin;
-pub mod bus;
+// The map is for readers of the source, and names what others cannot use.
+#![allow(rustdoc::private_intra_doc_links)]
+
+mod admin;
+mod bus;
 pub mod cli;
 pub mod delivery;
 pub mod identity;
 pub mod model;
-pub mod network;
-pub mod node;
-pub mod pubsub;
+mod network;
+mod node;
+mod pubsub;
 pub mod settings;
 pub mod store;
 pub mod stream;

@@ -26,7 +26,7 @@ pub use gossip::{Gossip, GossipVerdict, PublishError};
 pub use libp2p::swarm::StreamProtocol;
 pub use pulse::{Pulse, Stream};
 pub use start::{Config, StartError, Started, start};
-pub use streams::{Inbox, Incoming, OpenError, Place};
+pub use streams::{Inbox, Incoming, OpenError};
 
 use libp2p::{Multiaddr, PeerId};
 use std::collections::{HashMap, HashSet};
@@ -46,8 +46,6 @@ pub type Connected = Arc<HashMap<PeerId, Link>>;
 /// What is known of a connected peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
-    /// The far address of its newest connection.
-    pub address: Option<Multiaddr>,
     /// It told (by identify) that it takes unsigned events from an authenticated connection.
     pub takes_unsigned: bool,
 }

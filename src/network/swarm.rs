@@ -24,6 +24,7 @@ use libp2p::gossipsub::{self, IdentTopic};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, ping};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -330,9 +331,10 @@ impl Actor {
         self.metrics
             .dialed(if endpoint.is_dialer() { "outbound" } else { "inbound" });
         debug!(%peer, address = %endpoint.get_remote_address(), dialled = endpoint.is_dialer(), "connected");
-        let link = self.links.entry(peer).or_default();
-        link.address = Some(endpoint.get_remote_address().clone());
-        self.show_links();
+        if let Entry::Vacant(place) = self.links.entry(peer) {
+            place.insert(Link::default());
+            self.show_links();
+        }
         let source = Source::of(endpoint.get_remote_address());
         let barred = !self.bars.is_lifted(&peer);
         let standing = barred.then(|| self.gate.arrived(peer, source, Instant::now()));

@@ -329,12 +329,6 @@ impl StreamService {
         Lines::new(reader, self.line_limits(), Arc::clone(&self.0.half_read))
     }
 
-    /// How many partners have a live heartbeat stream, in either direction.
-    #[must_use]
-    pub fn partners_up(&self) -> usize {
-        locked(&self.0.table).peers_with(protocol::HEARTBEAT_PARTNER)
-    }
-
     fn federation(&self) -> Arc<Federation> {
         Arc::clone(&self.0.federation.borrow())
     }

@@ -220,11 +220,6 @@ impl Metrics {
         self.0.throttled.get_or_create(&one("where", place)).inc();
     }
 
-    /// How many connections are open.
-    pub fn set_connections(&self, count: usize) {
-        self.0.connections.set(gauge_value(count));
-    }
-
     /// How many partners are connected and how many are away.
     pub fn set_partners(&self, connected: usize, away: usize) {
         self.0

@@ -2,9 +2,11 @@
 //! moves nobody's DID to another key.
 
 use crate::hostile::{still_crosses, told_once};
+use crate::hostile_peer::alice_and_gopher;
 use crate::strangers::Crowd;
 use oc_testkit::{Action, DataType, Federation, Identity, Peer, Relation, partners, peer_document, resource, until};
 use rusqlite::Connection;
+use serde_json::json;
 use std::net::SocketAddr;
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -223,4 +225,29 @@ async fn a_partner_over_its_rate_is_read_later_and_loses_nothing() {
         .await;
     assert_eq!(alice.metrics().await.dropped(), 0.0);
     assert_eq!(bob.metrics().await.dropped(), 0.0);
+}
+
+#[tokio::test]
+async fn so_is_a_partner_that_speaks_the_first_protocols_only() {
+    const EVENTS: usize = 60;
+    let net = Federation::new();
+    let slow = net
+        .peer("alice")
+        .set("limits.partner_events_per_second", 20)
+        .set("limits.partner_events_burst", 10);
+    let Some((alice, go)) = alice_and_gopher(&net, slow).await else {
+        return;
+    };
+    let burst = json!({
+        "addr": alice.peer_id(), "protocol": "create", "count": EVENTS, "size": 100, "id_prefix": "r", "datatype": 4,
+    });
+    go.tell("burst", burst).await;
+    until("all of them to come", || async {
+        (alice.heard("create_resource").len() == EVENTS).then_some(())
+    })
+    .await;
+    alice
+        .wait_metric("ocd_throttled_total", &[("where", "events")], |pauses| pauses > 0.0)
+        .await;
+    assert_eq!(alice.metrics().await.dropped(), 0.0);
 }
