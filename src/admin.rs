@@ -1,4 +1,4 @@
-//! The HTTP side: `/livez`, `/readyz`, `/metrics`. Reads only.
+//! The HTTP side: `/livez`, `/readyz`, `/status`, `/metrics`. Reads only.
 //!
 //! Owns the bounds of its own connections: how many, and how long each may last. Never takes a body and never changes
 //! anything. It stays up while the daemon drains, so that a probe sees "not ready" and not a dead process.
@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
+use crate::control::{Status, Verbs};
 use crate::telemetry::{Metrics, Readiness};
 
 /// Connections at a time; a further one waits in the system's queue until one ends.
@@ -53,16 +54,22 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, AdminError> {
 }
 
 /// Answers until the task is dropped.
-pub async fn serve(listener: TcpListener, metrics: Metrics, readiness: Readiness) -> io::Result<()> {
-    serve_for(listener, metrics, readiness, CONNECTION_TIME).await
+pub async fn serve(listener: TcpListener, metrics: Metrics, readiness: Readiness, verbs: Verbs) -> io::Result<()> {
+    let told = Told {
+        metrics,
+        readiness,
+        verbs,
+    };
+    serve_for(listener, told, CONNECTION_TIME).await
 }
 
-async fn serve_for(listener: TcpListener, metrics: Metrics, readiness: Readiness, time: Duration) -> io::Result<()> {
+async fn serve_for(listener: TcpListener, told: Told, time: Duration) -> io::Result<()> {
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .route("/status", get(status))
         .route("/metrics", get(encode))
-        .with_state(Told { metrics, readiness });
+        .with_state(told);
     let bounded = BoundedListener {
         listener,
         places: Arc::new(Semaphore::new(CONNECTIONS)),
@@ -75,6 +82,7 @@ async fn serve_for(listener: TcpListener, metrics: Metrics, readiness: Readiness
 struct Told {
     metrics: Metrics,
     readiness: Readiness,
+    verbs: Verbs,
 }
 
 /// That it answers is the answer.
@@ -105,6 +113,13 @@ async fn readyz(State(told): State<Told>, RawQuery(query): RawQuery) -> impl Int
         },
         body,
     )
+}
+
+/// The same objects as `outbox --json`, and how the daemon is.
+async fn status(State(told): State<Told>) -> impl IntoResponse {
+    let status: Status = told.verbs.status().await;
+    let body = serde_json::to_string(&status).unwrap_or_default();
+    ([(header::CONTENT_TYPE, "application/json")], body)
 }
 
 async fn encode(State(told): State<Told>) -> impl IntoResponse {
@@ -201,13 +216,31 @@ impl AsyncWrite for BoundedStream {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::settings::{Sources, load};
 
     async fn started(time: Duration) -> (SocketAddr, Metrics, Readiness) {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (metrics, readiness) = (Metrics::new(), Readiness::new(&["nats", "store"]));
-        tokio::spawn(serve_for(listener, metrics.clone(), readiness.clone(), time));
+        let settings = load(&Sources::of_process(
+            Some("/dev/null".into()),
+            vec!["name=here".to_owned()],
+        ));
+        let verbs = Verbs::new(
+            watch::Sender::new(Arc::new(settings.unwrap().settings)).subscribe(),
+            "peer".to_owned(),
+            readiness.clone(),
+            watch::Sender::new(None).subscribe(),
+        );
+        let told = Told {
+            metrics: metrics.clone(),
+            readiness: readiness.clone(),
+            verbs,
+        };
+        tokio::spawn(serve_for(listener, told, time));
         (address, metrics, readiness)
     }
 
@@ -234,6 +267,11 @@ mod tests {
         assert!(told.contains("[+] nats: ok\n[-] store: not yet\nnot ready\n"), "{told}");
         readiness.set_ok("store");
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        let told = ask(address, "/status").await;
+        let (head, body) = told.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("application/json"), "{head}");
+        let status: Status = serde_json::from_str(body).unwrap();
+        assert_eq!((status.name.as_str(), status.ready, status.did), ("here", true, None));
         readiness.drain();
         assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 503"));
         metrics.refused("size");

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`cli`] | one file a verb; the life of the process in `run` |
 //! | [`admin`] | probes and metrics over HTTP; reads only |
+//! | [`control`] | the operators' unix socket: what each partner has received, retry, drop, resync, backup |
 //! | [`node`] | the loop from NATS to the services; `dispatch`, `partners`, `searches`, `overtaken` are its pure rules |
 //! | [`pubsub`] | PubSubService: signed questions on gossip, and who is answered |
 //! | [`delivery`] | the journal, and the rules by which nothing taken is lost |
@@ -51,6 +52,7 @@
 //! | search lines read, not handled | 256 | readers wait |
 //! | others' questions | 256; `limits.search_concurrency` at once, 2 of one asker | refused: `too_many_questions`; a turn is waited for until the asker's time is up |
 //! | results between store and wire | 32 a search | the query waits for its asker |
+//! | operators' connections | 8; 64 requests of 16 KiB, 10 s for each to come | further ones wait in the system's queue |
 //! | HTTP connections | 32, of 10 s each | further ones wait in the system's queue |
 // The map is for readers of the source, and names what others cannot use.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -58,6 +60,7 @@
 mod admin;
 mod bus;
 pub mod cli;
+pub mod control;
 pub mod delivery;
 pub mod identity;
 pub mod model;

@@ -81,6 +81,40 @@ impl Drop for Daemon {
 }
 
 #[test]
+fn without_a_daemon_the_verbs_that_ask_one_say_so() {
+    let home = tempfile::tempdir().unwrap();
+    let verbs: [&[&str]; 6] = [
+        &["status"],
+        &["outbox"],
+        &["outbox", "retry", "bob"],
+        &["outbox", "drop", "bob", "--id", "x"],
+        &["peer", "resync", "bob"],
+        &["backup", "copy"],
+    ];
+    for verb in verbs {
+        let mut all = vec!["--set", "state_dir=here"];
+        all.extend(verb);
+        let output = done(home.path(), &all);
+        assert_eq!(status(&output), 1, "{verb:?}: {}", err(&output));
+        assert!(
+            err(&output).starts_with("no daemon runs on "),
+            "{verb:?}: {}",
+            err(&output)
+        );
+        assert_eq!(out(&output), "");
+    }
+    assert!(!home.path().join("copy").exists());
+    for wrong in [
+        &["outbox", "retry"][..],
+        &["peer", "resync"],
+        &["backup"],
+        &["outbox", "a", "b"],
+    ] {
+        assert_eq!(status(&done(home.path(), wrong)), 64, "{wrong:?}");
+    }
+}
+
+#[test]
 fn init_writes_once_and_keeps_what_is_there() {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("a");

@@ -3,11 +3,16 @@
 //! Owns the exit status (0 done, 1 failed, 64 wrong usage or settings) and where things are written: answers to stdout,
 //! everything else to stderr.
 
+mod backup;
 mod config;
 mod health;
 mod id;
 mod init;
+mod outbox;
+mod peer;
 mod run;
+mod status;
+mod table;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -15,9 +20,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::control::{AskError, Request, ask};
 use crate::identity::IdentityError;
-use crate::settings::{Mistakes, Sources};
+use crate::settings::{Mistakes, Sources, load};
 use crate::telemetry::LogError;
 
 /// `EX_USAGE` of sysexits: wrong usage or settings.
@@ -95,6 +103,36 @@ enum Verb {
         #[arg(long)]
         ready: bool,
     },
+    /// Ask the running daemon how it is
+    Status {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// What each partner has received, and what is parked
+    Outbox(outbox::Wanted),
+    /// What concerns one partner
+    Peer {
+        #[command(subcommand)]
+        what: PeerVerb,
+    },
+    /// Copy journal and documents while the daemon runs
+    Backup {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        wanted: backup::Wanted,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum PeerVerb {
+    /// Compare everything with a partner, both ways; only what differs is sent
+    Resync {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        wanted: peer::Resync,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -137,7 +175,14 @@ macro_rules! failed {
         }
     )+ };
 }
-failed!(anyhow::Error, io::Error, IdentityError, LogError);
+failed!(
+    anyhow::Error,
+    io::Error,
+    serde_json::Error,
+    IdentityError,
+    LogError,
+    AskError
+);
 
 /// Does what the command line says.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -180,6 +225,27 @@ fn act(Cli { common: before, verb }: Cli) -> Result<(), Failure> {
             what: ConfigVerb::Show { common },
         }) => config::show(&before.and(common)),
         Some(Verb::Health { common, ready }) => health::health(&before.and(common), ready),
+        Some(Verb::Status { common }) => status::status(&before.and(common)),
+        Some(Verb::Outbox(wanted)) => outbox::outbox(before, wanted),
+        Some(Verb::Peer {
+            what: PeerVerb::Resync { common, wanted },
+        }) => peer::resync(&before.and(common), wanted),
+        Some(Verb::Backup { common, wanted }) => backup::backup(&before.and(common), wanted),
+    }
+}
+
+/// What the running daemon answers.
+fn asked<T: DeserializeOwned>(common: &Common, request: &Request) -> Result<T, Failure> {
+    let settings = load(&common.sources())?.settings;
+    Ok(ask(&settings.state_dir, request)?)
+}
+
+/// What it answers, as it is, or in words.
+fn answer_told<T: Serialize>(common: &Common, told: &T, words: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    if common.json {
+        answer(&format!("{}\n", serde_json::to_string(told)?))
+    } else {
+        answer(&words(told))
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Common, Failure};
 use crate::admin;
+use crate::control::{Control, Verbs};
 use crate::identity::{Identity, StateDir};
 use crate::node::{self, NodeParts};
 use crate::settings::{Loaded, Settings, Sources, load, take_changes};
@@ -87,18 +88,24 @@ async fn daemon(sources: Sources, loaded: Loaded, log: LogHandle, identity: Iden
     let metrics = Metrics::new();
     let readiness = Readiness::new(&node::CHECKS);
     let refusals = Refusals::new(metrics.clone());
+    let (settings, watched) = watch::channel(Arc::new(loaded.settings.clone()));
+    let (up, seen) = watch::channel(None);
+    let verbs = Verbs::new(watched.clone(), identity.peer_id.to_string(), readiness.clone(), seen);
     if let Some(address) = loaded.settings.admin.listen {
         let listener = admin::bind(address).await?;
         tracing::info!(address = %listener.local_addr()?, "probes and metrics");
-        let (metrics, readiness) = (metrics.clone(), readiness.clone());
+        let (metrics, readiness, verbs) = (metrics.clone(), readiness.clone(), verbs.clone());
         tokio::spawn(async move {
-            if let Err(error) = admin::serve(listener, metrics, readiness).await {
+            if let Err(error) = admin::serve(listener, metrics, readiness, verbs).await {
                 tracing::error!(%error, "probes and metrics ended");
             }
         });
     }
+    // Closed and removed when this function ends, however it does. Without it everything else works.
+    let _control = Control::open(&loaded.settings.state_dir, verbs)
+        .inspect_err(|error| tracing::warn!(%error, "operators cannot ask this daemon"))
+        .ok();
     let grace = loaded.settings.shutdown_grace;
-    let (settings, watched) = watch::channel(Arc::new(loaded.settings.clone()));
     let mut running = Running {
         sources,
         loaded,
@@ -112,6 +119,7 @@ async fn daemon(sources: Sources, loaded: Loaded, log: LogHandle, identity: Iden
         metrics,
         readiness: readiness.clone(),
         refusals,
+        up,
         shutdown: shutdown.clone(),
     };
     let mut node = tokio::select! {

@@ -308,6 +308,10 @@ impl Courier {
                     self.shared.metrics.events_sent_many(action, 1);
                     debug!(to = %self.did, action, seq = line.seq, id = %line.id, "event written");
                 }
+                if matches!(line, SenderLine::End(..)) {
+                    info!(partner = %self.did, "everything was compared with the partner");
+                    self.shared.metrics.compared(&self.did);
+                }
                 self.to_write.extend_from_slice(&line.write_line());
             }
             Effect::Read {

@@ -1,22 +1,29 @@
 //! The desk: starts delivery, one courier for each partner, and ends both sides of it when a peer is no partner any more.
 //!
-//! Owns which couriers there are, and the chores: reconcile, purges, free disk, what people see. Decides nothing about a line.
+//! Owns what each part is given, and the order of the start and of the end; `couriers`, `chores` and `operator` are its
+//! rooms. Decides nothing about a line.
 //! Always: a peer that left PARTNER is forgotten in one transaction, after its session's batch in hand.
 
-use super::commit::{Committer, now};
-use super::courier::{Courier, Shared};
-use super::intake::{Batch, Intake, Reach};
+mod chores;
+mod couriers;
+mod operator;
+
+use couriers::Running;
+pub use operator::PARKED_COUNTED;
+
+use super::commit::Committer;
+use super::courier::Shared;
+use super::intake::{Intake, Reach};
 use super::journal::JournalError;
 use super::log::Log;
 use super::publisher::{Outlet, Published, Publisher};
 use super::recent::Recent;
-use super::sender::{Input, Sender};
+use super::sender::Input;
 use super::session::{Examiner, Sessions, room};
-use super::status::{CourierStatus, PartnerStatus};
 use super::stored::StoreCheck;
-use super::types::{Feed, Parked, PartnerNote, Token};
+use super::types::{Feed, PartnerNote, Token};
 use crate::bus::IntakeState;
-use crate::model::{Federation, Relation};
+use crate::model::Federation;
 use crate::network::{Incoming, Network};
 use crate::settings::Settings;
 use crate::store::Store;
@@ -24,7 +31,6 @@ use crate::stream::StreamService;
 use crate::telemetry::{Metrics, Readiness, Refusals};
 use crate::wire::ReadLimits;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -33,24 +39,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Words for a courier that it has not heard yet; it hears them between two answers.
-const WORDS: usize = 64;
 /// How often what people see is brought up to date, and the disk looked at.
 const TICK: Duration = Duration::from_secs(5);
-/// How often old tombstones and ids are purged.
-const PURGE_EVERY: Duration = Duration::from_secs(600);
-/// Rows purged in one transaction.
-const PURGE: usize = 10_000;
-/// Keys of one step of a reconcile.
-const RECONCILE: usize = 256;
-/// A partner that is so far behind is told of in the log, in rows and seconds.
-const BEHIND: (u64, u64) = (1_000, 60);
-/// At the end, partners that take nothing for so long are left for the next start: nothing is lost.
-const NO_PROGRESS: Duration = Duration::from_secs(1);
-/// How often it is looked whether they have everything.
-const DRAIN_LOOK: Duration = Duration::from_millis(10);
-/// The disk must have so much more than the bound, in percent, to be enough again.
-const ENOUGH: u64 = 110;
 
 /// What delivery is started with.
 pub struct Parts {
@@ -87,15 +77,6 @@ pub struct Parts {
 /// Cloneable handle; see the module's first lines.
 #[derive(Clone)]
 pub struct Delivery(Arc<Inner>);
-
-struct Running {
-    words: mpsc::Sender<Input>,
-    status: Arc<CourierStatus>,
-    partner: bool,
-    directed: bool,
-    task: JoinHandle<()>,
-    behind: bool,
-}
 
 struct Inner {
     parts: Parts,
@@ -310,28 +291,6 @@ impl Delivery {
         }
     }
 
-    /// Returns when every partner that is being delivered to has everything, or none of them takes more.
-    async fn drain(&self) {
-        let mut last = Vec::new();
-        let mut moved = tokio::time::Instant::now();
-        loop {
-            let head = self.0.shared.reach.borrow().head;
-            let waiting: Vec<(String, u64)> = locked(&self.0.couriers)
-                .values()
-                .map(|courier| courier.status.get())
-                .filter(|status| status.is_delivering() && status.acked_seq < head)
-                .map(|status| (status.did, status.acked_seq))
-                .collect();
-            if waiting != last {
-                (last, moved) = (waiting, tokio::time::Instant::now());
-            }
-            if last.is_empty() || moved.elapsed() >= NO_PROGRESS {
-                return;
-            }
-            tokio::time::sleep(DRAIN_LOOK).await;
-        }
-    }
-
     /// Ends in order: couriers and sessions, then the publisher.
     pub async fn finish(&self) {
         self.drain().await;
@@ -419,360 +378,4 @@ impl Delivery {
             Err(error) => warn!(%did, %error, "a former partner could not be forgotten"),
         }
     }
-
-    async fn set_couriers(&self, federation: &Federation, directed: &HashSet<String>) {
-        let mut wanted: BTreeMap<String, (bool, bool)> = BTreeMap::new();
-        for member in federation.others() {
-            let partner = member.relation == Relation::Partner;
-            let has_rows = member.relation != Relation::Blacklist && directed.contains(&member.did);
-            if (partner || has_rows) && member.did != self.0.parts.own_did {
-                wanted.insert(member.did.clone(), (partner, has_rows));
-            }
-        }
-        let mut words = Vec::new();
-        {
-            let mut couriers = locked(&self.0.couriers);
-            couriers.retain(|_, courier| !courier.task.is_finished());
-            for (did, courier) in couriers.iter_mut() {
-                let (partner, directed) = wanted.remove(did).unwrap_or((false, false));
-                if (courier.partner, courier.directed) != (partner, directed) {
-                    (courier.partner, courier.directed) = (partner, directed);
-                    words.push((courier.words.clone(), Input::Rights { partner, directed }));
-                }
-            }
-            for (did, (partner, directed)) in wanted {
-                let name = federation
-                    .get(&did)
-                    .map(|member| member.name.clone())
-                    .unwrap_or_default();
-                let courier = self.start_courier(&did, name, partner, directed);
-                words.push((courier.words.clone(), Input::Rights { partner, directed }));
-                words.push((courier.words.clone(), Input::IntakeReady(*self.0.intake_ready.borrow())));
-                couriers.insert(did, courier);
-            }
-        }
-        for (courier, word) in words {
-            let _ = courier.send(word).await;
-        }
-    }
-
-    fn start_courier(&self, did: &str, name: String, partner: bool, directed: bool) -> Running {
-        let mut note = locked(&self.0.notes).remove(did).unwrap_or_default();
-        note.did = did.to_owned();
-        note.hold_code.clear();
-        // The place noted is of an earlier life; the partner states its own. To a `/1.0` peer it is where to go on.
-        let Reach { head, floor } = *self.0.shared.reach.borrow();
-        let feed = Feed {
-            head,
-            floor,
-            ..(*self.0.feed).clone()
-        };
-        let sender = Sender::new(did, Arc::new(feed), note.acked_seq);
-        let status = Arc::new(CourierStatus::named(did, name));
-        let (words, told) = mpsc::channel(WORDS);
-        let courier = Courier::new(Arc::clone(&self.0.shared), sender, note, Arc::clone(&status));
-        Running {
-            words,
-            status,
-            partner,
-            directed,
-            task: tokio::spawn(courier.run(told)),
-            behind: false,
-        }
-    }
-
-    async fn tell_all(&self, word: impl Fn() -> Input) {
-        let couriers: Vec<_> = locked(&self.0.couriers)
-            .values()
-            .map(|courier| courier.words.clone())
-            .collect();
-        for courier in couriers {
-            let _ = courier.send(word()).await;
-        }
-    }
-
-    /// False when it has no courier.
-    async fn tell_one(&self, did: &str, word: Input) -> bool {
-        let courier = locked(&self.0.couriers).get(did).map(|courier| courier.words.clone());
-        match courier {
-            Some(courier) => courier.send(word).await.is_ok(),
-            None => false,
-        }
-    }
-
-    /// Lag of each partner: metrics, and a line when one falls behind or has caught up.
-    async fn tell_people(&self) {
-        for status in self.status().await {
-            self.0
-                .parts
-                .metrics
-                .set_delivery_lag(&status.did, status.lag_rows, status.lag_seconds);
-            let behind = status.lag_rows >= BEHIND.0 || status.lag_seconds >= BEHIND.1;
-            let was = locked(&self.0.couriers)
-                .get_mut(&status.did)
-                .map(|courier| std::mem::replace(&mut courier.behind, behind));
-            match (was, behind) {
-                (Some(false), true) => warn!(
-                    partner = %status.name, did = %status.did, rows = status.lag_rows, seconds = status.lag_seconds,
-                    hold = %status.hold_code, why = %status.last_error, "a partner has fallen behind"
-                ),
-                (Some(true), false) => info!(partner = %status.name, did = %status.did, "a partner has caught up"),
-                _ => {}
-            }
-        }
-    }
-
-    /// How every destination stands.
-    pub async fn status(&self) -> Vec<PartnerStatus> {
-        let all: Vec<PartnerStatus> = locked(&self.0.couriers)
-            .values()
-            .map(|courier| courier.status.get())
-            .collect();
-        let (head, at) = (self.0.shared.reach.borrow().head, now());
-        let asked: Vec<(String, u64)> = all
-            .iter()
-            .map(|status| (status.did.clone(), status.acked_seq))
-            .collect();
-        let lags = self
-            .0
-            .parts
-            .log
-            .read(move |journal| {
-                asked
-                    .iter()
-                    .map(|(did, acked)| {
-                        let lag = if *acked < head {
-                            journal.lag(*acked, did)?
-                        } else {
-                            (0, 0)
-                        };
-                        Ok((lag, journal.parked(Some(did), PARKED_COUNTED)?.len() as u64))
-                    })
-                    .collect::<Result<Vec<_>, JournalError>>()
-            })
-            .await
-            .unwrap_or_default();
-        all.into_iter()
-            .zip(lags)
-            .map(|(mut status, ((rows, oldest), parked))| {
-                (status.head, status.lag_rows, status.parked) = (head, rows, parked);
-                status.lag_seconds = if rows > 0 { at.saturating_sub(oldest) / 1000 } else { 0 };
-                status
-            })
-            .collect()
-    }
-
-    /// Reconcile, purges and the look at the disk.
-    async fn chores(self) {
-        let inner = &self.0;
-        let every = inner.parts.settings.delivery.reconcile_every;
-        let mut ready = inner.intake_ready.subscribe();
-        tokio::select! {
-            () = inner.stop.cancelled() => return,
-            _ = ready.wait_for(|ready| *ready) => {}
-        }
-        let mut reconcile = tokio::time::interval(every);
-        let mut purge = tokio::time::interval(PURGE_EVERY);
-        let mut disk = tokio::time::interval(TICK);
-        loop {
-            tokio::select! {
-                () = inner.stop.cancelled() => return,
-                _ = reconcile.tick() => self.reconcile_all().await,
-                () = inner.reconcile.notified() => self.reconcile_all().await,
-                _ = purge.tick() => self.purge().await,
-                _ = disk.tick() => self.look_at_disk(),
-            }
-        }
-    }
-
-    /// Compares every key that was propagated with the store.
-    async fn reconcile_all(&self) {
-        let (log, store) = (&self.0.parts.log, &self.0.shared.store);
-        let mut after = None;
-        let mut mended = 0;
-        loop {
-            let from = after.clone();
-            let keys = match log
-                .read(move |journal| journal.own_keys(from.as_ref(), None, RECONCILE))
-                .await
-            {
-                Ok(keys) => keys,
-                Err(error) => return warn!(%error, "the journal could not be compared with the store"),
-            };
-            let Some(last) = keys.last().map(|own| own.key.clone()) else {
-                break;
-            };
-            let keys: Vec<_> = keys.into_iter().map(|own| own.key).collect();
-            let changes = match store.missing(log, &keys, true).await {
-                Ok(changes) => changes,
-                Err(error) => return warn!(%error, "the journal could not be compared with the store"),
-            };
-            mended += changes.len();
-            let batch = Batch {
-                changes,
-                ..Batch::default()
-            };
-            if !batch.is_empty()
-                && let Err(error) = self.0.intake.try_take(batch, false).await
-            {
-                return warn!(%error, "the journal could not be mended from the store");
-            }
-            if self.0.stop.is_cancelled() {
-                return;
-            }
-            after = Some(last);
-        }
-        if mended > 0 {
-            self.0.parts.metrics.dropped_many("intake", "missed", mended as u64);
-            info!(
-                changes = mended,
-                "the store had changes that were not heard of on NATS: they are journaled now"
-            );
-        }
-    }
-
-    async fn purge(&self) {
-        let bounds = &self.0.parts.settings.delivery;
-        let millis = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        let (tombstones, seen) = (millis(bounds.tombstone_age), millis(bounds.seen_age));
-        let keep = bounds.tombstones;
-        loop {
-            let at = now();
-            let reach = self.0.intake.reach();
-            let purged = self.0.parts.log.write_then(
-                false,
-                move |journal| {
-                    let tombs = journal.purge_tombstones(at.saturating_sub(tombstones), keep, PURGE)?;
-                    let seen = journal.purge_seen(at.saturating_sub(seen), PURGE)?;
-                    Ok((tombs.max(seen), journal.feed()?.floor))
-                },
-                move |(_, floor)| reach.send_modify(|reach| reach.floor = *floor),
-            );
-            match purged.await {
-                Ok((purged, _)) if purged >= PURGE && !self.0.stop.is_cancelled() => {}
-                Ok(_) => return,
-                Err(error) => return warn!(%error, "old rows of the journal could not be purged"),
-            }
-        }
-    }
-
-    fn look_at_disk(&self) {
-        let path: PathBuf = self.0.parts.settings.state_dir.clone();
-        let bound = self.0.parts.settings.delivery.min_free_bytes as u64;
-        let free = match rustix::fs::statvfs(&path) {
-            Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
-            Err(error) => return warn!(%error, path = %path.display(), "the free space of state_dir cannot be told"),
-        };
-        let was = self.0.disk_low.load(Ordering::Relaxed);
-        let low = free < if was { bound.saturating_mul(ENOUGH) / 100 } else { bound };
-        if low {
-            let why = format!(
-                "{} MiB are free in state_dir, delivery.min_free_bytes wants {}",
-                free >> 20,
-                bound >> 20
-            );
-            self.0.parts.readiness.set_bad("journal", why);
-        } else if was {
-            self.0.parts.readiness.set_ok("journal");
-        }
-        self.0.disk_low.store(low, Ordering::Relaxed);
-    }
-
-    /// What is parked, of one destination or of all, the oldest first; an empty destination is our own intake.
-    ///
-    /// # Errors
-    /// The journal cannot be read.
-    pub async fn parked(&self, dest: Option<String>, limit: usize) -> Result<Vec<Parked>, JournalError> {
-        self.0
-            .parts
-            .log
-            .read(move |journal| journal.parked(dest.as_deref(), limit))
-            .await
-    }
-
-    /// Sends parked changes of a destination again, as they are now; says how many, and how many are gone for good.
-    ///
-    /// # Errors
-    /// The journal cannot be used.
-    pub async fn retry(&self, dest: &str, id: Option<&str>) -> Result<(usize, usize), JournalError> {
-        let mut changes = Vec::new();
-        let mut gone = 0;
-        for parked in self.of(dest, id).await? {
-            let (key, seq, to) = (parked.key.clone(), parked.seq, parked.dest.clone());
-            let row = self.0.parts.log.read(move |journal| {
-                let row = journal.row(&key)?;
-                let directed = journal.rows_after(seq.saturating_sub(1), &to, true, 1, 1)?;
-                Ok(row.or(directed.into_iter().find(|row| row.seq == seq)))
-            });
-            match row.await? {
-                Some(row) => changes.push(row.change),
-                None => gone += 1,
-            }
-            let (to, key) = (parked.dest, parked.key);
-            self.0
-                .parts
-                .log
-                .write(false, move |journal| journal.unpark(&to, &key))
-                .await?;
-        }
-        let again = changes.len();
-        let batch = Batch {
-            changes,
-            ..Batch::default()
-        };
-        if !batch.is_empty() {
-            self.0.intake.try_take(batch, true).await?;
-        }
-        Ok((again, gone))
-    }
-
-    /// Forgets parked changes; says how many.
-    ///
-    /// # Errors
-    /// The journal cannot be used.
-    pub async fn drop_parked(&self, dest: &str, id: Option<&str>) -> Result<usize, JournalError> {
-        let mut dropped = 0;
-        for parked in self.of(dest, id).await? {
-            let (to, key) = (parked.dest, parked.key);
-            dropped += usize::from(
-                self.0
-                    .parts
-                    .log
-                    .write(false, move |journal| journal.unpark(&to, &key))
-                    .await?,
-            );
-        }
-        Ok(dropped)
-    }
-
-    async fn of(&self, dest: &str, id: Option<&str>) -> Result<Vec<Parked>, JournalError> {
-        let mut parked = self.parked(Some(dest.to_owned()), PARKED_MAX).await?;
-        parked.retain(|parked| id.is_none_or(|id| parked.key.id == id));
-        Ok(parked)
-    }
-
-    /// Compares everything with a peer, both ways: what we have for it, and what it has for us. With `allow_deletes` the many
-    /// deletes that a comparison holds back are let through. False when it has no courier.
-    pub async fn resync(&self, did: &str, allow_deletes: bool) -> bool {
-        self.0.sessions.want_full(did);
-        let word = if allow_deletes {
-            Input::AllowDeletes
-        } else {
-            Input::Compare
-        };
-        self.tell_one(did, word).await
-    }
-
-    /// Copies the journal, while it is used, to a new file.
-    ///
-    /// # Errors
-    /// The name is taken, or the copy cannot be written.
-    pub async fn backup(&self, to: &std::path::Path) -> Result<(), JournalError> {
-        self.0.parts.log.backup(to).await
-    }
 }
-
-/// Most parked changes counted for people.
-const PARKED_COUNTED: usize = 1_000;
-/// Most parked changes handled by one word of an operator.
-const PARKED_MAX: usize = 10_000;

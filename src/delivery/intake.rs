@@ -130,24 +130,62 @@ impl Intake {
     /// Nothing of it was taken.
     pub async fn try_take(&self, batch: Batch, promised: bool) -> Result<()> {
         let bounds = Arc::clone(&self.bounds);
+        let last_seq = batch.cursor.as_ref().map(|cursor| cursor.last_seq);
+        let work = move |journal: &mut dyn Journal| {
+            for parked in &batch.parked {
+                journal.park(parked, bounds.parked)?;
+            }
+            Ok(((), journal.take(&batch.changes, batch.cursor.as_ref())?))
+        };
+        self.commit(promised, last_seq, work).await
+    }
+
+    /// Journals parked changes again, as they are now, in the transaction in which they are no more parked; says how many,
+    /// and how many are gone for good.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub(super) async fn again(&self, parked: Vec<Parked>) -> Result<(usize, usize)> {
+        let work = move |journal: &mut dyn Journal| {
+            let (mut changes, mut gone) = (Vec::new(), 0);
+            for parked in parked {
+                if !journal.unpark(&parked.dest, &parked.key)? {
+                    continue;
+                }
+                let directed = journal.rows_after(parked.seq.saturating_sub(1), &parked.dest, true, 1, 1)?;
+                let directed = directed.into_iter().find(|row| row.seq == parked.seq);
+                match directed.map_or_else(|| journal.row(&parked.key), |row| Ok(Some(row)))? {
+                    Some(row) => changes.push(row.change),
+                    None => gone += 1,
+                }
+            }
+            Ok(((changes.len(), gone), journal.take(&changes, None)?))
+        };
+        self.commit(true, None, work).await
+    }
+
+    /// Commits what `work` journals, and tells couriers.
+    async fn commit<T: Send + 'static>(
+        &self,
+        promised: bool,
+        last_seq: Option<u64>,
+        work: impl FnOnce(&mut dyn Journal) -> Result<(T, Vec<Row>)> + Send + 'static,
+    ) -> Result<T> {
+        let bounds = Arc::clone(&self.bounds);
         let (recent, reach) = (Arc::clone(&self.recent), self.reach.clone());
         let (directed, cursor) = (Arc::clone(&self.directed), self.cursor.clone());
-        let last_seq = batch.cursor.as_ref().map(|cursor| cursor.last_seq);
         let done = self.log.write_then(
             promised,
             move |journal| {
-                let rows = journal.take(&batch.changes, batch.cursor.as_ref())?;
-                for parked in &batch.parked {
-                    journal.park(parked, bounds.parked)?;
-                }
+                let (done, rows) = work(journal)?;
                 let dests: BTreeSet<&str> = rows.iter().map(|row| row.change.dest.as_str()).collect();
                 let mut expired = Vec::new();
                 for dest in dests.into_iter().filter(|dest| !dest.is_empty()) {
                     expired.extend(expire(journal, dest, &bounds)?);
                 }
-                Ok((rows, expired))
+                Ok((done, rows, expired))
             },
-            move |(rows, _): &(Vec<Row>, Vec<String>)| {
+            move |(_, rows, _): &(T, Vec<Row>, Vec<String>)| {
                 recent.add(rows);
                 if let Some(last) = rows.last() {
                     reach.send_modify(|reach| reach.head = reach.head.max(last.seq));
@@ -160,7 +198,7 @@ impl Intake {
                 }
             },
         );
-        let (_, expired) = done.await?;
+        let (done, _, expired) = done.await?;
         for dest in expired {
             let detail = "delivery.directed_rows or delivery.directed_bytes is reached; the oldest is parked";
             self.refusals.dropped("directed", "expired", 1, &dest, detail);
@@ -168,7 +206,7 @@ impl Intake {
         if !promised {
             self.dirty.notify_one();
         }
-        Ok(())
+        Ok(done)
     }
 
     /// Brings what is committed to the disk, soon after each commit, until `stop`. For an intake from core NATS.

@@ -182,6 +182,9 @@ pub trait Journal {
     /// The newest number given to something to be published.
     fn last_todo(&self) -> Result<u64>;
 
+    /// How much is committed and not known to be published.
+    fn todo_waiting(&self) -> Result<u64>;
+
     /// Everything up to `n` is published.
     fn published(&mut self, n: u64) -> Result<()>;
 

@@ -1,4 +1,4 @@
-//! The journal's two threads: one writes, one reads, and this is their handle.
+//! The journal's threads: one writes, one syncs what was written, one reads, and this is their handle.
 //!
 //! Owns grouping, the moment of a sync, and the end. Never looks into a request. Always holds: an answer to a write is sent
 //! after its commit, and after the disk has it when it is durable; a request is done whole or not at all, and one that fails
@@ -7,6 +7,7 @@
 
 mod backup;
 mod reader;
+mod syncer;
 mod writer;
 
 #[cfg(test)]
@@ -25,8 +26,10 @@ const QUEUE: usize = 256;
 
 /// Runs a request inside the open group, or is told why there is none; what it gives is called with the group's outcome.
 type Write = Box<dyn FnOnce(Result<&mut SqliteJournal>) -> Answer + Send>;
-/// Answers one request.
-type Answer = Box<dyn FnOnce(&Result<()>)>;
+/// Told how the commit ended; gives what tells the caller, once that may be.
+type Answer = Box<dyn FnOnce(&Result<()>) -> Tell>;
+/// Told whether the disk has it, when that was asked for; then the caller knows.
+type Tell = Box<dyn FnOnce(&Result<()>) + Send>;
 type Read = Box<dyn FnOnce(&SqliteJournal) + Send>;
 
 /// A handle of the journal. Clones share it.
@@ -94,7 +97,7 @@ impl Log {
         let (answer, answered) = oneshot::channel::<Result<T>>();
         let write: Write = Box::new(move |journal| {
             if answer.is_closed() {
-                return Box::new(|_| ());
+                return Box::new(|_| Box::new(|_| ()));
             }
             let done = journal.and_then(work);
             Box::new(move |group| {
@@ -102,7 +105,7 @@ impl Log {
                 if let Ok(done) = &outcome {
                     then(done);
                 }
-                drop(answer.send(outcome));
+                Box::new(move |synced| drop(answer.send(synced.clone().and(outcome))))
             })
         });
         let job = writer::Job::Write { durable, write };
@@ -128,6 +131,15 @@ impl Log {
         let job = reader::Job::Read(read);
         self.shared.reads.send(job).await.map_err(|_| JournalError::Closed)?;
         answered.await.unwrap_or(Err(JournalError::Closed))
+    }
+
+    /// What the file and its log take on the disk.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let mut log = self.shared.path.clone().into_os_string();
+        log.push("-wal");
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        size(&self.shared.path) + size(Path::new(&log))
     }
 
     /// Copies the journal, as of one moment and while it is used, to a new file that only its user can read. A file that is

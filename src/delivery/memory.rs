@@ -353,6 +353,10 @@ impl Journal for MemoryJournal {
         Ok(self.last_todo)
     }
 
+    fn todo_waiting(&self) -> Result<u64> {
+        Ok(self.todo.len() as u64)
+    }
+
     fn published(&mut self, n: u64) -> Result<()> {
         self.todo = self.todo.split_off(&(n + 1));
         Ok(())

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most rows kept.
-const ROWS: usize = 4096;
+const ROWS: usize = 8192;
 /// Most bytes of payload kept: two full windows of the largest documents.
 const BYTES: usize = 8 * 1024 * 1024;
 

@@ -1,47 +1,45 @@
 //! A session's I/O at the receiving side: lines in, one transaction a piece, answers out.
 //!
-//! Owns the turn of sessions: one an origin at a time, a new one waits until the batch in hand of the old one is done. Never
-//! judges a line. Always: what is not published is bounded, for each session and for all; a sender that has no right is told
-//! so in one line.
+//! Owns the turn of sessions: one an origin at a time, a new one waits until the batch in hand of the old one is done;
+//! `lines` is what it does with a piece, `io` its stream. Never judges a line. Always: what is not published is bounded, for
+//! each session and for all; a sender that has no right is told so in one line.
 
-use super::commit::{Committer, now};
-use super::digest;
-use super::journal::JournalError;
+mod io;
+mod lines;
+
+use io::Io;
+use lines::stop_code;
+
+use super::commit::Committer;
 use super::log::Log;
 use super::publisher::Published;
-use super::receiver::{Answer, Receiver, Refusal};
+use super::receiver::{Receiver, Refusal};
 use super::types::Position;
 use crate::model::{Federation, Member, Relation};
 use crate::network::Incoming;
-use crate::stream::{Lines, StreamService, split};
+use crate::stream::{StreamService, split};
 use crate::telemetry::{Metrics, Refusals};
-use crate::wire::{Action, DeliveryLine, ReadLimits, ReceiverLine, SenderLine, protocol};
+use crate::wire::{DeliveryLine, ReadLimits, ReceiverLine, protocol};
 use async_trait::async_trait;
-use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 /// Bytes of lines that are committed and not yet published, of all sessions. A session that wants more waits, and with it
 /// its sender.
 const UNPUBLISHED: usize = 64 * 1024 * 1024;
-/// Lines of one transaction.
-const LINES: usize = 256;
-/// How long an answer may take to be written: a sender that does not read is let go.
-const WRITE_TIME: Duration = Duration::from_secs(30);
 /// How long the first line may take.
 const FIRST_LINE: Duration = Duration::from_secs(10);
 /// When a sender that was told to stop may ask again, in seconds: short, since what is in the way may end at any time.
 const RETRY: u64 = 5;
 /// The same for one that is no partner: that ends when people decide so, and then the sender is heard of.
 const RETRY_PARTNER: u64 = 30;
-type Stream = crate::network::Stream;
 
 /// The rules for lines of a partner.
 #[async_trait]
@@ -317,138 +315,6 @@ impl Sessions {
             pause = (!wait.is_zero()).then(|| tokio::time::Instant::now() + wait);
         }
     }
-
-    /// Everything of one piece: rules, transactions, answers.
-    async fn piece(&self, io: &mut Io, receiver: &mut Receiver, from: &Arc<Member>, piece: &[u8]) -> Result<(), End> {
-        let mut lines = Vec::new();
-        for line in split(piece) {
-            let line = SenderLine::read_line(line, &self.limits);
-            lines.push(line.map_err(|error| End::Broken(error.rule(), error.to_string()))?);
-        }
-        while !lines.is_empty() {
-            let rest = lines.split_off(lines.len().min(LINES));
-            let some = std::mem::replace(&mut lines, rest);
-            self.some_lines(io, receiver, from, some).await?;
-        }
-        Ok(())
-    }
-
-    async fn some_lines(
-        &self,
-        io: &mut Io,
-        receiver: &mut Receiver,
-        from: &Arc<Member>,
-        lines: Vec<SenderLine>,
-    ) -> Result<(), End> {
-        if self.disk_low.load(Ordering::Relaxed) {
-            return Err(End::Stop("disk", RETRY));
-        }
-        let changes: Vec<&DeliveryLine> = lines
-            .iter()
-            .filter_map(|line| match line {
-                SenderLine::Line(line) => Some(line),
-                _ => None,
-            })
-            .collect();
-        let examined = self.examiner.examine(from, &changes).await;
-        let mut verdicts = examined
-            .map_err(|error| {
-                debug!(%error, from = %from.did, "the store does not answer; a delivery waits");
-                End::Stop("store", RETRY)
-            })?
-            .into_iter();
-        let mut broken = None;
-        for line in lines {
-            let verdict = match &line {
-                SenderLine::Line(line) => {
-                    self.metrics
-                        .events_received_many(line.action.map_or("unknown", Action::name), 1);
-                    verdicts.next().unwrap_or(Ok(()))
-                }
-                _ => Ok(()),
-            };
-            if let Err(refusal) = verdict {
-                self.refusals
-                    .refuse(refusal.code, &from.did, "a line of a delivery stream");
-            }
-            if let Err(error) = receiver.line(line, |_| verdict) {
-                broken = Some(End::Broken("broken_session", error.to_string()));
-                break;
-            }
-        }
-        self.commit(io, receiver, from).await?;
-        broken.map_or(Ok(()), Err)
-    }
-
-    async fn commit(&self, io: &mut Io, receiver: &mut Receiver, from: &Arc<Member>) -> Result<(), End> {
-        let batch = receiver.take();
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let room = self.take_room(batch.bytes() + batch.lines() * LINE_OVERHEAD).await;
-        let (batch, committed) = match self.committer.session(&from.did, batch, room, now()).await {
-            Ok(done) => done,
-            Err(error) => {
-                debug!(%error, from = %from.did, "the journal takes nothing; a delivery waits");
-                return Err(End::Stop(stop_code(&error), RETRY));
-            }
-        };
-        if batch.ends_comparison() {
-            locked(&self.wanted_full).remove(&from.did);
-        }
-        for answer in receiver.committed(batch, committed) {
-            self.answer(io, answer, &from.did).await?;
-        }
-        Ok(())
-    }
-
-    async fn take_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
-        let bytes = u32::try_from(bytes.min(UNPUBLISHED)).unwrap_or(u32::MAX);
-        Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
-    }
-
-    async fn answer(&self, io: &mut Io, answer: Answer, origin: &str) -> Result<(), End> {
-        let left = |_| End::Over("the sender does not read");
-        let failed = |error: JournalError| End::Stop(stop_code(&error), RETRY);
-        match answer {
-            Answer::Line(line) => io.write(&line.write_line()).await.map_err(left),
-            Answer::Pages => {
-                let did = origin.to_owned();
-                let pages = self
-                    .log
-                    .read(move |journal| digest::pages(journal, &did))
-                    .await
-                    .map_err(failed)?;
-                let lines: Vec<u8> = pages.iter().flat_map(ReceiverLine::write_line).collect();
-                io.write(&lines).await.map_err(left)
-            }
-            Answer::Keys { after, to } => {
-                let mut after = after;
-                loop {
-                    let (did, from, upto) = (origin.to_owned(), after.clone(), to.clone());
-                    let keys = self
-                        .log
-                        .read(move |journal| digest::keys(journal, &did, from.as_ref(), upto.as_ref()));
-                    let (line, next) = keys.await.map_err(failed)?;
-                    io.write(&line.write_line()).await.map_err(left)?;
-                    match next {
-                        Some(next) => after = Some(next),
-                        None => return Ok(()),
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What a line takes beside its payload, roughly.
-const LINE_OVERHEAD: usize = 256;
-
-fn stop_code(error: &JournalError) -> &'static str {
-    match error {
-        JournalError::Full { .. } => "disk",
-        _ => "busy",
-    }
 }
 
 /// Ends then; never without an instant.
@@ -456,32 +322,5 @@ async fn at(instant: Option<tokio::time::Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
         None => std::future::pending().await,
-    }
-}
-
-struct Io {
-    lines: Lines<ReadHalf<Stream>>,
-    writer: WriteHalf<Stream>,
-}
-
-impl Io {
-    async fn write(&mut self, bytes: &[u8]) -> Result<(), ()> {
-        let write = async {
-            self.writer.write_all(bytes).await?;
-            self.writer.flush().await
-        };
-        match tokio::time::timeout(WRITE_TIME, write).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err::<(), std::io::Error>(_)) | Err(_) => Err(()),
-        }
-    }
-
-    /// Ends in good order: the sender's own end tells that it has read ours.
-    async fn farewell(&mut self) {
-        let end = async {
-            let _ = self.writer.close().await;
-            while let Ok(Some(_)) = self.lines.next().await {}
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), end).await;
     }
 }

@@ -25,7 +25,6 @@ use super::types::{
     Change, Cursor, Feed, Hash, Held, Key, OwnKey, Parked, PartnerNote, Pin, Position, Received, Row, Todo, Token,
     Verdict,
 };
-use crate::store::file;
 
 /// A journal over one connection.
 #[derive(Debug)]
@@ -58,16 +57,6 @@ impl SqliteJournal {
             connection,
             group: group::State::default(),
         }
-    }
-
-    /// Copies what is committed in `from` into the empty file `to`, while others use `from`.
-    pub(super) fn copy_into(from: &Path, to: &Path) -> Result<()> {
-        let connection = file::open_writer(from).map_err(|error| journal_error(from, &error))?;
-        let Some(name) = to.to_str() else {
-            return Err(schema::unusable(to, "its name is no text"));
-        };
-        let copied = connection.execute("VACUUM INTO ?1", [name]);
-        copied.map(drop).map_err(|error| journal_error(to, &error))
     }
 
     fn failed(&self, error: &rusqlite::Error) -> JournalError {
@@ -239,6 +228,10 @@ impl Journal for SqliteJournal {
         self.read(inbox::last_todo)
     }
 
+    fn todo_waiting(&self) -> Result<u64> {
+        self.read(inbox::todo_waiting)
+    }
+
     fn published(&mut self, n: u64) -> Result<()> {
         self.write(|connection| inbox::published(connection, n))
     }
@@ -265,7 +258,7 @@ impl Journal for SqliteJournal {
 }
 
 /// What an SQLite error means for the file's owner.
-fn journal_error(path: &Path, error: &rusqlite::Error) -> JournalError {
+pub(super) fn journal_error(path: &Path, error: &rusqlite::Error) -> JournalError {
     let unusable = |why: &str| schema::unusable(path, format!("{why} ({error})"));
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => JournalError::Full {

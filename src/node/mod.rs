@@ -20,7 +20,7 @@ mod start;
 mod strangers;
 mod taking;
 
-pub use start::{CHECKS, NodeParts, start};
+pub use start::{CHECKS, NodeParts, Up, start};
 
 use crate::bus::{Bus, Taken};
 use crate::delivery::{self, Delivery, Intake, Key, Log};

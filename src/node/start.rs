@@ -3,27 +3,25 @@
 //! Owns that order and the daemon's own peer document. Always: nothing is taken from NATS before our DID is known (a
 //! made-up one would silently send nothing), and at the end what was taken is finished before the connections close.
 
-use super::inbound::InboundHandler;
-use super::outlet::NatsOutlet;
+mod wiring;
+
 use super::own_document::make_self;
-use super::partner_rules::PartnerRules;
-use super::registry::{self, Registry};
 use super::search::SearchDesk;
 use super::strangers::Strangers;
 use super::{Node, stored_did};
-use crate::bus::{self, Bus, IntakeFrom, IntakeState, Lease, Source};
-use crate::delivery::{self, Delivery, JournalError, Log};
+use crate::bus::{self, Bus, IntakeState, Lease};
+use crate::delivery::{Delivery, JournalError, Log};
 use crate::identity::{Identity, remember_did};
 use crate::model::Federation;
 use crate::network::{self, Network, Started, Stranger};
-use crate::pubsub::{Listening, PubSubService, judge::Judge};
+use crate::pubsub::PubSubService;
 use crate::settings::{Settings, StoreUrl, Writes};
 use crate::store::{SqliteStore, Store, StoreError};
-use crate::stream::{self, Own, StreamService, Upward};
+use crate::stream::{self, Upward};
 use crate::telemetry::{Metrics, Readiness, Refusals};
-use crate::wire::{ReadLimits, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
+use crate::wire::{TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -48,8 +46,25 @@ pub struct NodeParts {
     pub readiness: Readiness,
     /// Where to refuse.
     pub refusals: Refusals,
+    /// Where those who ask find the running parts, from the moment in which our DID is known.
+    pub up: watch::Sender<Option<Up>>,
     /// Cancelled when the daemon must finish what it has in hand and end.
     pub shutdown: CancellationToken,
+}
+
+/// The parts of a running daemon that people ask about, and ask of.
+#[derive(Clone)]
+pub struct Up {
+    /// Our DID.
+    pub did: String,
+    /// What each partner has.
+    pub delivery: Delivery,
+    /// The documents.
+    pub store: Arc<dyn Store>,
+    /// How messages are taken from NATS.
+    pub intake: watch::Receiver<IntakeState>,
+    /// Who is who.
+    pub federation: watch::Receiver<Arc<Federation>>,
 }
 
 /// What the daemon cannot start or go on with.
@@ -263,6 +278,7 @@ impl Daemon {
             refusals: parts.refusals.clone(),
         };
         let (searches, desk) = desk.start(search, end.clone());
+        let asked_of = seen.clone();
         let node = Node {
             own_did: did.clone(),
             store: Arc::clone(&self.store),
@@ -282,6 +298,13 @@ impl Daemon {
             refusals: parts.refusals.clone(),
         };
         let (taken, intake) = self.listen(&bus).await?;
+        parts.up.send_replace(Some(Up {
+            did: did.clone(),
+            delivery: delivery.clone(),
+            store: Arc::clone(&self.store),
+            intake: intake.clone(),
+            federation: asked_of,
+        }));
         tokio::spawn(tell_intake(intake.clone(), parts.readiness.clone()));
         delivery.follow(intake);
         let mut listening = tokio::spawn(node.listen_nats(taken));
@@ -309,6 +332,7 @@ impl Daemon {
             let _ = bus.flush().await;
         };
         tokio::join!(streams.drain(), received);
+        parts.up.send_replace(None);
         tokio::time::sleep(LINGER).await;
         end.cancel();
         if let Err(error) = self.log.close().await {
@@ -316,155 +340,6 @@ impl Daemon {
         }
         info!("everything in hand is finished");
         outcome
-    }
-
-    fn streams(&self, did: &str, federation: watch::Receiver<Arc<Federation>>) -> (StreamService, Upward) {
-        let own = Own {
-            did: did.to_owned(),
-            name: self.settings.name.clone(),
-            keypair: self.parts.identity.keypair.clone(),
-        };
-        let parts = stream::Parts {
-            own,
-            network: self.network.clone(),
-            federation,
-            settings: self.parts.settings.clone(),
-            metrics: self.parts.metrics.clone(),
-            refusals: self.parts.refusals.clone(),
-            shutdown: self.end.clone(),
-        };
-        StreamService::new(parts)
-    }
-
-    async fn start_registry(
-        &self,
-        did: &str,
-        federation: watch::Sender<Arc<Federation>>,
-        streams: &StreamService,
-    ) -> Result<Registry, NodeError> {
-        let pins = self.log.read(|journal| journal.pins()).await?;
-        let parts = registry::Parts {
-            store: Arc::clone(&self.store),
-            log: self.log.clone(),
-            network: self.network.clone(),
-            streams: streams.clone(),
-            federation,
-            peers: self.settings.limits.peers,
-            unknown_peers: self.settings.discovery.unknown_peers,
-            own_peer: self.network.local(),
-            metrics: self.parts.metrics.clone(),
-            readiness: self.parts.readiness.clone(),
-            refusals: self.parts.refusals.clone(),
-        };
-        Ok(Registry::start(did.to_owned(), pins, parts, self.end.clone()).await)
-    }
-
-    fn inbound(
-        &self,
-        federation: &watch::Receiver<Arc<Federation>>,
-        committer: delivery::Committer,
-        bus: &Bus,
-    ) -> InboundHandler {
-        InboundHandler {
-            store: Arc::clone(&self.store),
-            bus: bus.clone(),
-            committer,
-            federation: federation.clone(),
-            document_bytes: self.settings.limits.document_bytes,
-            metrics: self.parts.metrics.clone(),
-            refusals: self.parts.refusals.clone(),
-        }
-    }
-
-    /// Takes from NATS, from where the journal says we had come to.
-    async fn listen(&self, bus: &Bus) -> Result<(mpsc::Receiver<bus::Taken>, watch::Receiver<IntakeState>), NodeError> {
-        let cursor = self.log.read(|journal| journal.cursor()).await?;
-        let from = cursor.map(|cursor| IntakeFrom {
-            source: Source {
-                name: cursor.source,
-                created: cursor.created,
-            },
-            last_seq: cursor.last_seq,
-        });
-        let Settings { nats, limits, .. } = self.settings.as_ref();
-        let counted = (self.parts.metrics.clone(), self.parts.refusals.clone());
-        Ok(bus::listen(
-            bus,
-            nats,
-            limits,
-            from,
-            counted,
-            self.parts.shutdown.clone(),
-        ))
-    }
-
-    async fn start_delivery(
-        &self,
-        did: &str,
-        streams: &StreamService,
-        federation: &watch::Receiver<Arc<Federation>>,
-        bus: &Bus,
-        sessions: mpsc::Receiver<network::Incoming>,
-    ) -> Result<Delivery, NodeError> {
-        let lineage = self.log.read(|journal| journal.feed()).await?.lineage;
-        let outlet = NatsOutlet {
-            bus: bus.clone(),
-            heard: None,
-            store: Arc::clone(&self.store),
-            writes_store: self.settings.store.writes == Writes::Daemon,
-            federation: federation.clone(),
-            lineage,
-            confident: false,
-            refusals: self.parts.refusals.clone(),
-        };
-        let examiner = PartnerRules {
-            store: Arc::clone(&self.store),
-            bus: bus.clone(),
-            document_bytes: self.settings.limits.document_bytes,
-        };
-        let parts = delivery::Parts {
-            own_did: did.to_owned(),
-            log: self.log.clone(),
-            store: Arc::clone(&self.store),
-            apps_own_store: self.settings.store.writes == Writes::Apps,
-            network: self.network.clone(),
-            streams: streams.clone(),
-            federation: federation.clone(),
-            settings: Arc::clone(&self.settings),
-            examiner: Arc::new(examiner),
-            metrics: self.parts.metrics.clone(),
-            readiness: self.parts.readiness.clone(),
-            refusals: self.parts.refusals.clone(),
-            shutdown: self.parts.shutdown.clone(),
-            end: self.end.clone(),
-        };
-        Ok(Delivery::start(parts, outlet, sessions).await?)
-    }
-
-    fn listening(
-        &self,
-        gossip: mpsc::Receiver<network::Gossip>,
-        federation: &watch::Receiver<Arc<Federation>>,
-        streams: &StreamService,
-    ) -> Listening {
-        let limits = &self.settings.limits;
-        Listening {
-            gossip,
-            federation: federation.clone(),
-            streams: streams.clone(),
-            store: Arc::clone(&self.store),
-            limits: ReadLimits {
-                message_bytes: limits.line_bytes,
-                depth: limits.depth,
-            },
-            judge: Judge::new(
-                SystemTime::now(),
-                limits.gossip_per_second.into(),
-                limits.gossip_burst.into(),
-            ),
-            metrics: self.parts.metrics.clone(),
-            refusals: self.parts.refusals.clone(),
-        }
     }
 }
 

@@ -3,10 +3,13 @@
 //! Owns what a stored document is found by. Never decides who is a partner or what is forwarded. Always holds: documents
 //! stay byte for byte, one `apply` is one transaction, and every call ends within a bound, with an error if it must.
 
+pub(crate) mod copy;
 mod error;
 pub(crate) mod file;
 mod sqlite;
 mod types;
+
+use std::path::Path;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -62,6 +65,15 @@ pub trait Store: Send + Sync {
     /// Makes what was applied outlive a power cut. A store that does so with every write does nothing here.
     async fn sync(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Copies everything, as of one moment and while it is used, to a new file. False when the documents are no file of ours
+    /// to copy.
+    ///
+    /// # Errors
+    /// The name is taken, or the copy cannot be written.
+    async fn backup(&self, _to: &Path) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     /// Sends every matching document the asker may see to `out`, as found, until the limit, the deadline, the cancelling of

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::readers::{Readers, Stop};
 use self::writer::Writer;
+use super::copy::{CopyError, copy};
 use super::{Applied, Found, Peers, SearchDone, SearchQuery, Store, StoreError, Write};
 use crate::model::{Document, Peer};
 use crate::wire::DataType;
@@ -160,6 +161,20 @@ impl Store for SqliteStore {
 
     async fn sync(&self) -> Result<(), StoreError> {
         within(self.writer.sync()).await
+    }
+
+    async fn backup(&self, to: &Path) -> Result<bool, StoreError> {
+        let (from, to) = (self.path.clone(), to.to_owned());
+        let copying = tokio::task::spawn_blocking(move || {
+            copy(&from, &to).map_err(|error| match error {
+                CopyError::Sqlite(error) => store_error(&to, &error),
+                other => StoreError::Database {
+                    store: to.display().to_string(),
+                    why: other.to_string(),
+                },
+            })
+        });
+        copying.await.unwrap_or(Err(StoreError::Closed)).map(|()| true)
     }
 
     async fn search(&self, query: SearchQuery, out: mpsc::Sender<Found>) -> Result<SearchDone, StoreError> {

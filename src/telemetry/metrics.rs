@@ -3,20 +3,24 @@
 //! Owns the names and the labels. Labels are bounded: everything but the partner is a word of the code (`&'static str`),
 //! and a peer is named until it is removed or its relation ends ([`Metrics::forget_partner`]).
 
+mod memory;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use memory::ResidentMemory;
 
 /// `N` labels: fixed names, and values which are words of the code or the name of a partner.
 pub type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
@@ -26,6 +30,9 @@ pub type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
 const EVENT_SECONDS: [f64; 15] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
 ];
+
+/// What delivery to a partner may be at: see `ocd_delivery_state`.
+pub const DELIVERY_STATES: [&str; 6] = ["off", "wait", "greet", "digest", "tail", "legacy"];
 
 /// A cheap handle to every metric of the daemon.
 #[derive(Clone)]
@@ -82,6 +89,14 @@ pub struct Families {
     pub delivery_lag_seconds: Family<Labels<1>, Gauge>,
     /// Changes that a partner did not take.
     pub parked: Family<Labels<1>, Counter>,
+    /// 1 for the state that delivery to a partner is in, 0 for the others.
+    pub delivery_state: Family<Labels<2>, Gauge>,
+    /// Comparisons of everything with a partner that came to their end.
+    pub comparisons: Family<Labels<1>, Counter>,
+    /// Partners' changes that are committed and not known to be published.
+    pub todo_waiting: Gauge,
+    /// The journal on the disk, with its log.
+    pub journal_bytes: Gauge,
     /// Seconds from the take of an event from NATS to its commit in the journal.
     pub event_seconds: Histogram,
 }
@@ -131,6 +146,22 @@ impl Metrics {
                 "The age of the oldest change that a partner does not have yet",
             ),
             parked: family(&mut registry, "parked", "Changes that a partner did not take"),
+            delivery_state: family(
+                &mut registry,
+                "delivery_state",
+                "1 for the state that delivery to a partner is in",
+            ),
+            comparisons: family(
+                &mut registry,
+                "comparisons",
+                "Comparisons of everything with a partner that came to their end",
+            ),
+            todo_waiting: family(
+                &mut registry,
+                "todo_waiting",
+                "Partners' changes that are committed and not known to be published",
+            ),
+            journal_bytes: Gauge::default(),
             event_seconds: Histogram::new(EVENT_SECONDS),
             registry: Registry::default(),
         };
@@ -139,6 +170,12 @@ impl Metrics {
             "From the take of an event from NATS to its commit in the journal",
             Unit::Seconds,
             families.event_seconds.clone(),
+        );
+        registry.register_with_unit(
+            "journal",
+            "The journal on the disk, with its log",
+            Unit::Bytes,
+            families.journal_bytes.clone(),
         );
         let began = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -252,6 +289,10 @@ impl Metrics {
         self.0.delivery_lag_rows.remove(&named(partner));
         self.0.delivery_lag_seconds.remove(&named(partner));
         self.0.parked.remove(&named(partner));
+        self.0.comparisons.remove(&named(partner));
+        for state in DELIVERY_STATES {
+            self.0.delivery_state.remove(&in_state(partner, state));
+        }
     }
 
     /// How far `partner` is behind.
@@ -262,6 +303,25 @@ impl Metrics {
             .delivery_lag_seconds
             .get_or_create(&named(partner))
             .set(value(seconds));
+    }
+
+    /// Delivery to `partner` is in `state`, one of [`DELIVERY_STATES`].
+    pub fn set_delivery_state(&self, partner: &str, state: &str) {
+        for one in DELIVERY_STATES {
+            let gauge = self.0.delivery_state.get_or_create(&in_state(partner, one));
+            gauge.set(i64::from(one == state));
+        }
+    }
+
+    /// Everything was compared with `partner`.
+    pub fn compared(&self, partner: &str) {
+        self.0.comparisons.get_or_create(&named(partner)).inc();
+    }
+
+    /// So many of partners' changes wait to be published, and so large is the journal.
+    pub fn set_journal(&self, todo: u64, bytes: u64) {
+        self.0.todo_waiting.set(i64::try_from(todo).unwrap_or(i64::MAX));
+        self.0.journal_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
     /// `partner` did not take a change.
@@ -333,90 +393,13 @@ fn named(partner: &str) -> Labels<1> {
     [("partner", Cow::Owned(partner.to_owned()))]
 }
 
+fn in_state(partner: &str, state: &'static str) -> Labels<2> {
+    [
+        ("partner", Cow::Owned(partner.to_owned())),
+        ("state", Cow::Borrowed(state)),
+    ]
+}
+
 fn gauge_value(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-/// Resident memory, read when it is asked for. Says nothing where `/proc` does not tell.
-#[derive(Debug)]
-struct ResidentMemory;
-
-impl Collector for ResidentMemory {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some(bytes) = std::fs::read_to_string("/proc/self/status")
-            .ok()
-            .and_then(|text| resident_bytes(&text))
-        else {
-            return Ok(());
-        };
-        let metric = ConstGauge::new(bytes);
-        let described = encoder.encode_descriptor(
-            "process_resident_memory",
-            "Resident memory of the process",
-            Some(&Unit::Bytes),
-            MetricType::Gauge,
-        )?;
-        metric.encode(described)
-    }
-}
-
-/// `VmRSS` of Linux's `/proc/self/status`, which is given in KiB whatever the page size.
-fn resident_bytes(status: &str) -> Option<u64> {
-    let rest = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    rest.trim()
-        .strip_suffix("kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_name_begins_with_ocd_and_labels_are_the_agreed_ones() {
-        let metrics = Metrics::new();
-        metrics.nats_received("propalgation_event");
-        metrics.dropped("intake", "full");
-        metrics.dropped_many("intake", "full", 2);
-        metrics.refused("not_partner");
-        metrics.set_partners(2, 1);
-        metrics.event_took(Duration::from_micros(700));
-        let text = metrics.encode();
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            assert!(line.starts_with("ocd_"), "{line}");
-        }
-        for expected in [
-            "ocd_nats_received_total{subject=\"propalgation_event\"} 1",
-            "ocd_dropped_total{where=\"intake\",reason=\"full\"} 3",
-            "ocd_refused_total{rule=\"not_partner\"} 1",
-            "ocd_partners{state=\"connected\"} 2",
-            "ocd_partners{state=\"away\"} 1",
-            "ocd_event_seconds_bucket{le=\"0.001\"} 1",
-            "ocd_event_seconds_bucket{le=\"0.0005\"} 0",
-            "ocd_build_info{version=",
-            "ocd_process_start_time_seconds ",
-        ] {
-            assert!(text.contains(expected), "{expected} is missing from:\n{text}");
-        }
-    }
-
-    #[test]
-    fn a_partner_that_left_is_no_longer_named() {
-        let metrics = Metrics::new();
-        metrics.set_partner_up("did:a", true);
-        metrics.set_peer_queue_waiting("did:a", 4);
-        assert!(metrics.encode().contains("ocd_partner_up{partner=\"did:a\"} 1"));
-        metrics.forget_partner("did:a");
-        assert!(!metrics.encode().contains("did:a"));
-    }
-
-    #[test]
-    fn resident_memory_is_read_from_the_status_file() {
-        assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t    12 kB\n"), Some(12 * 1024));
-        assert_eq!(resident_bytes("VmPeak:\t 9 kB\n"), None);
-        assert_eq!(resident_bytes("VmRSS:\t18446744073709551615 kB\n"), None);
-    }
 }

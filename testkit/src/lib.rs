@@ -48,7 +48,7 @@ pub use foreign::{Foreign, ForeignBuilder};
 pub use link::SlowLink;
 pub use metrics::Metrics;
 pub use nats::{NatsOptions, NatsServer};
-pub use peer::{Peer, PeerBuilder, partners};
+pub use peer::{Peer, PeerBuilder, Typed, partners};
 pub use ports::free_port;
 pub use process::Process;
 pub use tools::{Missing, daemon_binary, tool};

@@ -15,6 +15,7 @@ mod hostile_peer;
 mod hostile_setup;
 mod kills;
 mod life;
+mod outbox;
 mod propagation;
 mod search;
 mod slow_link;

@@ -1,12 +1,13 @@
 //! The one thread that writes: takes what has queued up, commits it as one transaction, then answers everybody in it.
 //!
-//! Always holds: never waits to fill a group; the sync of a group serves all of it, and a group without a durable request has
-//! none.
+//! Always holds: never waits to fill a group, nor for the disk: who wants to know that the disk has it is answered by the
+//! syncing thread. Only after a sync that failed does it bring everything to the disk itself.
 
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::syncer::Syncer;
 use super::{Answer, QUEUE, Write};
 use crate::delivery::journal::{JournalError, Result};
 use crate::delivery::sqlite::SqliteJournal;
@@ -21,6 +22,7 @@ pub(super) enum Job {
 
 struct Writer {
     journal: SqliteJournal,
+    syncer: Syncer,
     queue: mpsc::Receiver<Job>,
     closing: Vec<oneshot::Sender<Result<()>>>,
 }
@@ -30,6 +32,7 @@ pub(super) fn start(journal: SqliteJournal, reading: JoinHandle<()>) -> Result<m
     let (writes, queue) = mpsc::channel(QUEUE);
     let closing = Vec::new();
     let writer = Writer {
+        syncer: Syncer::start(journal.path().to_owned())?,
         journal,
         queue,
         closing,
@@ -48,6 +51,7 @@ impl Writer {
                 self.group(first);
             }
         }
+        self.syncer.finish();
         // The last connection to close is the one that folds the log.
         reading.join().ok();
         let closed = self.journal.close();
@@ -73,12 +77,10 @@ impl Writer {
 
     fn group(&mut self, first: (bool, Write)) {
         let begun = self.journal.begin_group();
-        let mut sync = false;
-        let mut answers: Vec<Answer> = Vec::new();
+        let mut answers: Vec<(bool, Answer)> = Vec::new();
         let mut next = Some(first);
         while let Some((durable, write)) = next {
-            sync |= durable;
-            answers.push(write(begun.clone().map(|()| &mut self.journal)));
+            answers.push((durable, write(begun.clone().map(|()| &mut self.journal))));
             next = None;
             while begun.is_ok()
                 && next.is_none()
@@ -89,9 +91,22 @@ impl Writer {
                 next = self.write_of(job);
             }
         }
-        let ended = begun.and_then(|()| self.journal.end_group(sync));
-        for answer in answers {
-            answer(&ended);
+        let anew = answers.iter().any(|(durable, _)| *durable) && self.syncer.has_failed();
+        if anew {
+            self.journal.sync_failed();
+        }
+        let ended = begun.and_then(|()| self.journal.end_group(anew));
+        let mut owed = Vec::new();
+        for (durable, answer) in answers {
+            let tell = answer(&ended);
+            if durable && !anew && ended.is_ok() {
+                owed.push(tell);
+            } else {
+                tell(&Ok(()));
+            }
+        }
+        if !owed.is_empty() {
+            self.syncer.sync_then(owed);
         }
     }
 }

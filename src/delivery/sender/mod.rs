@@ -26,7 +26,7 @@ use std::sync::Arc;
 use tail::Tail;
 
 /// Rows on their way and not acknowledged.
-pub const WINDOW_ROWS: usize = 256;
+pub const WINDOW_ROWS: usize = 4096;
 /// Bytes of them.
 pub const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 /// Resets by the same row, the connection being alive, until the row is parked.

@@ -3,6 +3,7 @@
 //! Always holds: a request that fails is undone alone. When SQLite itself takes the whole transaction back (no room, an I/O
 //! error), nothing more is written until the group has ended, and everybody in it is told why.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -81,6 +82,16 @@ impl SqliteJournal {
             true => self.sync(),
             false => Ok(()),
         }
+    }
+
+    /// A sync by somebody else has failed.
+    pub(in crate::delivery) fn sync_failed(&mut self) {
+        self.group.unsynced = true;
+    }
+
+    /// Where its file is.
+    pub(in crate::delivery) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Brings what is committed to the disk. After one that failed, by writing all of the log anew, into the file.

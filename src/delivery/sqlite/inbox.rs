@@ -199,6 +199,13 @@ pub(super) fn last_todo(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(n)
 }
 
+pub(super) fn todo_waiting(connection: &Connection) -> rusqlite::Result<u64> {
+    let Count(rows) = connection
+        .prepare_cached("SELECT count(*) FROM todo")?
+        .query_row([], |row| row.get(0))?;
+    Ok(rows)
+}
+
 pub(super) fn published(connection: &Connection, n: u64) -> rusqlite::Result<()> {
     connection
         .prepare_cached("DELETE FROM todo WHERE n <= ?1")?

@@ -1,10 +1,12 @@
 //! A peer: a NATS server, an app on it, and the daemon beside them. Here are its identity and its processes.
 
 mod builder;
+mod operator;
 mod says;
 mod told;
 
 pub use builder::PeerBuilder;
+pub use operator::Typed;
 pub use told::partners;
 
 use crate::app::App;

@@ -1,0 +1,254 @@
+//! The words of the door: what is asked, and what is answered. Programs lean on them (`--json` prints them as they are).
+//!
+//! Pure data. Always: no secret and no payload is among them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// What the daemon can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How the daemon is.
+    Status {},
+    /// What each partner has received.
+    Outbox {
+        /// This one only; `intake`: what our own intake could not take.
+        #[serde(default)]
+        partner: Option<String>,
+        /// With each parked change.
+        #[serde(default)]
+        parked: bool,
+    },
+    /// Send parked changes again.
+    OutboxRetry {
+        /// Whose.
+        partner: String,
+        /// Of this id only.
+        #[serde(default)]
+        id: Option<String>,
+    },
+    /// Forget parked changes.
+    OutboxDrop {
+        /// Whose.
+        partner: String,
+        /// Of this id only.
+        #[serde(default)]
+        id: Option<String>,
+    },
+    /// Compare everything with a partner.
+    Resync {
+        /// With whom.
+        partner: String,
+        /// Let the many deletes through that the last comparison held back.
+        #[serde(default)]
+        allow_deletes: bool,
+    },
+    /// Copy journal and documents.
+    Backup {
+        /// The directory to make; absolute.
+        to: PathBuf,
+        /// With the private key and the network's key.
+        #[serde(default)]
+        with_keys: bool,
+    },
+}
+
+/// The verbs that [`Request`] knows.
+pub(super) const VERBS: [&str; 6] = ["status", "outbox", "outbox_retry", "outbox_drop", "resync", "backup"];
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// In one word.
+    pub code: String,
+    /// For people.
+    pub text: String,
+}
+
+impl Refused {
+    pub(super) fn new(code: &str, text: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            text: text.into(),
+        }
+    }
+}
+
+/// One line of the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Done; what was asked for.
+    Ok(Value),
+    /// Not done.
+    Error(Refused),
+}
+
+/// How the daemon is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// What partners see.
+    pub name: String,
+    /// None before it is known: the daemon is starting.
+    pub did: Option<String>,
+    /// Our libp2p identity.
+    pub peer_id: String,
+    /// Of the program.
+    pub version: String,
+    /// Since the start of the process.
+    pub uptime_seconds: u64,
+    /// Whether all checks are good.
+    pub ready: bool,
+    /// What makes it ready.
+    pub checks: Vec<Check>,
+    /// How messages are taken from NATS.
+    pub intake: IntakePlace,
+    /// What each partner has received.
+    pub partners: Vec<Destination>,
+    /// What is parked, in all.
+    pub parked: ParkedCount,
+}
+
+/// One check of readiness.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// Whether it is good.
+    pub ok: bool,
+    /// Why not; empty when it is.
+    pub why: String,
+}
+
+/// How messages are taken from NATS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntakePlace {
+    /// `starting`, `choosing` (neither yet, see `why`), `core` or `stream`.
+    pub mode: String,
+    /// Why it is neither yet.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub why: String,
+    /// The stream's name.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub stream: Option<String>,
+    /// The newest message of it that is journaled.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cursor: Option<u64>,
+    /// How often messages were gone from it before they were taken, in this life.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gaps: Option<u64>,
+}
+
+/// How many changes are parked; counting ends at a thousand for each destination.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedCount {
+    /// Messages of our apps that could not be taken.
+    pub intake: u64,
+    /// Changes that partners did not take.
+    pub partners: u64,
+}
+
+/// How one destination stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destination {
+    /// Its DID.
+    pub did: String,
+    /// Its name, as its document says.
+    pub name: String,
+    /// Its libp2p identity; empty when it is not known.
+    pub peer_id: String,
+    /// `off`, `wait`, `greet`, `digest`, `tail` or `legacy`.
+    pub state: String,
+    /// The same for people.
+    pub state_says: String,
+    /// Everything up to here was acknowledged, or sent to a `/1.0` peer.
+    pub acked_seq: u64,
+    /// When: milliseconds since 1970; 0 is never.
+    pub acked_at: u64,
+    /// The newest change there is.
+    pub head: u64,
+    /// Changes that it does not have yet.
+    pub lag_rows: u64,
+    /// The age of the oldest of them.
+    pub lag_seconds: u64,
+    /// It knows only the `/1.0` protocols: sent, not confirmed.
+    pub legacy: bool,
+    /// Why it takes nothing now; empty when it does.
+    pub hold_code: String,
+    /// The same for people.
+    pub hold_says: String,
+    /// Why the last session ended, or could not begin.
+    pub last_error: String,
+    /// Changes parked for it.
+    pub parked: u64,
+}
+
+/// What each partner has received.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outbox {
+    /// Every destination.
+    pub partners: Vec<Destination>,
+    /// Messages of our apps that could not be taken.
+    pub intake_parked: u64,
+    /// What is parked, the oldest first, when it was asked for.
+    pub parked: Vec<ParkedChange>,
+    /// There is more parked than told.
+    pub more: bool,
+}
+
+/// A change that a partner did not take, or a message that our intake could not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParkedChange {
+    /// The partner's DID; empty: our own intake.
+    pub dest: String,
+    /// The partner's name.
+    pub name: String,
+    /// The document's kind.
+    pub datatype: String,
+    /// Its id; of our own intake, the message's.
+    pub id: String,
+    /// Its place when it was parked.
+    pub seq: u64,
+    /// When: milliseconds since 1970.
+    pub at: u64,
+    /// Why, in one word.
+    pub code: String,
+    /// The same for people.
+    pub says: String,
+    /// More of it.
+    pub detail: String,
+}
+
+/// What became of a retry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retried {
+    /// Sent again, as they are now.
+    pub again: u64,
+    /// Gone for good: there is nothing left to send.
+    pub gone: u64,
+}
+
+/// What became of a drop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Forgotten.
+    pub dropped: u64,
+}
+
+/// What became of a resync.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resync {
+    /// With whom everything is compared now.
+    pub did: String,
+}
+
+/// What became of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    /// The directory.
+    pub path: PathBuf,
+    /// The files in it.
+    pub files: Vec<String>,
+}

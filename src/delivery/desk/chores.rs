@@ -1,0 +1,149 @@
+//! What delivery does by the clock: the journal against the store, old rows, free disk.
+//!
+//! Owns when each of them is due. Never touches a session. Always: they begin once the intake has passed what was there at
+//! the start, since a change that waits in NATS is not one that was missed.
+
+use super::{Delivery, TICK};
+use crate::delivery::commit::now;
+use crate::delivery::intake::Batch;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tracing::{info, warn};
+
+/// How often old tombstones and ids are purged.
+const PURGE_EVERY: Duration = Duration::from_secs(600);
+/// Rows purged in one transaction.
+const PURGE: usize = 10_000;
+/// Keys of one step of a reconcile.
+const RECONCILE: usize = 256;
+/// The disk must have so much more than the bound, in percent, to be enough again.
+const ENOUGH: u64 = 110;
+
+impl Delivery {
+    /// Reconcile, purges and the look at the disk.
+    pub(super) async fn chores(self) {
+        let inner = &self.0;
+        let every = inner.parts.settings.delivery.reconcile_every;
+        let mut ready = inner.intake_ready.subscribe();
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            _ = ready.wait_for(|ready| *ready) => {}
+        }
+        let mut reconcile = tokio::time::interval(every);
+        let mut purge = tokio::time::interval(PURGE_EVERY);
+        let mut disk = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                () = inner.stop.cancelled() => return,
+                _ = reconcile.tick() => self.reconcile_all().await,
+                () = inner.reconcile.notified() => self.reconcile_all().await,
+                _ = purge.tick() => self.purge().await,
+                _ = disk.tick() => {
+                    self.look_at_disk();
+                    self.tell_journal().await;
+                }
+            }
+        }
+    }
+
+    /// Compares every key that was propagated with the store.
+    async fn reconcile_all(&self) {
+        let (log, store) = (&self.0.parts.log, &self.0.shared.store);
+        let mut after = None;
+        let mut mended = 0;
+        loop {
+            let from = after.clone();
+            let keys = match log
+                .read(move |journal| journal.own_keys(from.as_ref(), None, RECONCILE))
+                .await
+            {
+                Ok(keys) => keys,
+                Err(error) => return warn!(%error, "the journal could not be compared with the store"),
+            };
+            let Some(last) = keys.last().map(|own| own.key.clone()) else {
+                break;
+            };
+            let keys: Vec<_> = keys.into_iter().map(|own| own.key).collect();
+            let changes = match store.missing(log, &keys, true).await {
+                Ok(changes) => changes,
+                Err(error) => return warn!(%error, "the journal could not be compared with the store"),
+            };
+            mended += changes.len();
+            let batch = Batch {
+                changes,
+                ..Batch::default()
+            };
+            if !batch.is_empty()
+                && let Err(error) = self.0.intake.try_take(batch, false).await
+            {
+                return warn!(%error, "the journal could not be mended from the store");
+            }
+            if self.0.stop.is_cancelled() {
+                return;
+            }
+            after = Some(last);
+        }
+        if mended > 0 {
+            self.0.parts.metrics.dropped_many("intake", "missed", mended as u64);
+            info!(
+                changes = mended,
+                "the store had changes that were not heard of on NATS: they are journaled now"
+            );
+        }
+    }
+
+    async fn purge(&self) {
+        let bounds = &self.0.parts.settings.delivery;
+        let millis = |age: Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let (tombstones, seen) = (millis(bounds.tombstone_age), millis(bounds.seen_age));
+        let keep = bounds.tombstones;
+        loop {
+            let at = now();
+            let reach = self.0.intake.reach();
+            let purged = self.0.parts.log.write_then(
+                false,
+                move |journal| {
+                    let tombs = journal.purge_tombstones(at.saturating_sub(tombstones), keep, PURGE)?;
+                    let seen = journal.purge_seen(at.saturating_sub(seen), PURGE)?;
+                    Ok((tombs.max(seen), journal.feed()?.floor))
+                },
+                move |(_, floor)| reach.send_modify(|reach| reach.floor = *floor),
+            );
+            match purged.await {
+                Ok((purged, _)) if purged >= PURGE && !self.0.stop.is_cancelled() => {}
+                Ok(_) => return,
+                Err(error) => return warn!(%error, "old rows of the journal could not be purged"),
+            }
+        }
+    }
+
+    /// How large the journal is, and what waits in it to be published.
+    async fn tell_journal(&self) {
+        if let Ok(waiting) = self.0.parts.log.read(|journal| journal.todo_waiting()).await {
+            self.0.parts.metrics.set_journal(waiting, self.0.parts.log.bytes());
+        }
+    }
+
+    fn look_at_disk(&self) {
+        let path: PathBuf = self.0.parts.settings.state_dir.clone();
+        let bound = self.0.parts.settings.delivery.min_free_bytes as u64;
+        let free = match rustix::fs::statvfs(&path) {
+            Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+            Err(error) => return warn!(%error, path = %path.display(), "the free space of state_dir cannot be told"),
+        };
+        let was = self.0.disk_low.load(Ordering::Relaxed);
+        let low = free < if was { bound.saturating_mul(ENOUGH) / 100 } else { bound };
+        if low {
+            let why = format!(
+                "{} MiB are free in state_dir, delivery.min_free_bytes wants {}",
+                free >> 20,
+                bound >> 20
+            );
+            self.0.parts.readiness.set_bad("journal", why);
+        } else if was {
+            self.0.parts.readiness.set_ok("journal");
+        }
+        self.0.disk_low.store(low, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,136 @@
+//! What operators ask of delivery: how each destination stands, what is parked, again or no more, compare, copy.
+//!
+//! Owns their answers. Decides nothing about a line. Always: what is parked leaves only by a word of theirs, by a newer
+//! change that was acknowledged, or by the bound; sending again goes the usual way, through the intake.
+
+use super::{Delivery, locked};
+use crate::delivery::commit::now;
+use crate::delivery::journal::JournalError;
+use crate::delivery::sender::Input;
+use crate::delivery::status::PartnerStatus;
+use crate::delivery::types::{Cursor, Parked};
+
+/// Most parked changes counted for people.
+pub const PARKED_COUNTED: usize = 1_000;
+/// Most parked changes handled by one word of an operator.
+const PARKED_MAX: usize = 10_000;
+/// Parked changes sent again in one transaction: each may be as large as a document.
+const RETRY: usize = 64;
+
+impl Delivery {
+    /// How every destination stands.
+    pub async fn status(&self) -> Vec<PartnerStatus> {
+        let all: Vec<PartnerStatus> = locked(&self.0.couriers)
+            .values()
+            .map(|courier| courier.status.get())
+            .collect();
+        let (head, at) = (self.0.shared.reach.borrow().head, now());
+        let asked: Vec<(String, u64)> = all
+            .iter()
+            .map(|status| (status.did.clone(), status.acked_seq))
+            .collect();
+        let lags = self
+            .0
+            .parts
+            .log
+            .read(move |journal| {
+                asked
+                    .iter()
+                    .map(|(did, acked)| {
+                        let lag = if *acked < head {
+                            journal.lag(*acked, did)?
+                        } else {
+                            (0, 0)
+                        };
+                        Ok((lag, journal.parked(Some(did), PARKED_COUNTED)?.len() as u64))
+                    })
+                    .collect::<Result<Vec<_>, JournalError>>()
+            })
+            .await
+            .unwrap_or_default();
+        all.into_iter()
+            .zip(lags)
+            .map(|(mut status, ((rows, oldest), parked))| {
+                (status.head, status.lag_rows, status.parked) = (head, rows, parked);
+                status.lag_seconds = if rows > 0 { at.saturating_sub(oldest) / 1000 } else { 0 };
+                status
+            })
+            .collect()
+    }
+
+    /// What is parked, of one destination or of all, the oldest first; an empty destination is our own intake.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn parked(&self, dest: Option<String>, limit: usize) -> Result<Vec<Parked>, JournalError> {
+        self.0
+            .parts
+            .log
+            .read(move |journal| journal.parked(dest.as_deref(), limit))
+            .await
+    }
+
+    /// Sends parked changes of a destination again, as they are now; says how many, and how many are gone for good.
+    ///
+    /// # Errors
+    /// The journal cannot be used; some may have been sent again.
+    pub async fn retry(&self, dest: &str, id: Option<&str>) -> Result<(usize, usize), JournalError> {
+        let parked = self.of(dest, id).await?;
+        let (mut again, mut gone) = (0, 0);
+        for some in parked.chunks(RETRY) {
+            let done = self.0.intake.again(some.to_vec()).await?;
+            (again, gone) = (again + done.0, gone + done.1);
+        }
+        Ok((again, gone))
+    }
+
+    /// Forgets parked changes; says how many.
+    ///
+    /// # Errors
+    /// The journal cannot be used, and nothing was forgotten.
+    pub async fn drop_parked(&self, dest: &str, id: Option<&str>) -> Result<usize, JournalError> {
+        let parked = self.of(dest, id).await?;
+        let dropping = self.0.parts.log.write(true, move |journal| {
+            let mut dropped = 0;
+            for parked in &parked {
+                dropped += usize::from(journal.unpark(&parked.dest, &parked.key)?);
+            }
+            Ok(dropped)
+        });
+        dropping.await
+    }
+
+    async fn of(&self, dest: &str, id: Option<&str>) -> Result<Vec<Parked>, JournalError> {
+        let mut parked = self.parked(Some(dest.to_owned()), PARKED_MAX).await?;
+        parked.retain(|parked| id.is_none_or(|id| parked.key.id == id));
+        Ok(parked)
+    }
+
+    /// Where the intake stands in its stream; none before the first message of one.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn place(&self) -> Result<Option<Cursor>, JournalError> {
+        self.0.parts.log.read(|journal| journal.cursor()).await
+    }
+
+    /// Compares everything with a peer, both ways: what we have for it, and what it has for us. With `allow_deletes` the many
+    /// deletes that a comparison holds back are let through. False when it has no courier.
+    pub async fn resync(&self, did: &str, allow_deletes: bool) -> bool {
+        self.0.sessions.want_full(did);
+        let word = if allow_deletes {
+            Input::AllowDeletes
+        } else {
+            Input::Compare
+        };
+        self.tell_one(did, word).await
+    }
+
+    /// Copies the journal, while it is used, to a new file.
+    ///
+    /// # Errors
+    /// The name is taken, or the copy cannot be written.
+    pub async fn backup(&self, to: &std::path::Path) -> Result<(), JournalError> {
+        self.0.parts.log.backup(to).await
+    }
+}

@@ -1,0 +1,161 @@
+//! The lines of a session: rules, transactions, answers.
+//!
+//! Owns how many lines make a transaction and what may wait to be published. Never judges a line. Always: what is answered
+//! was committed before, and an answer that cannot be written ends the session.
+
+use super::io::Io;
+use super::{End, RETRY, Sessions, UNPUBLISHED, locked};
+use crate::delivery::commit::now;
+use crate::delivery::digest;
+use crate::delivery::journal::JournalError;
+use crate::delivery::receiver::{Answer, Receiver};
+use crate::model::Member;
+use crate::stream::split;
+use crate::wire::{Action, DeliveryLine, ReceiverLine, SenderLine};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::debug;
+
+/// Lines of one transaction.
+const LINES: usize = 256;
+/// What a line takes beside its payload, roughly.
+const LINE_OVERHEAD: usize = 256;
+
+impl Sessions {
+    /// Everything of one piece: rules, transactions, answers.
+    pub(super) async fn piece(
+        &self,
+        io: &mut Io,
+        receiver: &mut Receiver,
+        from: &Arc<Member>,
+        piece: &[u8],
+    ) -> Result<(), End> {
+        let mut lines = Vec::new();
+        for line in split(piece) {
+            let line = SenderLine::read_line(line, &self.limits);
+            lines.push(line.map_err(|error| End::Broken(error.rule(), error.to_string()))?);
+        }
+        while !lines.is_empty() {
+            let rest = lines.split_off(lines.len().min(LINES));
+            let some = std::mem::replace(&mut lines, rest);
+            self.some_lines(io, receiver, from, some).await?;
+        }
+        Ok(())
+    }
+
+    async fn some_lines(
+        &self,
+        io: &mut Io,
+        receiver: &mut Receiver,
+        from: &Arc<Member>,
+        lines: Vec<SenderLine>,
+    ) -> Result<(), End> {
+        if self.disk_low.load(Ordering::Relaxed) {
+            return Err(End::Stop("disk", RETRY));
+        }
+        let changes: Vec<&DeliveryLine> = lines
+            .iter()
+            .filter_map(|line| match line {
+                SenderLine::Line(line) => Some(line),
+                _ => None,
+            })
+            .collect();
+        let examined = self.examiner.examine(from, &changes).await;
+        let mut verdicts = examined
+            .map_err(|error| {
+                debug!(%error, from = %from.did, "the store does not answer; a delivery waits");
+                End::Stop("store", RETRY)
+            })?
+            .into_iter();
+        let mut broken = None;
+        for line in lines {
+            let verdict = match &line {
+                SenderLine::Line(line) => {
+                    self.metrics
+                        .events_received_many(line.action.map_or("unknown", Action::name), 1);
+                    verdicts.next().unwrap_or(Ok(()))
+                }
+                _ => Ok(()),
+            };
+            if let Err(refusal) = verdict {
+                self.refusals
+                    .refuse(refusal.code, &from.did, "a line of a delivery stream");
+            }
+            if let Err(error) = receiver.line(line, |_| verdict) {
+                broken = Some(End::Broken("broken_session", error.to_string()));
+                break;
+            }
+        }
+        self.commit(io, receiver, from).await?;
+        broken.map_or(Ok(()), Err)
+    }
+
+    async fn commit(&self, io: &mut Io, receiver: &mut Receiver, from: &Arc<Member>) -> Result<(), End> {
+        let batch = receiver.take();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let room = self.take_room(batch.bytes() + batch.lines() * LINE_OVERHEAD).await;
+        let (batch, committed) = match self.committer.session(&from.did, batch, room, now()).await {
+            Ok(done) => done,
+            Err(error) => {
+                debug!(%error, from = %from.did, "the journal takes nothing; a delivery waits");
+                return Err(End::Stop(stop_code(&error), RETRY));
+            }
+        };
+        if batch.ends_comparison() {
+            locked(&self.wanted_full).remove(&from.did);
+        }
+        for answer in receiver.committed(batch, committed) {
+            self.answer(io, answer, &from.did).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(UNPUBLISHED)).unwrap_or(u32::MAX);
+        Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
+    }
+
+    pub(super) async fn answer(&self, io: &mut Io, answer: Answer, origin: &str) -> Result<(), End> {
+        let left = |_| End::Over("the sender does not read");
+        let failed = |error: JournalError| End::Stop(stop_code(&error), RETRY);
+        match answer {
+            Answer::Line(line) => io.write(&line.write_line()).await.map_err(left),
+            Answer::Pages => {
+                let did = origin.to_owned();
+                let pages = self
+                    .log
+                    .read(move |journal| digest::pages(journal, &did))
+                    .await
+                    .map_err(failed)?;
+                let lines: Vec<u8> = pages.iter().flat_map(ReceiverLine::write_line).collect();
+                io.write(&lines).await.map_err(left)
+            }
+            Answer::Keys { after, to } => {
+                let mut after = after;
+                loop {
+                    let (did, from, upto) = (origin.to_owned(), after.clone(), to.clone());
+                    let keys = self
+                        .log
+                        .read(move |journal| digest::keys(journal, &did, from.as_ref(), upto.as_ref()));
+                    let (line, next) = keys.await.map_err(failed)?;
+                    io.write(&line.write_line()).await.map_err(left)?;
+                    match next {
+                        Some(next) => after = Some(next),
+                        None => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a sender is told when the journal takes nothing.
+pub(super) fn stop_code(error: &JournalError) -> &'static str {
+    match error {
+        JournalError::Full { .. } => "disk",
+        _ => "busy",
+    }
+}

@@ -1,0 +1,174 @@
+//! What each part of the daemon is given.
+//!
+//! Owns nothing. Never decides when a part starts.
+
+use super::{Daemon, NodeError};
+use crate::bus::{self, Bus, IntakeFrom, IntakeState, Source};
+use crate::delivery::{self, Delivery};
+use crate::model::Federation;
+use crate::network;
+use crate::node::inbound::InboundHandler;
+use crate::node::outlet::NatsOutlet;
+use crate::node::partner_rules::PartnerRules;
+use crate::node::registry::{self, Registry};
+use crate::pubsub::{Listening, judge::Judge};
+use crate::settings::{Settings, Writes};
+use crate::stream::{self, Own, StreamService, Upward};
+use crate::wire::ReadLimits;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::{mpsc, watch};
+
+impl Daemon {
+    pub(super) fn streams(&self, did: &str, federation: watch::Receiver<Arc<Federation>>) -> (StreamService, Upward) {
+        let own = Own {
+            did: did.to_owned(),
+            name: self.settings.name.clone(),
+            keypair: self.parts.identity.keypair.clone(),
+        };
+        let parts = stream::Parts {
+            own,
+            network: self.network.clone(),
+            federation,
+            settings: self.parts.settings.clone(),
+            metrics: self.parts.metrics.clone(),
+            refusals: self.parts.refusals.clone(),
+            shutdown: self.end.clone(),
+        };
+        StreamService::new(parts)
+    }
+
+    pub(super) async fn start_registry(
+        &self,
+        did: &str,
+        federation: watch::Sender<Arc<Federation>>,
+        streams: &StreamService,
+    ) -> Result<Registry, NodeError> {
+        let pins = self.log.read(|journal| journal.pins()).await?;
+        let parts = registry::Parts {
+            store: Arc::clone(&self.store),
+            log: self.log.clone(),
+            network: self.network.clone(),
+            streams: streams.clone(),
+            federation,
+            peers: self.settings.limits.peers,
+            unknown_peers: self.settings.discovery.unknown_peers,
+            own_peer: self.network.local(),
+            metrics: self.parts.metrics.clone(),
+            readiness: self.parts.readiness.clone(),
+            refusals: self.parts.refusals.clone(),
+        };
+        Ok(Registry::start(did.to_owned(), pins, parts, self.end.clone()).await)
+    }
+
+    pub(super) fn inbound(
+        &self,
+        federation: &watch::Receiver<Arc<Federation>>,
+        committer: delivery::Committer,
+        bus: &Bus,
+    ) -> InboundHandler {
+        InboundHandler {
+            store: Arc::clone(&self.store),
+            bus: bus.clone(),
+            committer,
+            federation: federation.clone(),
+            document_bytes: self.settings.limits.document_bytes,
+            metrics: self.parts.metrics.clone(),
+            refusals: self.parts.refusals.clone(),
+        }
+    }
+
+    /// Takes from NATS, from where the journal says we had come to.
+    pub(super) async fn listen(
+        &self,
+        bus: &Bus,
+    ) -> Result<(mpsc::Receiver<bus::Taken>, watch::Receiver<IntakeState>), NodeError> {
+        let cursor = self.log.read(|journal| journal.cursor()).await?;
+        let from = cursor.map(|cursor| IntakeFrom {
+            source: Source {
+                name: cursor.source,
+                created: cursor.created,
+            },
+            last_seq: cursor.last_seq,
+        });
+        let Settings { nats, limits, .. } = self.settings.as_ref();
+        let counted = (self.parts.metrics.clone(), self.parts.refusals.clone());
+        Ok(bus::listen(
+            bus,
+            nats,
+            limits,
+            from,
+            counted,
+            self.parts.shutdown.clone(),
+        ))
+    }
+
+    pub(super) async fn start_delivery(
+        &self,
+        did: &str,
+        streams: &StreamService,
+        federation: &watch::Receiver<Arc<Federation>>,
+        bus: &Bus,
+        sessions: mpsc::Receiver<network::Incoming>,
+    ) -> Result<Delivery, NodeError> {
+        let lineage = self.log.read(|journal| journal.feed()).await?.lineage;
+        let outlet = NatsOutlet {
+            bus: bus.clone(),
+            heard: None,
+            store: Arc::clone(&self.store),
+            writes_store: self.settings.store.writes == Writes::Daemon,
+            federation: federation.clone(),
+            lineage,
+            confident: false,
+            refusals: self.parts.refusals.clone(),
+        };
+        let examiner = PartnerRules {
+            store: Arc::clone(&self.store),
+            bus: bus.clone(),
+            document_bytes: self.settings.limits.document_bytes,
+        };
+        let parts = delivery::Parts {
+            own_did: did.to_owned(),
+            log: self.log.clone(),
+            store: Arc::clone(&self.store),
+            apps_own_store: self.settings.store.writes == Writes::Apps,
+            network: self.network.clone(),
+            streams: streams.clone(),
+            federation: federation.clone(),
+            settings: Arc::clone(&self.settings),
+            examiner: Arc::new(examiner),
+            metrics: self.parts.metrics.clone(),
+            readiness: self.parts.readiness.clone(),
+            refusals: self.parts.refusals.clone(),
+            shutdown: self.parts.shutdown.clone(),
+            end: self.end.clone(),
+        };
+        Ok(Delivery::start(parts, outlet, sessions).await?)
+    }
+
+    pub(super) fn listening(
+        &self,
+        gossip: mpsc::Receiver<network::Gossip>,
+        federation: &watch::Receiver<Arc<Federation>>,
+        streams: &StreamService,
+    ) -> Listening {
+        let limits = &self.settings.limits;
+        Listening {
+            gossip,
+            federation: federation.clone(),
+            streams: streams.clone(),
+            store: Arc::clone(&self.store),
+            limits: ReadLimits {
+                message_bytes: limits.line_bytes,
+                depth: limits.depth,
+            },
+            judge: Judge::new(
+                SystemTime::now(),
+                limits.gossip_per_second.into(),
+                limits.gossip_burst.into(),
+            ),
+            metrics: self.parts.metrics.clone(),
+            refusals: self.parts.refusals.clone(),
+        }
+    }
+}
