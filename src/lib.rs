@@ -32,8 +32,14 @@
 //! | a peer's queue to write | `limits.peer_queue_messages`, `limits.peer_queue_bytes` | connected: waits 1 s, then lost as `stalled` until half is free; else lost as `away`: `peer_queue` |
 //! | an event waiting for an absent peer | `limits.send_wait` | lost: `peer_queue`, `peer_away` |
 //! | streams being opened, each connection | 64 | the opener is told `Busy`: writers try again, questions and answers are given up |
+//! | handshakes with others | 256; 16 of one address (IPv6: /64) | refused: `inbound_connection` |
+//! | peers that wait for a verdict | `limits.connections`; 5 s each; 64 look-ups at once, 4 for one address | the next look-up waits; then `discovery.unknown_peers` decides: `quarantine` |
+//! | streams of a peer that waits | `limits.streams_per_protocol` for each connection | reset: `stream_inbox` |
+//! | verdicts that nobody knows a peer | 10,000, 10 s each | the oldest forgotten, which costs a look-up |
+//! | pins of DIDs on disk | 100,000 | further ones hold for the life of the process: `pins` |
 //! | inbound streams not looked at | 1,024; `limits.streams_per_protocol` of each peer and protocol | reset: `stream_inbox` |
 //! | half-read long lines of all streams | `limits.half_read_bytes` | the stream that wants more is reset, and counted as refused |
+//! | events of one partner | `limits.partner_events_per_second`, `limits.partner_events_burst` | its streams are read later: `ocd_throttled_total` |
 //! | batches of events read, not handled | 256, 64 MiB in all | readers wait: the back-pressure from NATS B to NATS A |
 //! | client's messages to the NATS socket | 4,096 | publishers wait, `limits.nats_publish_timeout` at most |
 //! | store: writes, readers | 256 writes, 4 readers | callers wait, 10 s at most |
@@ -48,16 +54,19 @@
 //! | results between store and wire | 32 a search | the query waits for its asker |
 //! | operators' connections | 8; 64 requests of 16 KiB, 10 s for each to come | further ones wait in the system's queue |
 //! | HTTP connections | 32, of 10 s each | further ones wait in the system's queue |
-pub mod admin;
-pub mod bus;
+// The map is for readers of the source, and names what others cannot use.
+#![allow(rustdoc::private_intra_doc_links)]
+
+mod admin;
+mod bus;
 pub mod cli;
 pub mod control;
 pub mod delivery;
 pub mod identity;
 pub mod model;
-pub mod network;
-pub mod node;
-pub mod pubsub;
+mod network;
+mod node;
+mod pubsub;
 pub mod settings;
 pub mod store;
 pub mod stream;

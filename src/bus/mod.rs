@@ -130,12 +130,6 @@ impl Bus {
         self
     }
 
-    /// The connection's state, to watch.
-    #[must_use]
-    pub fn state(&self) -> watch::Receiver<NatsState> {
-        self.state.clone()
-    }
-
     /// Publishes one message. Waits for NATS while it is away, `limits.nats_publish_timeout` at most.
     ///
     /// # Errors

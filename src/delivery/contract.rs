@@ -26,7 +26,7 @@ macro_rules! journal_contract {
             sums_tell_lists_apart, sums_are_the_written_form, sums_leave_tombstones_out);
         $crate::delivery::contract::journal_contract!(@cases $make, notes:
             partners_are_noted, a_peer_is_forgotten, parking_replaces_and_is_bounded, parked_are_listed_by_age,
-            an_acknowledged_newer_change_unparks);
+            an_acknowledged_newer_change_unparks, pins_are_kept_within_a_bound);
         $crate::delivery::contract::journal_contract!(@cases $make, inbox:
             positions_are_kept, a_put_is_published_once, what_was_sent_once_is_published_whatever_is_held, a_delete_lets_go, the_first_origin_owns, what_is_ours_is_ours,
             directed_events_are_met_once, seen_ids_are_purged, published_ones_leave, numbers_never_come_back,

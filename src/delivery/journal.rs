@@ -5,7 +5,8 @@
 //! newest seq; a position, what is held and what is to be published change together.
 
 use super::types::{
-    Change, Cursor, Feed, Hash, Held, Key, OwnKey, Parked, PartnerNote, Position, Received, Row, Todo, Token, Verdict,
+    Change, Cursor, Feed, Hash, Held, Key, OwnKey, Parked, PartnerNote, Pin, Position, Received, Row, Todo, Token,
+    Verdict,
 };
 
 /// Why a journal cannot be read or written.
@@ -135,6 +136,17 @@ pub trait Journal {
 
     /// Takes away what is parked for `dest` of keys whose row, up to `seq`, is newer than the parked one: it was acknowledged.
     fn unpark_acked(&mut self, dest: &str, seq: u64) -> Result<()>;
+
+    // Which DID is whose.
+
+    /// Every pin.
+    fn pins(&self) -> Result<Vec<Pin>>;
+
+    /// Pins a DID, in place of its pin before; false, and nothing is done, when it had none and `keep` pins are there.
+    fn pin(&mut self, pin: &Pin, keep: usize) -> Result<bool>;
+
+    /// The DID may be anybody's again.
+    fn unpin(&mut self, did: &str) -> Result<()>;
 
     // What others have for us.
 

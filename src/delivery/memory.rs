@@ -5,8 +5,8 @@ mod verdict;
 use super::digest::Sum;
 use super::journal::{Journal, Result};
 use super::types::{
-    Change, Cursor, Feed, Hash, Held, Incarnation, Key, OwnKey, Parked, PartnerNote, Position, Received, Row, Todo,
-    Token, Verdict,
+    Change, Cursor, Feed, Hash, Held, Incarnation, Key, OwnKey, Parked, PartnerNote, Pin, Position, Received, Row,
+    Todo, Token, Verdict,
 };
 use crate::wire::Action;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +22,7 @@ pub(crate) struct MemoryJournal {
     stored: BTreeSet<Key>,
     partners: BTreeMap<String, PartnerNote>,
     parked: Vec<Parked>,
+    pins: BTreeMap<String, Pin>,
     origins: BTreeMap<String, Option<Position>>,
     held: BTreeMap<Key, (String, Hash)>,
     todo: BTreeMap<u64, Todo>,
@@ -44,6 +45,7 @@ impl MemoryJournal {
             stored: BTreeSet::new(),
             partners: BTreeMap::new(),
             parked: Vec::new(),
+            pins: BTreeMap::new(),
             origins: BTreeMap::new(),
             held: BTreeMap::new(),
             todo: BTreeMap::new(),
@@ -262,6 +264,23 @@ impl Journal for MemoryJournal {
             let row = newest.get(&(parked.key.clone(), String::new())).copied();
             parked.dest != dest || row.is_none_or(|row| row <= parked.seq || row > seq)
         });
+        Ok(())
+    }
+
+    fn pins(&self) -> Result<Vec<Pin>> {
+        Ok(self.pins.values().cloned().collect())
+    }
+
+    fn pin(&mut self, pin: &Pin, keep: usize) -> Result<bool> {
+        let fits = self.pins.len() < keep || self.pins.contains_key(&pin.did);
+        if fits {
+            self.pins.insert(pin.did.clone(), pin.clone());
+        }
+        Ok(fits)
+    }
+
+    fn unpin(&mut self, did: &str) -> Result<()> {
+        self.pins.remove(did);
         Ok(())
     }
 

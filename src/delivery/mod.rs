@@ -48,6 +48,6 @@ pub use session::Examiner;
 pub use sqlite::SqliteJournal;
 pub use status::PartnerStatus;
 pub use types::{
-    Change, Cursor, Feed, Hash, Held, Incarnation, Key, OwnKey, Parked, PartnerNote, Position, Received, Row, Todo,
-    Token, Verdict,
+    Change, Cursor, Feed, Hash, Held, Incarnation, Key, OwnKey, Parked, PartnerNote, Pin, Position, Received, Row,
+    Todo, Token, Verdict,
 };

@@ -17,7 +17,7 @@ use super::receiver::{Receiver, Refusal};
 use super::types::Position;
 use crate::model::{Federation, Member, Relation};
 use crate::network::Incoming;
-use crate::stream::StreamService;
+use crate::stream::{StreamService, split};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{DeliveryLine, ReadLimits, ReceiverLine, protocol};
 use async_trait::async_trait;
@@ -267,6 +267,8 @@ impl Sessions {
         let first = tokio::time::sleep(FIRST_LINE);
         tokio::pin!(first);
         let mut began = false;
+        // Over its rate the sender is read later; all else goes on.
+        let mut pause = None;
         loop {
             let piece = tokio::select! {
                 () = self.stop.cancelled() => return End::Stop("busy", 1),
@@ -294,7 +296,11 @@ impl Sessions {
                     }
                     continue;
                 }
-                piece = io.lines.next() => piece,
+                () = at(pause), if pause.is_some() => {
+                    pause = None;
+                    continue;
+                }
+                piece = io.lines.next(), if pause.is_none() => piece,
             };
             began = true;
             let piece = match piece {
@@ -308,6 +314,16 @@ impl Sessions {
             if let Err(end) = self.piece(io, &mut receiver, from, &piece).await {
                 return end;
             }
+            let wait = self.streams.pace(&from.did, split(&piece).count(), "delivery");
+            pause = (!wait.is_zero()).then(|| tokio::time::Instant::now() + wait);
         }
+    }
+}
+
+/// Ends then; never without an instant.
+async fn at(instant: Option<tokio::time::Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
     }
 }

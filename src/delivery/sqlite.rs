@@ -22,7 +22,8 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use self::value::Range;
 use super::journal::{Journal, JournalError, Result};
 use super::types::{
-    Change, Cursor, Feed, Hash, Held, Key, OwnKey, Parked, PartnerNote, Position, Received, Row, Todo, Token, Verdict,
+    Change, Cursor, Feed, Hash, Held, Key, OwnKey, Parked, PartnerNote, Pin, Position, Received, Row, Todo, Token,
+    Verdict,
 };
 
 /// A journal over one connection.
@@ -179,6 +180,18 @@ impl Journal for SqliteJournal {
 
     fn unpark_acked(&mut self, dest: &str, seq: u64) -> Result<()> {
         self.write(|connection| notes::unpark_acked(connection, dest, seq))
+    }
+
+    fn pins(&self) -> Result<Vec<Pin>> {
+        self.read(notes::pins)
+    }
+
+    fn pin(&mut self, pin: &Pin, keep: usize) -> Result<bool> {
+        self.write(|connection| notes::pin(connection, pin, keep))
+    }
+
+    fn unpin(&mut self, did: &str) -> Result<()> {
+        self.write(|connection| notes::unpin(connection, did))
     }
 
     fn origin(&self, did: &str) -> Result<Option<Position>> {

@@ -207,6 +207,17 @@ pub struct PartnerNote {
     pub hold_code: String,
 }
 
+/// The first PeerId that was seen with a DID.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The DID.
+    pub did: String,
+    /// The PeerId, in text.
+    pub peer_id: String,
+    /// When it was pinned: milliseconds since 1970.
+    pub at: u64,
+}
+
 /// A change that a partner did not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parked {

@@ -50,12 +50,6 @@ impl Federation {
         federation
     }
 
-    /// Our own DID; empty until it is known.
-    #[must_use]
-    pub fn own_did(&self) -> &str {
-        &self.own_did
-    }
-
     /// The member with this DID.
     #[must_use]
     pub fn get(&self, did: &str) -> Option<&Arc<Member>> {

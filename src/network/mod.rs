@@ -7,19 +7,26 @@
 mod by_name;
 mod connections;
 pub mod dial;
+mod explain;
+mod gate;
 mod gossip;
+mod handler;
+mod pending;
 mod pulse;
+mod quarantine;
 mod security;
+mod source;
 mod start;
 pub mod streams;
 mod swarm;
 mod transport;
 
+pub use gate::Told;
 pub use gossip::{Gossip, GossipVerdict, PublishError};
 pub use libp2p::swarm::StreamProtocol;
 pub use pulse::{Pulse, Stream};
-pub use start::{Config, StartError, start};
-pub use streams::{Inbox, Incoming, OpenError, Place};
+pub use start::{Config, StartError, Started, start};
+pub use streams::{Inbox, Incoming, OpenError};
 
 use libp2p::{Multiaddr, PeerId};
 use std::collections::{HashMap, HashSet};
@@ -39,10 +46,17 @@ pub type Connected = Arc<HashMap<PeerId, Link>>;
 /// What is known of a connected peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
-    /// The far address of its newest connection.
-    pub address: Option<Multiaddr>,
     /// It told (by identify) that it takes unsigned events from an authenticated connection.
     pub takes_unsigned: bool,
+}
+
+/// A connected peer that is in nobody's list: it waits in quarantine until somebody says who it is.
+#[derive(Debug)]
+pub struct Stranger {
+    /// The authenticated peer.
+    pub peer: PeerId,
+    /// Where to say so. Dropped, nobody could tell.
+    pub answer: oneshot::Sender<Told>,
 }
 
 /// Why a peer could not be connected.
@@ -54,6 +68,9 @@ pub enum ConnectError {
     /// The peer is blacklisted.
     #[error("the peer is blacklisted")]
     Blocked,
+    /// Nobody knows the peer, and such peers are refused.
+    #[error("nobody knows the peer, and discovery.unknown_peers is refuse")]
+    Unknown,
     /// Every address failed.
     #[error("{0}")]
     Failed(String),
@@ -88,7 +105,7 @@ enum Command {
     },
     Know {
         peers: HashSet<PeerId>,
-        only: bool,
+        allow_unknown: bool,
     },
     Publish {
         topic: &'static str,
@@ -192,9 +209,10 @@ impl Network {
         let _ = self.commands.send(Command::Keep { peers }).await;
     }
 
-    /// These peers are known: they are connected whatever strangers take up. With `only`, nobody else may be.
-    pub async fn know(&self, peers: HashSet<PeerId>, only: bool) {
-        let _ = self.commands.send(Command::Know { peers, only }).await;
+    /// These are the peers of our store: they are connected whatever others take up, and never wait for a verdict. Before
+    /// the first word of it everybody waits. Others may stay only with `allow_unknown`.
+    pub async fn know(&self, peers: HashSet<PeerId>, allow_unknown: bool) {
+        let _ = self.commands.send(Command::Know { peers, allow_unknown }).await;
     }
 
     /// Publishes on a gossip topic; says to how many subscribed peers it can go.

@@ -3,13 +3,17 @@
 //! Owns what the network is started with and how. Always: a port in use is an error at start and not later.
 
 use super::dial;
+use super::gate::{Gate, LOOK_UPS};
 use super::gossip::{self, Gossip};
+use super::pending::Pending;
+use super::quarantine::{Bars, Quarantined};
 use super::streams::{Inbox, Streams};
 use super::swarm::{Actor, Behaviour};
 use super::transport::{self, TransportError};
-use super::{COMMANDS, Connected, Network};
+use super::{COMMANDS, Connected, Network, Stranger};
 use crate::telemetry::{Metrics, Refusals};
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use libp2p::allow_block_list::{self};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::gossipsub::IdentTopic;
@@ -18,7 +22,7 @@ use libp2p::pnet::PreSharedKey;
 use libp2p::swarm::{StreamProtocol, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, ping};
 use rustix::net::{AddressFamily, SocketType, sockopt};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -84,21 +88,29 @@ pub enum StartError {
     },
 }
 
-/// Starts listening and runs the actor until `shutdown`. Returns the handle and the gossip that arrives.
+/// A network that runs.
+pub struct Started {
+    /// Its handle.
+    pub network: Network,
+    /// What arrives by gossip.
+    pub gossip: mpsc::Receiver<Gossip>,
+    /// Peers that somebody must say something about.
+    pub strangers: mpsc::Receiver<Stranger>,
+}
+
+/// Starts listening and runs the actor until `shutdown`.
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn start(
-    config: Config,
-    shutdown: CancellationToken,
-) -> Result<(Network, mpsc::Receiver<Gossip>), StartError> {
+pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Started, StartError> {
     let local = config.keypair.public().to_peer_id();
     let transport = transport::build(&config.keypair, config.psk, config.handshake_timeout)?;
-    let behaviour = behaviour(&config, local)?;
+    let bars = Bars::default();
+    let behaviour = behaviour(&config, local, &bars)?;
     let swarm_config = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
     for topic in &config.topics {
-        let subscribed = swarm.behaviour_mut().gossip.subscribe(&IdentTopic::new(*topic));
+        let subscribed = swarm.behaviour_mut().gossip.inner.subscribe(&IdentTopic::new(*topic));
         subscribed.map_err(|error| StartError::Gossip(error.to_string()))?;
     }
     let addresses = listen(&mut swarm, &config.listen).await?;
@@ -110,6 +122,7 @@ pub async fn start(
     let (connected, connected_rx) = watch::channel(Connected::default());
     let (listening, listening_rx) = watch::channel(addresses);
     let (gossip, gossip_rx) = mpsc::channel(GOSSIP_WAITING);
+    let (strangers, strangers_rx) = mpsc::channel(LOOK_UPS);
     let actor = Actor {
         swarm,
         commands,
@@ -118,8 +131,10 @@ pub async fn start(
         listening,
         gossip,
         dials: HashMap::new(),
-        known: HashSet::new(),
-        known_only: false,
+        bars,
+        gate: Gate::default(),
+        strangers,
+        look_ups: FuturesUnordered::new(),
         metrics: config.metrics,
         refusals: config.refusals,
     };
@@ -131,10 +146,14 @@ pub async fn start(
         listening: listening_rx,
         dial_timeout: config.dial_timeout,
     };
-    Ok((network, gossip_rx))
+    Ok(Started {
+        network,
+        gossip: gossip_rx,
+        strangers: strangers_rx,
+    })
 }
 
-fn behaviour(config: &Config, local: PeerId) -> Result<Behaviour, StartError> {
+fn behaviour(config: &Config, local: PeerId, bars: &Bars) -> Result<Behaviour, StartError> {
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING))
         .with_max_pending_outgoing(Some(PENDING))
@@ -146,13 +165,18 @@ fn behaviour(config: &Config, local: PeerId) -> Result<Behaviour, StartError> {
     Ok(Behaviour {
         blocked: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(limits),
+        pending: Pending::default(),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY).with_timeout(PING_TIMEOUT)),
-        gossip: gossip::behaviour(&config.keypair).map_err(StartError::Gossip)?,
+        gossip: Quarantined::new(
+            gossip::behaviour(&config.keypair).map_err(StartError::Gossip)?,
+            bars.clone(),
+        ),
         streams: Streams::new(
             local,
             config.inboxes.clone(),
             config.streams_per_protocol,
+            bars.clone(),
             config.refusals.clone(),
         ),
     })

@@ -1,22 +1,21 @@
 //! The stream behaviour: negotiates one substream per protocol name and hands it over, both ways.
 //!
-//! Owns the hand-over and its bounds, and closes spare connections. Never reads or writes a byte of a stream. Always: an inbound stream either
-//! reaches its inbox or is reset and counted, and every request to open ends in an answer, also when the connection dies.
+//! Owns the hand-over and its bounds, and closes spare connections. Never reads or writes a byte of a stream. Always: an
+//! inbound stream either reaches its inbox, once its peer's bar is lifted, or is reset and counted; and every request to
+//! open ends in an answer, also when the connection dies.
 
-use super::by_name::ByName;
 use super::connections::Connections;
+use super::handler::{Doors, Handler, Held, Open, Reply, ToHandler};
 use super::pulse::{Pulse, Stream};
+use super::quarantine::Bars;
 use super::start::IDLE;
 use crate::telemetry::Refusals;
-use crate::wire::protocol;
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, Multiaddr};
-use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
-    self, CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId,
-    FromSwarm, NetworkBehaviour, NotifyHandler, StreamProtocol, StreamUpgradeError, SubstreamProtocol, THandler,
-    THandlerInEvent, THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionClosed, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler,
+    StreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
@@ -24,11 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
-use tokio::sync::{mpsc, oneshot};
-
-/// Streams being opened at once on one connection. Callers past it get [`OpenError::Busy`]: writers try again, questions
-/// and answers are given up.
-const OPENING_PER_CONNECTION: usize = 64;
+use tokio::sync::mpsc;
 
 /// A stream that a peer opened to us.
 pub struct Incoming {
@@ -67,7 +62,7 @@ pub enum OpenError {
 
 /// One place under the bound of inbound streams per peer and protocol, given back on drop.
 #[derive(Debug)]
-pub struct Place(Arc<AtomicUsize>);
+pub struct Place(pub(super) Arc<AtomicUsize>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -75,45 +70,11 @@ impl Drop for Place {
     }
 }
 
-/// The inboxes and bounds, the same for all connections.
-struct Doors {
-    inboxes: Vec<(StreamProtocol, Inbox)>,
-    per_protocol: usize,
-    refusals: Refusals,
-}
-
-impl Doors {
-    fn dropped(&self, reason: &'static str, peer: &PeerId, detail: impl std::fmt::Display) {
-        self.refusals
-            .dropped("stream_inbox", reason, 1, &peer.to_string(), detail);
-    }
-}
-
-/// How many inbound streams of each protocol one peer holds, over all of its connections.
-struct Held(Vec<Arc<AtomicUsize>>);
-
-type Reply = oneshot::Sender<Result<Stream, OpenError>>;
-
-/// A wish to open a stream, on its way to a connection's handler.
-#[derive(Debug)]
-pub struct Open {
-    protocol: StreamProtocol,
-    reply: Reply,
-}
-
-/// What the behaviour tells a connection's handler.
-#[derive(Debug)]
-pub enum ToHandler {
-    /// Open a stream.
-    Open(Open),
-    /// Keep this connection although no stream is open, or no longer.
-    Keep(bool),
-}
-
 /// The behaviour; see the module's first lines.
 pub struct Streams {
     doors: Arc<Doors>,
     held: HashMap<PeerId, Arc<Held>>,
+    bars: Bars,
     connections: Connections,
     pulses: HashMap<ConnectionId, Pulse>,
     /// Spare connections without a stream, and since when.
@@ -125,7 +86,13 @@ pub struct Streams {
 impl Streams {
     /// `inboxes` lists every protocol served, `per_protocol` the inbound streams one peer may hold of each.
     #[must_use]
-    pub fn new(local: PeerId, inboxes: Vec<(StreamProtocol, Inbox)>, per_protocol: usize, refusals: Refusals) -> Self {
+    pub(super) fn new(
+        local: PeerId,
+        inboxes: Vec<(StreamProtocol, Inbox)>,
+        per_protocol: usize,
+        bars: Bars,
+        refusals: Refusals,
+    ) -> Self {
         Self {
             doors: Arc::new(Doors {
                 inboxes,
@@ -133,6 +100,7 @@ impl Streams {
                 refusals,
             }),
             held: HashMap::new(),
+            bars,
             connections: Connections::new(local),
             pulses: HashMap::new(),
             unused: HashMap::new(),
@@ -222,6 +190,8 @@ impl Streams {
             pulse,
             doors,
             held,
+            bar: self.bars.of(peer),
+            barred: VecDeque::new(),
             keep: self.keep.contains(&peer),
             wishes: VecDeque::new(),
             opening: 0,
@@ -272,6 +242,7 @@ impl NetworkBehaviour for Streams {
                 self.tell_keep(&peer_id);
                 if remaining_established == 0 {
                     self.held.remove(&peer_id);
+                    self.bars.forget(&peer_id);
                 }
             }
             _ => {}
@@ -286,115 +257,6 @@ impl NetworkBehaviour for Streams {
         match self.out.pop_front() {
             Some(step) => Poll::Ready(step),
             None => Poll::Pending,
-        }
-    }
-}
-
-/// One connection's end of the behaviour.
-pub struct Handler {
-    peer: PeerId,
-    pulse: Pulse,
-    doors: Arc<Doors>,
-    held: Arc<Held>,
-    keep: bool,
-    wishes: VecDeque<Open>,
-    opening: usize,
-}
-
-impl Handler {
-    fn take_in(&self, stream: swarm::Stream, protocol: StreamProtocol) {
-        let Some(index) = self.doors.inboxes.iter().position(|(known, _)| *known == protocol) else {
-            return self
-                .doors
-                .dropped("not_served", &self.peer, format_args!("{protocol} is only advertised"));
-        };
-        let (Some((_, inbox)), Some(count)) = (self.doors.inboxes.get(index), self.held.0.get(index)) else {
-            return;
-        };
-        if count.fetch_add(1, Ordering::AcqRel) >= self.doors.per_protocol {
-            count.fetch_sub(1, Ordering::AcqRel);
-            let detail = format_args!("{protocol}: limits.streams_per_protocol is {}", self.doors.per_protocol);
-            self.doors.dropped("too_many_streams", &self.peer, detail);
-            return;
-        }
-        let (peer, place) = (self.peer, Place(Arc::clone(count)));
-        let stream = Stream::new(stream, self.pulse.clone());
-        let incoming = Incoming {
-            peer,
-            protocol,
-            stream,
-            place,
-        };
-        if inbox.try_send(incoming).is_err() {
-            self.doors
-                .dropped("full", &peer, "more streams were opened than are looked at");
-        }
-    }
-}
-
-impl ConnectionHandler for Handler {
-    type FromBehaviour = ToHandler;
-    type ToBehaviour = Infallible;
-    type InboundProtocol = ByName;
-    type OutboundProtocol = ByName;
-    type InboundOpenInfo = ();
-    type OutboundOpenInfo = Open;
-
-    fn listen_protocol(&self) -> SubstreamProtocol<ByName> {
-        let served = self.doors.inboxes.iter().map(|(name, _)| name.clone());
-        let told = std::iter::once(StreamProtocol::new(protocol::TAKES_UNSIGNED));
-        SubstreamProtocol::new(ByName(served.chain(told).collect()), ())
-    }
-
-    fn connection_keep_alive(&self) -> bool {
-        self.keep || self.opening > 0 || !self.wishes.is_empty()
-    }
-
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<ByName, Open, Infallible>> {
-        match self.wishes.pop_front() {
-            Some(open) => {
-                self.opening += 1;
-                let protocol = SubstreamProtocol::new(ByName(vec![open.protocol.clone()]), open);
-                Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
-            }
-            None => Poll::Pending,
-        }
-    }
-
-    fn on_behaviour_event(&mut self, event: ToHandler) {
-        match event {
-            ToHandler::Keep(keep) => self.keep = keep,
-            ToHandler::Open(open) if self.opening + self.wishes.len() >= OPENING_PER_CONNECTION => {
-                let _ = open.reply.send(Err(OpenError::Busy));
-            }
-            ToHandler::Open(open) => self.wishes.push_back(open),
-        }
-    }
-
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, ByName, ByName, (), Open>) {
-        match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
-                protocol: (stream, protocol),
-                ..
-            }) => self.take_in(stream, protocol),
-            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol: (stream, _),
-                info,
-            }) => {
-                self.opening = self.opening.saturating_sub(1);
-                let _ = info.reply.send(Ok(Stream::new(stream, self.pulse.clone())));
-            }
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
-                self.opening = self.opening.saturating_sub(1);
-                let error = match error {
-                    StreamUpgradeError::NegotiationFailed => OpenError::Unsupported(info.protocol),
-                    StreamUpgradeError::Timeout => OpenError::Failed("no answer in time".into()),
-                    StreamUpgradeError::Io(error) => OpenError::Failed(error.to_string()),
-                    StreamUpgradeError::Apply(never) => match never {},
-                };
-                let _ = info.reply.send(Err(error));
-            }
-            _ => {}
         }
     }
 }

@@ -1,23 +1,30 @@
 //! The one actor that owns the swarm: takes commands, runs libp2p, publishes who is connected.
 //!
-//! Owns every connection. Never waits for anybody above it: what it tells goes by watched levels or by a bounded
+//! Owns every connection, and puts into effect what the gate decides about strangers. Never waits for anybody above it: what it tells goes by watched levels or by a bounded
 //! queue that drops and counts. Always: a dial is answered when it succeeds, fails, or the peer connects by itself.
 
+use super::explain::{explain, innermost};
+use super::gate::{Gate, PATIENCE, Standing, Told};
 use super::gossip::{Gossip, GossipVerdict, PublishError};
+use super::pending::{Pending, TooManyPending};
+use super::quarantine::{Bars, Quarantined};
+use super::source::Source;
 use super::start::{IDLE, PING_TIMEOUT};
 use super::streams::Streams;
-use super::{Command, ConnectError, Connected, Link};
+use super::{Command, ConnectError, Connected, Link, Stranger};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::protocol;
 use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self};
 use libp2p::core::ConnectedPoint;
-use libp2p::core::upgrade::NegotiationError;
 use libp2p::gossipsub::{self, IdentTopic};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, ping};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,9 +36,10 @@ use tracing::{debug, info, warn};
 pub(super) struct Behaviour {
     pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
     pub(super) limits: connection_limits::Behaviour,
+    pub(super) pending: Pending,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
-    pub(super) gossip: gossipsub::Behaviour,
+    pub(super) gossip: Quarantined<gossipsub::Behaviour>,
     /// The last: who is asked after it could refuse a connection that it counts on.
     pub(super) streams: Streams,
 }
@@ -47,9 +55,12 @@ pub(super) struct Actor {
     pub(super) gossip: mpsc::Sender<Gossip>,
     /// Callers waiting for a peer.
     pub(super) dials: HashMap<PeerId, Vec<DialReply>>,
-    /// The peers of our store, for which the bounds of connections do not count; and whether only they may be connected.
-    pub(super) known: HashSet<PeerId>,
-    pub(super) known_only: bool,
+    /// Who waits for a verdict, and what holds them.
+    pub(super) gate: Gate,
+    pub(super) bars: Bars,
+    /// To whoever can tell, and the answers that are due; at most one for each look-up that the gate allows.
+    pub(super) strangers: mpsc::Sender<Stranger>,
+    pub(super) look_ups: FuturesUnordered<BoxFuture<'static, (PeerId, Told)>>,
     pub(super) metrics: Metrics,
     pub(super) refusals: Refusals,
 }
@@ -58,6 +69,7 @@ impl Actor {
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         let mut tidy = tokio::time::interval(IDLE / 2);
         loop {
+            let due = self.gate.due();
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = tidy.tick() => self.swarm.behaviour_mut().streams.close_spare(Instant::now()),
@@ -65,6 +77,13 @@ impl Actor {
                     Some(command) => self.obey(command),
                     None => break,
                 },
+                Some((peer, told)) = self.look_ups.next() => self.told(peer, told),
+                () = at(due) => {
+                    for (peer, standing) in self.gate.overdue(Instant::now()) {
+                        self.refusals.dropped("quarantine", "no_verdict", 1, &peer.to_string(), "nobody could tell in time");
+                        self.stands(peer, standing);
+                    }
+                }
                 event = self.swarm.select_next_some() => self.on_event(event),
             }
         }
@@ -79,7 +98,7 @@ impl Actor {
             }
             Command::Block { peers } => self.block(&peers),
             Command::Keep { peers } => self.swarm.behaviour_mut().streams.keep(peers),
-            Command::Know { peers, only } => self.know(peers, only),
+            Command::Know { peers, allow_unknown } => self.know(peers, allow_unknown),
             Command::Publish { topic, data, reply } => {
                 let _ = reply.send(self.publish(topic, data));
             }
@@ -116,50 +135,96 @@ impl Actor {
         let known: Vec<PeerId> = self.swarm.behaviour().blocked.blocked_peers().iter().copied().collect();
         for peer in known.iter().filter(|peer| !peers.contains(peer)) {
             self.swarm.behaviour_mut().blocked.unblock_peer(*peer);
-            self.swarm.behaviour_mut().gossip.remove_blacklisted_peer(peer);
+            self.swarm.behaviour_mut().gossip.inner.remove_blacklisted_peer(peer);
         }
         for peer in peers {
             if self.swarm.behaviour_mut().blocked.block_peer(*peer) {
-                self.swarm.behaviour_mut().gossip.blacklist_peer(peer);
+                self.swarm.behaviour_mut().gossip.inner.blacklist_peer(peer);
             }
         }
     }
 
-    fn know(&mut self, peers: HashSet<PeerId>, only: bool) {
+    fn know(&mut self, peers: HashSet<PeerId>, allow_unknown: bool) {
         let limits = &mut self.swarm.behaviour_mut().limits;
-        for gone in self.known.difference(&peers) {
+        for gone in self.gate.known().filter(|peer| !peers.contains(peer)) {
             limits.remove_peer_id(gone);
         }
         for peer in &peers {
             limits.bypass_peer_id(peer);
         }
-        self.known = peers;
-        self.known_only = only;
-        let strangers: Vec<PeerId> = self
+        for (peer, standing) in self.gate.know(peers, allow_unknown, Instant::now()) {
+            self.stands(peer, standing);
+        }
+        let leaving: Vec<PeerId> = self
             .links
             .keys()
-            .filter(|peer| !self.may_be_connected(peer))
+            .filter(|peer| self.gate.must_go(peer))
             .copied()
             .collect();
-        for stranger in strangers {
-            let _ = self.swarm.disconnect_peer_id(stranger);
+        for peer in leaving {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        self.look_up();
+    }
+
+    /// Asks about as many strangers as the gate allows.
+    fn look_up(&mut self) {
+        while let Some(peer) = self.gate.next() {
+            let (answer, told) = oneshot::channel();
+            let _ = self.strangers.try_send(Stranger { peer, answer });
+            let look_up = async move {
+                let told = tokio::time::timeout(PATIENCE, told).await;
+                (peer, told.map_or(Told::Failed, |told| told.unwrap_or(Told::Failed)))
+            };
+            self.look_ups.push(Box::pin(look_up));
         }
     }
 
-    fn may_be_connected(&self, peer: &PeerId) -> bool {
-        !self.known_only || self.known.contains(peer)
+    fn told(&mut self, peer: PeerId, told: Told) {
+        if let Some(standing) = self.gate.told(peer, told, Instant::now()) {
+            self.stands(peer, standing);
+        }
+        self.look_up();
+    }
+
+    /// Puts into effect what becomes of a connected peer.
+    fn stands(&mut self, peer: PeerId, standing: Standing) {
+        match standing {
+            Standing::Open => self.bars.lift(&peer),
+            Standing::Waits => self.look_up(),
+            Standing::Refused => {
+                let detail = "discovery.unknown_peers is refuse";
+                self.refusals.refuse("unknown_peer", &peer.to_string(), detail);
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+        }
+    }
+
+    /// Counts a connection that was given up at a bound.
+    fn count_denied(&self, from: &Multiaddr, error: &ListenError) {
+        let ListenError::Denied { cause } = error else { return };
+        let reason = if cause.downcast_ref::<TooManyPending>().is_some() {
+            "pending_of_address"
+        } else if cause.downcast_ref::<connection_limits::Exceeded>().is_some() {
+            "too_many"
+        } else {
+            return;
+        };
+        let from = Source::of(from).to_string();
+        self.refusals
+            .dropped("inbound_connection", reason, 1, &from, innermost(error));
     }
 
     fn publish(&mut self, topic: &'static str, data: Vec<u8>) -> Result<usize, PublishError> {
         let topic = IdentTopic::new(topic);
-        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        let gossip = &mut self.swarm.behaviour_mut().gossip.inner;
         gossip.publish(topic.clone(), data)?;
         let hash = topic.hash();
         Ok(gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).count())
     }
 
     fn judge(&mut self, verdict: GossipVerdict) {
-        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        let gossip = &mut self.swarm.behaviour_mut().gossip.inner;
         gossip.report_message_validation_result(&verdict.id, &verdict.from, verdict.acceptance);
     }
 
@@ -178,6 +243,7 @@ impl Actor {
                 ));
                 debug!(peer = %peer_id, cause = cause.map(|error| error.to_string()), "connection closed");
                 if num_established == 0 {
+                    self.gate.left(&peer_id);
                     self.links.remove(&peer_id);
                     self.show_links();
                 }
@@ -187,8 +253,8 @@ impl Actor {
                 send_back_addr, error, ..
             } => {
                 self.metrics.dialed("inbound_failed");
-                let denied = matches!(error, ListenError::Denied { .. });
-                debug!(from = %send_back_addr, denied, %error, "an inbound connection was not made");
+                self.count_denied(&send_back_addr, &error);
+                debug!(from = %send_back_addr, %error, "an inbound connection was not made");
             }
             SwarmEvent::NewListenAddr { address, .. } => {
                 info!(%address, "listening");
@@ -265,17 +331,19 @@ impl Actor {
         self.metrics
             .dialed(if endpoint.is_dialer() { "outbound" } else { "inbound" });
         debug!(%peer, address = %endpoint.get_remote_address(), dialled = endpoint.is_dialer(), "connected");
-        if !self.may_be_connected(&peer) {
-            self.refusals
-                .refuse("unknown_peer", &peer.to_string(), "discovery.unknown_peers is refuse");
-            let _ = self.swarm.disconnect_peer_id(peer);
-            return;
+        if let Entry::Vacant(place) = self.links.entry(peer) {
+            place.insert(Link::default());
+            self.show_links();
         }
-        let link = self.links.entry(peer).or_default();
-        link.address = Some(endpoint.get_remote_address().clone());
-        self.show_links();
+        let source = Source::of(endpoint.get_remote_address());
+        let barred = !self.bars.is_lifted(&peer);
+        let standing = barred.then(|| self.gate.arrived(peer, source, Instant::now()));
         for reply in self.dials.remove(&peer).into_iter().flatten() {
-            let _ = reply.send(Ok(()));
+            let refused = standing == Some(Standing::Refused);
+            let _ = reply.send(if refused { Err(ConnectError::Unknown) } else { Ok(()) });
+        }
+        if let Some(standing) = standing {
+            self.stands(peer, standing);
         }
     }
 
@@ -295,43 +363,10 @@ impl Actor {
     }
 }
 
-/// A dial's error in one line, the transport's nested causes spelled out.
-fn explain(error: &DialError) -> ConnectError {
-    match error {
-        DialError::NoAddresses => ConnectError::NoAddress,
-        DialError::Denied { cause } if cause.downcast_ref::<allow_block_list::Blocked>().is_some() => {
-            ConnectError::Blocked
-        }
-        DialError::Transport(failures) => {
-            let each = failures
-                .iter()
-                .map(|(address, why)| format!("{address}: {}", innermost(why)));
-            ConnectError::Failed(each.collect::<Vec<_>>().join("; "))
-        }
-        other => ConnectError::Failed(innermost(other)),
+/// Ends then; never without an instant.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
     }
-}
-
-/// Another key shows only after its handshake: what is read then is noise, and whoever notices first hangs up.
-const OTHER_PSK: &str = " (is the PSK the same on both sides?)";
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut hint = "";
-    let mut next = Some(error);
-    while let Some(cause) = next {
-        if let Some(NegotiationError::ProtocolError(_)) = cause.downcast_ref() {
-            hint = OTHER_PSK;
-        }
-        // One line, whatever the far side or a library wrote into it.
-        let text = cause.to_string();
-        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let text = text.trim_matches([':', ' ']).to_owned();
-        if !text.is_empty() && !parts.iter().any(|part| part.contains(&text)) {
-            parts.push(text);
-        }
-        next = cause.source();
-    }
-    let told: String = parts.join(": ").chars().take(300).collect();
-    told + hint
 }

@@ -17,9 +17,10 @@ pub mod resolve;
 mod search;
 pub mod searches;
 mod start;
+mod strangers;
 mod taking;
 
-pub use start::{CHECKS, NodeError, NodeParts, Up, start};
+pub use start::{CHECKS, NodeParts, Up, start};
 
 use crate::bus::{Bus, Taken};
 use crate::delivery::{self, Delivery, Intake, Key, Log};

@@ -1,13 +1,15 @@
 //! The partner table: who is who, as a function of the store and of the peer events since.
 //!
-//! Pure: time is passed in. The table's only writer is the desk beside it. Owns relations, the pins DID -> PeerId and
-//! their conflicts. Always: an event overrides the store until a reading that began [`FRESH`] after it (it may come
+//! Pure: time is passed in. The table's only writer is the desk beside it, which also keeps the pins. Owns relations, the
+//! pins DID -> PeerId and their conflicts. Always: an event overrides the store until a reading that began [`FRESH`] after it (it may come
 //! before the app's write), and the store alone decides after that, so that a missed event heals; between two readings
 //! nothing changes by itself; one PeerId is one member.
 
+use crate::identity::is_self_proving;
 use crate::model::{Federation, Member, Peer, Relation};
+use crate::stream::key_of;
 use libp2p::PeerId;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// How long the app may take to write what its event says: readings that begin sooner do not override the event.
@@ -42,6 +44,17 @@ pub struct PartnerTable {
     fresh: BTreeMap<String, Fresh>,
     /// The first PeerId that each DID had.
     pins: HashMap<String, PeerId>,
+    /// What has changed of them and is not written yet; none: the pin is gone.
+    unsaved: BTreeMap<String, Option<PeerId>>,
+}
+
+/// What a reading of the store did not show although it is there.
+#[derive(Debug, Default)]
+pub struct Unseen<'a> {
+    /// Documents that could not be read.
+    pub ids: HashSet<&'a str>,
+    /// There are more than were asked for.
+    pub more: bool,
 }
 
 /// What the table needs of a peer document.
@@ -70,18 +83,54 @@ impl PartnerTable {
             stored: BTreeMap::new(),
             fresh: BTreeMap::new(),
             pins: HashMap::new(),
+            unsaved: BTreeMap::new(),
+        }
+    }
+
+    /// Pins of earlier lives.
+    pub fn remember_pins(&mut self, pins: impl IntoIterator<Item = (String, PeerId)>) {
+        self.pins.extend(pins);
+    }
+
+    /// What has changed of the pins since the last time; none: the pin is gone.
+    pub fn take_pin_changes(&mut self) -> BTreeMap<String, Option<PeerId>> {
+        std::mem::take(&mut self.unsaved)
+    }
+
+    /// They could not be written: they are due again, unless something newer is.
+    pub fn put_pin_changes_back(&mut self, mut changes: BTreeMap<String, Option<PeerId>>) {
+        changes.append(&mut self.unsaved);
+        self.unsaved = changes;
+    }
+
+    fn pin(&mut self, did: &str, peer: PeerId) {
+        if self.pins.insert(did.to_owned(), peer) != Some(peer) {
+            self.unsaved.insert(did.to_owned(), Some(peer));
+        }
+    }
+
+    fn unpin(&mut self, did: &str) {
+        if self.pins.remove(did).is_some() {
+            self.unsaved.insert(did.to_owned(), None);
         }
     }
 
     /// The store was read, from the instant `began` on. Only here does an event stop to count: the reading before may
     /// be older than the event, and a partner would be let go who is in the store.
-    pub fn read_store(&mut self, peers: impl IntoIterator<Item = Member>, began: Instant) {
+    pub fn read_store(&mut self, peers: impl IntoIterator<Item = Member>, unseen: &Unseen<'_>, began: Instant) {
         self.stored = peers.into_iter().map(|member| (member.did.clone(), member)).collect();
         self.fresh.retain(|_, fresh| fresh.until > began);
         // Who is in the store no more has no pin: its removal may have been missed, and it may come back with a new key.
-        let (stored, fresh) = (&self.stored, &self.fresh);
-        self.pins
-            .retain(|did, _| stored.contains_key(did) || fresh.contains_key(did));
+        if unseen.more {
+            return;
+        }
+        let is_there = |did: &String| {
+            self.stored.contains_key(did) || self.fresh.contains_key(did) || unseen.ids.contains(did.as_str())
+        };
+        let gone: Vec<String> = self.pins.keys().filter(|did| !is_there(did)).cloned().collect();
+        for did in gone {
+            self.unpin(&did);
+        }
     }
 
     /// Whether an event waits for a reading of the store to take its place.
@@ -97,7 +146,7 @@ impl PartnerTable {
 
     /// REMOVE_RESOURCE of a PEER was heard: its pin goes too, so that the operator can admit it anew with another key.
     pub fn removed(&mut self, did: &str, now: Instant) {
-        self.pins.remove(did);
+        self.unpin(did);
         self.overlay(did.to_owned(), None, now);
     }
 
@@ -165,7 +214,7 @@ impl PartnerTable {
             return conflict("peer_id_taken", format!("its PeerId {peer} is already that of {owner}"));
         }
         match self.pins.get(&member.did) {
-            Some(pinned) if *pinned != peer => conflict(
+            Some(pinned) if *pinned != peer && !proves_itself(&member.did, &peer) => conflict(
                 "pinned_to_another_peer",
                 format!(
                     "it is pinned to {pinned}, its document now says {peer}; remove the peer and add it again to change that"
@@ -174,7 +223,7 @@ impl PartnerTable {
             _ => {
                 owners.insert(peer, member.did.clone());
                 if member.did != self.own_did {
-                    self.pins.insert(member.did.clone(), peer);
+                    self.pin(&member.did, peer);
                 }
                 Ok(())
             }
@@ -182,124 +231,11 @@ impl PartnerTable {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn member(did: &str, relation: Relation, peer_id: PeerId) -> Member {
-        Member {
-            did: did.into(),
-            name: did.into(),
-            relation,
-            peer_id: Some(peer_id),
-            addresses: vec![],
-        }
-    }
-
-    fn relation_of(table: &mut PartnerTable, did: &str) -> Option<Relation> {
-        table.settle().0.get(did).map(|member| member.relation)
-    }
-
-    #[test]
-    fn an_event_counts_before_the_app_has_written_and_the_store_decides_afterwards() {
-        let (now, peer) = (Instant::now(), PeerId::random());
-        let mut table = PartnerTable::new("me".into(), PeerId::random());
-        table.changed(member("bob", Relation::Partner, peer), now);
-        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
-        table.read_store([], now + FRESH - Duration::from_nanos(1));
-        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
-        table.read_store([], now + FRESH);
-        assert_eq!(relation_of(&mut table, "bob"), None, "the app never wrote it");
-        table.read_store([member("bob", Relation::Partner, peer)], now + FRESH);
-        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
-    }
-
-    /// The reading before is older than what the app wrote; with the store away no newer one comes.
-    #[test]
-    fn an_event_counts_until_a_reading_takes_its_place() {
-        let (now, peer) = (Instant::now(), PeerId::random());
-        let mut table = PartnerTable::new("me".into(), PeerId::random());
-        table.read_store([], now);
-        table.changed(member("bob", Relation::Partner, peer), now);
-        table.changed(member("eve", Relation::Blacklist, PeerId::random()), now);
-        assert!(!table.wants_reading(now + FRESH - Duration::from_nanos(1)));
-        let later = now + FRESH * 100;
-        assert!(table.wants_reading(later));
-        table.changed(member("carol", Relation::None, PeerId::random()), later);
-        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
-        assert_eq!(relation_of(&mut table, "eve"), Some(Relation::Blacklist));
-        table.read_store([member("bob", Relation::Partner, peer)], later);
-        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
-        assert_eq!(relation_of(&mut table, "eve"), None);
-        assert!(!table.wants_reading(later));
-    }
-
-    #[test]
-    fn a_missed_event_heals_by_the_store() {
-        let (now, peer) = (Instant::now(), PeerId::random());
-        let mut table = PartnerTable::new("me".into(), PeerId::random());
-        table.read_store([member("bob", Relation::Partner, peer)], now);
-        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Partner));
-        table.read_store([member("bob", Relation::Blacklist, peer)], now);
-        assert_eq!(relation_of(&mut table, "bob"), Some(Relation::Blacklist));
-    }
-
-    #[test]
-    fn a_removed_peer_is_nobody_at_once() {
-        let (now, peer) = (Instant::now(), PeerId::random());
-        let mut table = PartnerTable::new("me".into(), PeerId::random());
-        table.read_store([member("bob", Relation::Partner, peer)], now);
-        table.removed("bob", now);
-        assert_eq!(relation_of(&mut table, "bob"), None);
-    }
-
-    #[test]
-    fn the_first_peer_id_is_pinned_until_the_peer_is_removed() {
-        let (now, first, second) = (Instant::now(), PeerId::random(), PeerId::random());
-        let mut table = PartnerTable::new("me".into(), PeerId::random());
-        table.read_store([member("bob", Relation::Partner, first)], now);
-        table.settle();
-        table.read_store([member("bob", Relation::Partner, second)], now);
-        let (federation, conflicts) = table.settle();
-        assert!(federation.get("bob").is_none());
-        assert_eq!(
-            conflicts.first().map(|conflict| conflict.rule),
-            Some("pinned_to_another_peer")
-        );
-        table.removed("bob", now);
-        table.changed(member("bob", Relation::Partner, second), now);
-        assert_eq!(table.settle().0.get("bob").and_then(|bob| bob.peer_id), Some(second));
-    }
-
-    #[test]
-    fn one_peer_id_is_one_member_and_never_ours() {
-        let (now, ours, shared) = (Instant::now(), PeerId::random(), PeerId::random());
-        let mut table = PartnerTable::new("me".into(), ours);
-        table.read_store(
-            [
-                member("bob", Relation::Partner, shared),
-                member("eve", Relation::Partner, shared),
-                member("mallory", Relation::Partner, ours),
-            ],
-            now,
-        );
-        let (federation, conflicts) = table.settle();
-        assert_eq!(federation.partners().count(), 1);
-        assert_eq!(
-            federation.of_peer(&shared).map(|member| member.did.as_str()),
-            Some("bob")
-        );
-        assert_eq!(conflicts.len(), 2);
-    }
-
-    #[test]
-    fn a_blacklisting_counts_also_with_a_conflicting_document() {
-        let (now, first, second) = (Instant::now(), PeerId::random(), PeerId::random());
-        let mut table = PartnerTable::new("me".into(), PeerId::random());
-        table.read_store([member("bob", Relation::Partner, first)], now);
-        table.settle();
-        table.read_store([member("bob", Relation::Blacklist, second)], now);
-        let (federation, _) = table.settle();
-        assert!(federation.blacklist().contains(&first));
-    }
+/// Whether nobody but the holder of this PeerId's key can have the DID: then no earlier pair counts against it.
+fn proves_itself(did: &str, peer: &PeerId) -> bool {
+    key_of(peer).is_some_and(|key| is_self_proving(did, &key))
 }
+
+#[cfg(test)]
+#[path = "partners_tests.rs"]
+mod tests;

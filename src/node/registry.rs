@@ -5,7 +5,8 @@
 //! heals, and when an event has had its time.
 
 use super::mesh::{Mesh, kept};
-use super::partners::{Conflict, PartnerTable, member_of};
+use super::partners::{Conflict, PartnerTable, Unseen, member_of};
+use crate::delivery::{Log, Pin, now};
 use crate::model::{Federation, Member, Relation};
 use crate::network::Network;
 use crate::settings::UnknownPeers;
@@ -24,6 +25,8 @@ use tracing::{debug, info};
 const REREAD: Duration = Duration::from_secs(30);
 /// How often it is looked whether an event has had its time, and whether gossip has connections enough.
 const TICK: Duration = Duration::from_secs(5);
+/// Pins kept on disk. Further ones hold for the life of the process, which is counted.
+const PINS: usize = 100_000;
 /// Peer events waiting. The node waits when it is full: a partner must be in effect before what follows it is sent.
 const WAITING: usize = 64;
 
@@ -31,6 +34,7 @@ const WAITING: usize = 64;
 enum Event {
     Changed(Box<Member>, oneshot::Sender<()>),
     Removed(String, oneshot::Sender<()>),
+    Found(PeerId, oneshot::Sender<()>),
 }
 
 /// Cloneable handle.
@@ -41,6 +45,8 @@ pub struct Registry(mpsc::Sender<Event>);
 pub struct Parts {
     /// Where peer documents are.
     pub store: Arc<dyn Store>,
+    /// Where pins are kept.
+    pub log: Log,
     /// To block and keep connections.
     pub network: Network,
     /// To connect and close partners.
@@ -62,10 +68,14 @@ pub struct Parts {
 }
 
 impl Registry {
-    /// Starts the desk of the daemon `own_did`; returns after the first reading of the store.
-    pub async fn start(own_did: String, parts: Parts, shutdown: CancellationToken) -> Self {
+    /// Starts the desk of the daemon `own_did`, with the pins of earlier lives; returns after the first reading of the store.
+    pub async fn start(own_did: String, pins: Vec<Pin>, parts: Parts, shutdown: CancellationToken) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
-        let table = PartnerTable::new(own_did, parts.own_peer);
+        let mut table = PartnerTable::new(own_did, parts.own_peer);
+        let pins = pins
+            .into_iter()
+            .filter_map(|pin| Some((pin.did, pin.peer_id.parse().ok()?)));
+        table.remember_pins(pins);
         let mut desk = Desk {
             parts,
             table,
@@ -86,6 +96,11 @@ impl Registry {
     /// A peer was removed here; returns when that is in effect.
     pub async fn removed(&self, did: String) {
         self.tell(|done| Event::Removed(did, done)).await;
+    }
+
+    /// A peer was found in the store; returns when it has been read, with all that was written until then.
+    pub async fn read_for(&self, peer: PeerId) {
+        self.tell(|done| Event::Found(peer, done)).await;
     }
 
     async fn tell(&self, event: impl FnOnce(oneshot::Sender<()>) -> Event) {
@@ -121,6 +136,13 @@ impl Desk {
                     }
                     Some(Event::Removed(did, told)) => {
                         self.table.removed(&did, Instant::now());
+                        done = Some(told);
+                    }
+                    Some(Event::Found(peer, told)) => {
+                        // Several may have been found before the reading that the first of them caused.
+                        if self.parts.federation.borrow().of_peer(&peer).is_none() {
+                            self.read_store().await;
+                        }
                         done = Some(told);
                     }
                 },
@@ -162,7 +184,12 @@ impl Desk {
                         self.parts.refusals.refuse("bad_address", &peer.did, error);
                     }
                 }
-                self.table.read_store(peers.peers.iter().map(member_of), began);
+                let kept = peers.unreadable.iter().map(|(id, _)| id.as_str());
+                let unseen = Unseen {
+                    ids: kept.collect(),
+                    more: peers.truncated,
+                };
+                self.table.read_store(peers.peers.iter().map(member_of), &unseen, began);
             }
             Err(error) => self.parts.readiness.set_bad("store", error.to_string()),
         }
@@ -173,6 +200,7 @@ impl Desk {
         for Conflict { did, rule, why } in conflicts {
             self.parts.refusals.refuse(rule, &did, why);
         }
+        self.save_pins().await;
         self.count(&federation);
         let before = Arc::clone(&self.parts.federation.borrow());
         if *before == federation {
@@ -185,7 +213,7 @@ impl Desk {
         let known = known.filter_map(|member| member.peer_id).collect();
         self.parts
             .network
-            .know(known, self.parts.unknown_peers == UnknownPeers::Refuse)
+            .know(known, self.parts.unknown_peers == UnknownPeers::Allow)
             .await;
         self.keep_connections(&after).await;
         for old in before.others() {
@@ -205,6 +233,39 @@ impl Desk {
             if self.linked.insert(partner.did.clone()) {
                 info!(partner = %partner.name, did = %partner.did, "a peer is PARTNER: connecting");
                 self.parts.streams.connect_to_partner(Arc::clone(partner));
+            }
+        }
+    }
+
+    /// Writes what has changed about pins. What cannot be written holds in memory, and is tried again with the next change
+    /// or tick.
+    async fn save_pins(&mut self) {
+        let changes = self.table.take_pin_changes();
+        if changes.is_empty() {
+            return;
+        }
+        let at = now();
+        let work = changes.clone();
+        let written = self.parts.log.write(true, move |journal| {
+            let mut refused = 0;
+            for (did, peer) in &work {
+                match peer {
+                    Some(peer) => {
+                        let (did, peer_id) = (did.clone(), peer.to_string());
+                        refused += u64::from(!journal.pin(&Pin { did, peer_id, at }, PINS)?);
+                    }
+                    None => journal.unpin(did)?,
+                }
+            }
+            Ok(refused)
+        });
+        let refusals = &self.parts.refusals;
+        match written.await {
+            Ok(0) => {}
+            Ok(refused) => refusals.dropped("pins", "full", refused, "", format_args!("{PINS} pins are kept")),
+            Err(error) => {
+                refusals.refuse("pins_not_saved", "", error);
+                self.table.put_pin_changes_back(changes);
             }
         }
     }

@@ -7,12 +7,13 @@ mod wiring;
 
 use super::own_document::make_self;
 use super::search::SearchDesk;
+use super::strangers::Strangers;
 use super::{Node, stored_did};
 use crate::bus::{self, Bus, IntakeState, Lease};
 use crate::delivery::{Delivery, JournalError, Log};
 use crate::identity::{Identity, remember_did};
 use crate::model::Federation;
-use crate::network::{self, Network};
+use crate::network::{self, Network, Started, Stranger};
 use crate::pubsub::PubSubService;
 use crate::settings::{Settings, StoreUrl, Writes};
 use crate::store::{SqliteStore, Store, StoreError};
@@ -114,7 +115,11 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
     // Ends after `shutdown`, when what was in hand is finished.
     let end = CancellationToken::new();
     let config = network_config(&settings, &parts, doors);
-    let (network, gossip) = network::start(config, end.clone()).await?;
+    let Started {
+        network,
+        gossip,
+        strangers,
+    } = network::start(config, end.clone()).await?;
     parts.readiness.set_ok("network");
     info!(peer_id = %network.local(), listening = ?*network.listening().borrow(), "network is up");
     let daemon = Daemon {
@@ -126,7 +131,7 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
         network,
         end,
     };
-    Ok(tokio::spawn(daemon.run(gossip, incoming)))
+    Ok(tokio::spawn(daemon.run(gossip, strangers, incoming)))
 }
 
 fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, NodeError> {
@@ -172,11 +177,12 @@ impl Daemon {
     async fn run(
         self,
         gossip: mpsc::Receiver<network::Gossip>,
+        strangers: mpsc::Receiver<Stranger>,
         incoming: mpsc::Receiver<network::Incoming>,
     ) -> Result<(), NodeError> {
         let shutdown = self.parts.shutdown.clone();
         let outcome = match self.wait_for_did().await {
-            Some(did) => self.serve(did, gossip, incoming).await,
+            Some(did) => self.serve(did, gossip, strangers, incoming).await,
             None => Ok(()),
         };
         if let Err(error) = &outcome {
@@ -231,13 +237,20 @@ impl Daemon {
         &self,
         did: String,
         gossip: mpsc::Receiver<network::Gossip>,
+        asked: mpsc::Receiver<Stranger>,
         incoming: mpsc::Receiver<network::Incoming>,
     ) -> Result<(), NodeError> {
         let (parts, end) = (&self.parts, &self.end);
         let bus = self.bus.clone().marked_as(&did);
         let (federation, seen) = watch::channel(Arc::new(Federation::default()));
         let (streams, upward) = self.streams(&did, seen.clone());
-        let registry = self.start_registry(&did, federation, &streams).await;
+        let registry = self.start_registry(&did, federation, &streams).await?;
+        let strangers = Strangers {
+            store: Arc::clone(&self.store),
+            registry: registry.clone(),
+            federation: seen.clone(),
+        };
+        tokio::spawn(strangers.run(asked, end.clone()));
         streams.take_streams(incoming);
         let Upward {
             events,

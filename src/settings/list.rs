@@ -233,7 +233,8 @@ section! {
         role: Role = is("node"), choice(&[("node", Role::Node), ("indexer", Role::Indexer)]);
         /// The indexers to ask, each with its `/p2p/` part.
         indexers: Vec<Multiaddr> = Preset::List(&[]), several(0, address_with_peer());
-        /// Whether a peer that the store does not know may be connected.
+        /// What a peer gets that neither the store nor anybody else knows, or that nobody could tell about within 5 s: `allow` is
+        /// what a known peer without a relation gets on a connection, `refuse` ends it.
         unknown_peers: UnknownPeers = is("allow"),
             choice(&[("allow", UnknownPeers::Allow), ("refuse", UnknownPeers::Refuse)]);
     }
@@ -310,6 +311,11 @@ section! {
         connections_per_peer: usize = is("4"), count(1, 64);
         /// Peer documents read from the store; further ones are left out, which is said in the log.
         peers: usize = is("10000"), count(16, 1_000_000);
+        /// Events a second taken from one partner, over all of its streams; beyond it the partner's streams are read later, and
+        /// nothing is lost. Somewhat more than a small host handles in all, so that only a flood meets it.
+        partner_events_per_second: u32 = is("50000"), rate(1, 10_000_000);
+        /// How many of them may come at once.
+        partner_events_burst: u32 = is("200000"), rate(1, 100_000_000);
         /// Gossip messages a second from one source; more are dropped and counted.
         gossip_per_second: u32 = is("20"), rate(1, 100_000);
         /// How many of them may come at once.

@@ -114,12 +114,21 @@ impl StreamService {
                 );
                 break;
             }
+            let (from, count) = (Arc::clone(&batch.from), batch.events.len());
             let sent = tokio::select! {
                 () = stop.cancelled() => break,
                 sent = self.hand_up(batch, piece.len()) => sent,
             };
             if !sent {
                 break;
+            }
+            let pause = self.pace(&from.did, count, "events");
+            if !pause.is_zero() {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = self.0.stop_reading.cancelled() => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
             }
         }
         self.0.metrics.stream_closed(label);

@@ -9,6 +9,7 @@ mod events;
 mod heartbeat;
 mod lines;
 mod out_event;
+mod pace;
 mod partner;
 mod probe;
 mod questions;
@@ -146,6 +147,7 @@ struct Shared {
     table: Mutex<StreamTable>,
     writers: Mutex<HashMap<PeerId, writer::Writer>>,
     probes: Mutex<probe::Ledger>,
+    paces: Mutex<pace::Paces>,
     half_read: Arc<Semaphore>,
     inbound_room: Arc<Semaphore>,
     /// Running and waiting answers of each asker.
@@ -183,6 +185,10 @@ impl StreamService {
             inbound_room: Arc::new(Semaphore::new(INBOUND_BYTES)),
             askers: Mutex::new(HashMap::new()),
             searching: Semaphore::new(limits.search_concurrency),
+            paces: Mutex::new(pace::Paces::new(
+                limits.partner_events_per_second,
+                limits.partner_events_burst,
+            )),
             settings: parts.settings,
             limits,
             stop_reading: parts.shutdown.child_token(),
@@ -296,6 +302,8 @@ impl StreamService {
             tracing::debug!(swept, "swept expired streams");
         }
         locked(&self.0.probes).sweep(now);
+        let federation = self.federation();
+        locked(&self.0.paces).sweep(|did| federation.get(did).is_some());
     }
 
     /// An event of ours. Its time never repeats and never goes back, so that receivers can tell which of two is newer.
@@ -319,12 +327,6 @@ impl StreamService {
     #[must_use]
     pub fn lines<R: futures::AsyncRead + Unpin>(&self, reader: R) -> Lines<R> {
         Lines::new(reader, self.line_limits(), Arc::clone(&self.0.half_read))
-    }
-
-    /// How many partners have a live heartbeat stream, in either direction.
-    #[must_use]
-    pub fn partners_up(&self) -> usize {
-        locked(&self.0.table).peers_with(protocol::HEARTBEAT_PARTNER)
     }
 
     fn federation(&self) -> Arc<Federation> {

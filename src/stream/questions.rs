@@ -25,8 +25,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Who answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerFrom {
-    /// Its connection's PeerId.
-    pub peer: PeerId,
     /// Its DID, checked against the connection.
     pub did: String,
 }
@@ -194,7 +192,6 @@ impl StreamService {
                 }
                 (None, sender) => {
                     let from = AnswerFrom {
-                        peer,
                         did: sender.did().to_owned(),
                     };
                     answers.from = Some(from.clone());

@@ -148,8 +148,8 @@ impl StreamTable {
     }
 
     /// How many peers have a kept stream of `protocol`, in either direction.
-    #[must_use]
-    pub fn peers_with(&self, protocol: &str) -> usize {
+    #[cfg(test)]
+    fn peers_with(&self, protocol: &str) -> usize {
         self.peers
             .values()
             .filter(|peer| peer.kept.keys().any(|(name, _)| *name == protocol))

@@ -61,6 +61,8 @@ pub struct Families {
     pub dropped: Family<Labels<2>, Counter>,
     /// What a rule refused, by rule. Raised by [`crate::telemetry::Refusals`].
     pub refused: Family<Labels<1>, Counter>,
+    /// Pauses in reading a partner that was over its rate, by where.
+    pub throttled: Family<Labels<1>, Counter>,
     /// Open connections.
     pub connections: Gauge,
     /// Partners, by `connected` or `away`.
@@ -112,6 +114,11 @@ impl Metrics {
             events_received: family(&mut registry, "events_received", "Events read from other daemons"),
             dropped: family(&mut registry, "dropped", "What was given up, by place and reason"),
             refused: family(&mut registry, "refused", "What a rule refused"),
+            throttled: family(
+                &mut registry,
+                "throttled",
+                "Pauses in reading a partner that was over its rate, by place",
+            ),
             connections: family(&mut registry, "connections", "Open connections"),
             partners: family(&mut registry, "partners", "Partners, by state"),
             partner_up: family(&mut registry, "partner_up", "1 while the partner's heartbeat is alive"),
@@ -248,9 +255,9 @@ impl Metrics {
         self.0.refused.get_or_create(&one("rule", rule)).inc();
     }
 
-    /// How many connections are open.
-    pub fn set_connections(&self, count: usize) {
-        self.0.connections.set(gauge_value(count));
+    /// Reading a partner waits at `place`: it is over its rate.
+    pub fn throttled(&self, place: &'static str) {
+        self.0.throttled.get_or_create(&one("where", place)).inc();
     }
 
     /// How many partners are connected and how many are away.

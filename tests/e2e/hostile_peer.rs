@@ -12,7 +12,7 @@ const EVENT: &str = "propalgation_event";
 const HEARTBEAT: &str = "/opencloud/resource/heartbeat/partner/1.0";
 
 /// Alice, made so, and a Go peer that is her partner, heartbeats both ways.
-async fn alice_and_gopher(net: &Federation, alice: PeerBuilder<'_>) -> Option<(Peer, Foreign)> {
+pub async fn alice_and_gopher(net: &Federation, alice: PeerBuilder<'_>) -> Option<(Peer, Foreign)> {
     let go = net
         .go_peer("gopher")
         .argument("--limits")

@@ -6,6 +6,7 @@
 mod create_resource;
 mod delivery;
 mod foreign;
+mod gate;
 mod history;
 mod hostile;
 mod hostile_gossip;
@@ -18,6 +19,7 @@ mod outbox;
 mod propagation;
 mod search;
 mod slow_link;
+mod strangers;
 
 use oc_testkit::{Federation, Peer, partners};
 

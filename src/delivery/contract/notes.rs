@@ -2,7 +2,7 @@
 
 use super::{directed, key, key_of, put, take};
 use crate::delivery::journal::Journal;
-use crate::delivery::types::{Parked, PartnerNote};
+use crate::delivery::types::{Parked, PartnerNote, Pin};
 use crate::wire::DataType;
 
 fn note(did: &str) -> PartnerNote {
@@ -136,4 +136,22 @@ pub(crate) fn an_acknowledged_newer_change_unparks(journal: &mut dyn Journal) {
         ["never again"],
         "a directed one goes with its row"
     );
+}
+
+pub(crate) fn pins_are_kept_within_a_bound(journal: &mut dyn Journal) {
+    let pin = |did: &str, peer_id: &str, at| Pin {
+        did: did.to_owned(),
+        peer_id: peer_id.to_owned(),
+        at,
+    };
+    assert!(journal.pins().unwrap().is_empty());
+    assert!(journal.pin(&pin("b'%", "1", 10), 2).unwrap());
+    assert!(journal.pin(&pin("c", "2", 20), 2).unwrap());
+    assert!(!journal.pin(&pin("d", "3", 30), 2).unwrap(), "no room");
+    assert!(journal.pin(&pin("c", "4", 40), 2).unwrap(), "a DID that is there");
+    assert_eq!(journal.pins().unwrap(), [pin("b'%", "1", 10), pin("c", "4", 40)]);
+    journal.unpin("b'%").unwrap();
+    journal.unpin("nobody").unwrap();
+    assert!(journal.pin(&pin("d", "3", 50), 2).unwrap());
+    assert_eq!(journal.pins().unwrap(), [pin("c", "4", 40), pin("d", "3", 50)]);
 }

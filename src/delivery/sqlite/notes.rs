@@ -1,9 +1,10 @@
-//! Notes about partners: how far each has come, what is parked for it, and what leaves once it has acknowledged.
+//! Notes about partners: how far each has come, what is parked for it, what leaves once it has acknowledged, and whose each
+//! DID is.
 
 use rusqlite::{Connection, params};
 
 use super::value::{Count, key, limit as rows, number};
-use crate::delivery::types::{Key, Parked, PartnerNote};
+use crate::delivery::types::{Key, Parked, PartnerNote, Pin};
 
 pub(super) fn partners(connection: &Connection) -> rusqlite::Result<Vec<PartnerNote>> {
     connection
@@ -123,4 +124,35 @@ pub(super) fn unpark_acked(connection: &Connection, dest: &str, seq: u64) -> rus
         )?
         .execute(params![dest, number(seq)])?;
     Ok(())
+}
+
+pub(super) fn pins(connection: &Connection) -> rusqlite::Result<Vec<Pin>> {
+    connection
+        .prepare_cached("SELECT did, peer_id, at FROM pin ORDER BY did")?
+        .query_map([], |row| {
+            let Count(at) = row.get(2)?;
+            Ok(Pin {
+                did: row.get(0)?,
+                peer_id: row.get(1)?,
+                at,
+            })
+        })?
+        .collect()
+}
+
+pub(super) fn pin(connection: &Connection, pin: &Pin, keep: usize) -> rusqlite::Result<bool> {
+    let done = connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO pin (did, peer_id, at) SELECT ?1, ?2, ?3
+             WHERE (SELECT count(*) FROM pin) < ?4 OR EXISTS (SELECT 1 FROM pin WHERE did = ?1)",
+        )?
+        .execute(params![pin.did, pin.peer_id, number(pin.at), rows(keep)])?;
+    Ok(done > 0)
+}
+
+pub(super) fn unpin(connection: &Connection, did: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM pin WHERE did = ?1")?
+        .execute([did])
+        .map(drop)
 }

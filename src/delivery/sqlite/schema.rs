@@ -15,7 +15,7 @@ use crate::store::file::{self, pragma};
 const APPLICATION: i64 = 0x4f43_444a;
 
 /// Step `i` brings a file from format `i` to `i + 1`; 0 is an empty file. The format is kept in `user_version`.
-pub(super) const STEPS: &[&str] = &[FIRST];
+pub(super) const STEPS: &[&str] = &[FIRST, SECOND];
 
 /// Why the tables are as they are:
 /// - What goes to every partner (`change`) and what is for one peer (`directed`) are two tables with one numbering, so that a
@@ -125,6 +125,10 @@ const FIRST: &str = "
         PRIMARY KEY (origin, msg_id)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX seen_by_age ON seen (at);";
+
+/// The first PeerId seen with each DID, which a document alone must not change.
+const SECOND: &str = "
+    CREATE TABLE pin (did TEXT PRIMARY KEY, peer_id TEXT NOT NULL, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;";
 
 /// Opens the connection that writes; makes the file and its tables when there are none.
 pub(super) fn open(path: &Path) -> Result<Connection> {

@@ -43,9 +43,11 @@ impl Daemon {
         did: &str,
         federation: watch::Sender<Arc<Federation>>,
         streams: &StreamService,
-    ) -> Registry {
+    ) -> Result<Registry, NodeError> {
+        let pins = self.log.read(|journal| journal.pins()).await?;
         let parts = registry::Parts {
             store: Arc::clone(&self.store),
+            log: self.log.clone(),
             network: self.network.clone(),
             streams: streams.clone(),
             federation,
@@ -56,7 +58,7 @@ impl Daemon {
             readiness: self.parts.readiness.clone(),
             refusals: self.parts.refusals.clone(),
         };
-        Registry::start(did.to_owned(), parts, self.end.clone()).await
+        Ok(Registry::start(did.to_owned(), pins, parts, self.end.clone()).await)
     }
 
     pub(super) fn inbound(
