@@ -194,7 +194,7 @@ fn a_place_of_ours_is_gone_on_from_and_acknowledged() {
 
 #[test]
 fn the_window_bounds_what_is_not_acknowledged() {
-    let mut bench = Bench::opened(1_000, 0);
+    let mut bench = Bench::opened(10_000, 0);
     bench.on(have(Some(at(0))));
     let effects = bench.on(Input::Written);
     let [Effect::Read { ticket, max_rows, .. }] = effects[..] else {
