@@ -337,7 +337,7 @@ async fn without_a_stream_partners_end_with_what_the_backup_has() {
 #[tokio::test]
 async fn a_backup_is_its_users_alone_and_overwrites_nothing() {
     let net = Federation::new();
-    let alice = net.peer("alice").start().await;
+    let mut alice = net.peer("alice").start().await;
     let backup = alice.dir().join("backup");
     let told = alice.types(&["backup", "backup", "--json"]).await.json();
     assert_eq!(told["files"], json!(["journal.db", "documents.db"]));
@@ -364,4 +364,15 @@ async fn a_backup_is_its_users_alone_and_overwrites_nothing() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name());
     assert!(!left.into_iter().any(|name| name.to_string_lossy().ends_with(".part")));
+    assert_eq!(alice.stop().await, 0);
+    assert!(
+        !alice.dir().join("control.sock").exists(),
+        "the door is closed at the end"
+    );
+    let told = alice.types(&["backup", "late"]).await;
+    assert_eq!(
+        (told.status, told.err.starts_with("no daemon runs on ")),
+        (1, true),
+        "{told:?}"
+    );
 }
