@@ -217,12 +217,8 @@ fn the_window_bounds_what_is_not_acknowledged() {
             [
                 _,
                 _,
-                Effect::Read {
-                    max_rows: 101,
-                    after: 255,
-                    ..
-                }
-            ]
+                Effect::Read { max_rows: 101, after, .. }
+            ] if after == upto
         ),
         "{effects:?}"
     );
