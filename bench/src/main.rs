@@ -1,8 +1,9 @@
 //! Measures the daemon beside what a user would otherwise pick, in one run, and prints ratios.
 //!
-//! `make bench` runs all of it; `make bench ONLY=latency` (memory, start, fanout) a part. Ratios mean something; single
+//! `make bench` runs all of it; `make bench ONLY=latency` (durable, memory, start, fanout) a part. Ratios mean something; single
 //! times on a shared machine mean little. Each section says its target and whether it was met.
 
+mod durable;
 mod measure;
 mod process;
 mod scenes;
@@ -30,6 +31,9 @@ async fn main() -> Result<()> {
     );
     if wanted("latency") {
         carry().await?;
+    }
+    if wanted("durable") {
+        durable::durable().await?;
     }
     if wanted("start") {
         start().await?;
@@ -64,7 +68,7 @@ async fn carry() -> Result<()> {
     );
     let net = Federation::new();
     let leafnode = Leafnode::start(net.dir()).await;
-    let base = measured(&leafnode.way().await?).await?;
+    let base = measured(&mut leafnode.way().await?).await?;
     row("leafnode (core NATS, no checks)", &base);
     drop(leafnode);
     for (writes, name) in [
@@ -73,7 +77,7 @@ async fn carry() -> Result<()> {
     ] {
         let net = Federation::new();
         let (mut a, mut b) = pair(&net, writes).await;
-        let found = measured(&way(&mut a, &mut b).await?).await?;
+        let found = measured(&mut way(&mut a, &mut b).await?).await?;
         row(name, &found);
         let p50 = micros(found.latency.quantile(0.5)) / micros(base.latency.quantile(0.5));
         let rate = found.rate() / base.rate();
@@ -109,7 +113,7 @@ impl Carried {
     }
 }
 
-async fn measured(way: &measure::Way) -> Result<Carried> {
+async fn measured(way: &mut measure::Way) -> Result<Carried> {
     let latency = way.latency(ROUNDS).await?;
     let mut bursts = Vec::new();
     for burst in 0..BURSTS {
@@ -247,7 +251,7 @@ async fn fanout() -> Result<()> {
         let peers: Vec<&Peer> = std::iter::once(&alice).chain(&others).collect();
         make_partners(&peers).await;
         let Some(last) = others.last_mut() else { continue };
-        let way = way(&mut alice, last).await?;
+        let mut way = way(&mut alice, last).await?;
         let before = process::cpu(pid(&mut alice))?;
         way.throughput(BURST, "fanout").await?;
         let used = process::cpu(pid(&mut alice))? - before;

@@ -1,13 +1,14 @@
 //! Sends 1 KB creates into one NATS and times their arrival at another. Knows nothing of what lies between the two.
 
 use anyhow::{Context, Result, ensure};
-use async_nats::{Client, Subscriber};
+use async_nats::Client;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use oc_testkit::NatsServer;
 use std::collections::HashSet;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,13 +21,23 @@ const CLIENT_HOLDS: usize = 1_000_000;
 /// Messages sent to find out whether the way is open, in all runs.
 static WARM_UPS: AtomicUsize = AtomicUsize::new(0);
 
+/// The payloads that arrive at B.
+pub type Arrivals = Pin<Box<dyn Stream<Item = Bytes> + Send>>;
+
 /// One way from NATS A to NATS B.
 pub struct Way {
     a: Client,
-    b: Client,
     from: String,
-    to: String,
     did: String,
+    arrivals: Arrivals,
+}
+
+/// What came of what was sent before.
+pub struct Arrived {
+    /// Different ones.
+    pub arrived: usize,
+    /// When the last one came.
+    pub last: Instant,
 }
 
 /// What a burst or a stream of events came to.
@@ -62,20 +73,28 @@ impl Latency {
 impl Way {
     /// From subject `from` at `a` to subject `to` at `b`; `did` is the sender's, the `creator_id` of the documents.
     pub async fn between(a: &NatsServer, b: &NatsServer, from: &str, to: &str, did: &str) -> Result<Self> {
-        let connect = |server: &NatsServer| {
-            let (options, url) = (
-                server.connect_options().subscription_capacity(CLIENT_HOLDS),
-                server.url(),
-            );
-            async move { options.connect(url).await }
-        };
-        Ok(Self {
+        let b = connect(b).await?;
+        let arrivals = b.subscribe(to.to_owned()).await?;
+        b.flush().await?;
+        // The client lives as long as what it hears.
+        let arrivals = arrivals.map(move |message| {
+            let _client = &b;
+            message.payload
+        });
+        Self::with_arrivals(a, from, did, Box::pin(arrivals)).await
+    }
+
+    /// From subject `from` at `a` to where `arrivals` come out. Waits until what is sent arrives: interest takes a while to
+    /// reach a far server.
+    pub async fn with_arrivals(a: &NatsServer, from: &str, did: &str, arrivals: Arrivals) -> Result<Self> {
+        let mut way = Self {
             a: connect(a).await?,
-            b: connect(b).await?,
             from: from.to_owned(),
-            to: to.to_owned(),
             did: did.to_owned(),
-        })
+            arrivals,
+        };
+        way.open().await?;
+        Ok(way)
     }
 
     /// A PB_CREATE of a document of 1 KB with this id, as an app writes it.
@@ -96,29 +115,57 @@ impl Way {
         .into_bytes()
     }
 
-    /// Subscribes at B and waits until what is sent at A arrives there: interest takes a while to reach a far server.
-    async fn listen(&self) -> Result<Subscriber> {
-        let mut arrivals = self.b.subscribe(self.to.clone()).await?;
-        self.b.flush().await?;
+    async fn open(&mut self) -> Result<()> {
         let mut tries = 0;
         loop {
             // Another one each time: what is there already is not told again.
             let id = format!("warm-up-{}", WARM_UPS.fetch_add(1, Ordering::Relaxed));
             self.a.publish(self.from.clone(), self.message(&id).into()).await?;
-            if tokio::time::timeout(Duration::from_millis(100), arrivals.next())
-                .await
-                .is_ok()
-            {
+            if self.next(Duration::from_millis(100)).await.is_some() {
                 break;
             }
             tries += 1;
             ensure!(tries < 100, "nothing that is sent at A arrives at B");
         }
-        while tokio::time::timeout(Duration::from_millis(100), arrivals.next())
+        while self.next(Duration::from_millis(100)).await.is_some() {}
+        Ok(())
+    }
+
+    async fn next(&mut self, patience: Duration) -> Option<Bytes> {
+        tokio::time::timeout(patience, self.arrivals.next())
             .await
-            .is_ok()
-        {}
-        Ok(arrivals)
+            .ok()
+            .flatten()
+    }
+
+    /// Sends so many, and waits for none.
+    pub async fn send(&self, count: usize, run: &str) -> Result<()> {
+        for n in 0..count {
+            self.a
+                .publish(self.from.clone(), self.message(&format!("{run}-{n}")).into())
+                .await?;
+        }
+        self.a.flush().await?;
+        Ok(())
+    }
+
+    /// Takes what arrives until so many have, or nothing does any more.
+    pub async fn arrive(&mut self, count: usize) -> Result<Arrived> {
+        let (mut payloads, mut last) = (Vec::with_capacity(count), Instant::now());
+        while payloads.len() < count
+            && let Some(payload) = self.next(SILENCE).await
+        {
+            last = Instant::now();
+            payloads.push(payload);
+        }
+        // Reading ids is not part of the way, so it is not part of the time.
+        let ids: Vec<Option<String>> = payloads.iter().map(|payload| Self::id_of(payload)).collect();
+        ensure!(ids.iter().all(Option::is_some), "an arrival without an id");
+        let different: HashSet<String> = ids.into_iter().flatten().collect();
+        Ok(Arrived {
+            arrived: different.len(),
+            last,
+        })
     }
 
     /// The id inside what arrived: behind a leafnode the message as it was sent, behind a daemon the document's envelope.
@@ -133,15 +180,15 @@ impl Way {
     }
 
     /// One event at a time, each sent when the one before has arrived and a short pause is over.
-    pub async fn latency(&self, rounds: usize) -> Result<Latency> {
-        let mut arrivals = self.listen().await?;
+    pub async fn latency(&mut self, rounds: usize) -> Result<Latency> {
         let mut all = Vec::with_capacity(rounds);
+        let run = WARM_UPS.fetch_add(1, Ordering::Relaxed);
         for round in 0..rounds + rounds / 10 {
-            let message = self.message(&format!("latency-{round}"));
+            let message = self.message(&format!("latency-{run}-{round}"));
             let sent = Instant::now();
             self.a.publish(self.from.clone(), message.into()).await?;
             self.a.flush().await?;
-            let arrived = tokio::time::timeout(SILENCE, arrivals.next()).await;
+            let arrived = self.next(SILENCE).await;
             arrived.context("an event of the latency run did not arrive")?;
             // The first tenth warms everything up.
             if round >= rounds / 10 {
@@ -154,39 +201,28 @@ impl Way {
     }
 
     /// `count` events as fast as the client sends them.
-    pub async fn throughput(&self, count: usize, run: &str) -> Result<Throughput> {
+    pub async fn throughput(&mut self, count: usize, run: &str) -> Result<Throughput> {
         let messages: Vec<Bytes> = (0..count).map(|n| self.message(&format!("{run}-{n}")).into()).collect();
-        let mut arrivals = self.listen().await?;
-        let counting = tokio::spawn(async move {
-            let mut payloads = Vec::with_capacity(count);
-            let mut last = Instant::now();
-            while payloads.len() < count {
-                match tokio::time::timeout(SILENCE, arrivals.next()).await {
-                    Ok(Some(message)) => {
-                        last = Instant::now();
-                        payloads.push(message.payload);
-                    }
-                    _ => break,
-                }
-            }
-            (payloads, last)
-        });
+        let (client, subject) = (self.a.clone(), self.from.clone());
         let began = Instant::now();
-        for message in messages {
-            self.a.publish(self.from.clone(), message).await?;
-        }
-        self.a.flush().await?;
-        let (payloads, last) = counting.await?;
-        // Reading ids is not part of the way, so it is not part of the time.
-        let different: HashSet<String> = payloads.iter().filter_map(|payload| Self::id_of(payload)).collect();
-        ensure!(
-            payloads.iter().all(|payload| Self::id_of(payload).is_some()),
-            "an arrival without an id"
-        );
+        let sending = tokio::spawn(async move {
+            for message in messages {
+                client.publish(subject.clone(), message).await?;
+            }
+            client.flush().await?;
+            anyhow::Ok(())
+        });
+        let Arrived { arrived, last } = self.arrive(count).await?;
+        sending.await??;
         Ok(Throughput {
             sent: count,
-            arrived: different.len(),
+            arrived,
             took: last.duration_since(began),
         })
     }
+}
+
+async fn connect(server: &NatsServer) -> Result<Client> {
+    let options = server.connect_options().subscription_capacity(CLIENT_HOLDS);
+    Ok(options.connect(server.url()).await?)
 }

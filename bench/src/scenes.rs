@@ -53,17 +53,29 @@ pub enum Writes {
     Daemon,
 }
 
+/// Two daemons that are partners and only carry: the apps write the store. `a` has a NATS server like this.
+pub async fn apps_pair(net: &Federation, a: NatsOptions) -> (Peer, Peer) {
+    let alice = net.peer("alice").deaf().set("log.level", "info").nats(a).start().await;
+    carry_only(alice, daemon(net, "bob").await).await
+}
+
 /// Two daemons that are partners.
 pub async fn pair(net: &Federation, writes: Writes) -> (Peer, Peer) {
-    let (mut a, mut b) = (daemon(net, "alice").await, daemon(net, "bob").await);
-    make_partners(&[&a, &b]).await;
+    let (a, b) = (daemon(net, "alice").await, daemon(net, "bob").await);
     if matches!(writes, Writes::Apps) {
-        // The store knows both by now; from here on nobody but the apps would write it.
-        for peer in [&mut a, &mut b] {
-            peer.stop().await;
-            peer.set("store.writes", "apps");
-            peer.restart().await;
-        }
+        return carry_only(a, b).await;
+    }
+    make_partners(&[&a, &b]).await;
+    (a, b)
+}
+
+async fn carry_only(mut a: Peer, mut b: Peer) -> (Peer, Peer) {
+    make_partners(&[&a, &b]).await;
+    // The store knows both by now; from here on nobody but the apps would write it.
+    for peer in [&mut a, &mut b] {
+        peer.stop().await;
+        peer.set("store.writes", "apps");
+        peer.restart().await;
     }
     partners(&[&a, &b]).await;
     (a, b)

@@ -85,6 +85,8 @@ pub struct Families {
     pub delivery_lag_rows: Family<Labels<1>, Gauge>,
     /// The age of the oldest of them, in seconds.
     pub delivery_lag_seconds: Family<Labels<1>, Gauge>,
+    /// Bytes of delivery streams, by direction.
+    pub delivery_bytes: Family<Labels<1>, Counter>,
     /// Changes that a partner did not take.
     pub parked: Family<Labels<1>, Counter>,
     /// 1 for the state that delivery to a partner is in, 0 for the others.
@@ -138,6 +140,7 @@ impl Metrics {
                 "delivery_lag_seconds",
                 "The age of the oldest change that a partner does not have yet",
             ),
+            delivery_bytes: family(&mut registry, "delivery_bytes", "Bytes of delivery streams"),
             parked: family(&mut registry, "parked", "Changes that a partner did not take"),
             delivery_state: family(
                 &mut registry,
@@ -315,6 +318,14 @@ impl Metrics {
     pub fn set_journal(&self, todo: u64, bytes: u64) {
         self.0.todo_waiting.set(i64::try_from(todo).unwrap_or(i64::MAX));
         self.0.journal_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// So many bytes were written to (`sent`) or read from (`received`) delivery streams.
+    pub fn delivery_bytes(&self, direction: &'static str, bytes: usize) {
+        self.0
+            .delivery_bytes
+            .get_or_create(&one("direction", direction))
+            .inc_by(bytes as u64);
     }
 
     /// `partner` did not take a change.

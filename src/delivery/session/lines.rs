@@ -31,6 +31,7 @@ impl Sessions {
         from: &Arc<Member>,
         piece: &[u8],
     ) -> Result<(), End> {
+        self.metrics.delivery_bytes("received", piece.len());
         let mut lines = Vec::new();
         for line in split(piece) {
             let line = SenderLine::read_line(line, &self.limits);

@@ -1,0 +1,333 @@
+//! What it costs that nothing is lost: journaled events beside a JetStream mirror, and the ways back after an absence.
+
+use crate::measure::{Arrivals, Way};
+use crate::process::{self, resident_kib};
+use crate::scenes::{self, daemon, make_partners};
+use crate::{micros, pid, verdict};
+use anyhow::{Context, Result, ensure};
+use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::{self, stream};
+use futures::StreamExt;
+use oc_testkit::{DataType, Federation, Metrics, NatsOptions, NatsServer, Peer, Relation, free_port, peer_document};
+use serde_json::Value;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Events of a burst.
+const BURST: usize = 50_000;
+/// Single events timed.
+const ROUNDS: usize = 1_000;
+/// Longest wait for a partner to have everything.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Two servers, B's stream a mirror of A's.
+struct Mirror {
+    a: NatsServer,
+    b: NatsServer,
+}
+
+impl Mirror {
+    async fn start(dir: &Path) -> Result<Self> {
+        let port = free_port();
+        let block = |name: &str| {
+            format!(
+                "jetstream {{ domain: {name}, store_dir: \"{}\" }}\n",
+                dir.join(name).display()
+            )
+        };
+        let hub = format!("{}leafnodes {{ host: 127.0.0.1, port: {port} }}\n", block("hub"));
+        let remote = format!("leafnodes {{ remotes: [ {{ url: \"nats-leaf://127.0.0.1:{port}\" }} ] }}\n");
+        let leaf = format!("{}{remote}", block("leaf"));
+        let server = |name: &str, extra| {
+            let options = NatsOptions {
+                extra,
+                ..NatsOptions::default()
+            };
+            NatsServer::new(name, &dir.join(format!("nats-{name}")), options)
+        };
+        let (mut a, mut b) = (server("hub", hub), server("leaf", leaf));
+        a.start().await;
+        b.start().await;
+        let at_a = jetstream::new(a.connect_options().connect(a.url()).await?);
+        at_a.create_stream(stream::Config {
+            name: "EVENTS".into(),
+            subjects: vec!["propalgation_event".into()],
+            ..stream::Config::default()
+        })
+        .await?;
+        let at_b = jetstream::new(b.connect_options().connect(b.url()).await?);
+        at_b.create_stream(stream::Config {
+            name: "MIRROR".into(),
+            mirror: Some(stream::Source {
+                name: "EVENTS".into(),
+                external: Some(stream::External {
+                    api_prefix: "$JS.hub.API".into(),
+                    delivery_prefix: None,
+                }),
+                ..stream::Source::default()
+            }),
+            ..stream::Config::default()
+        })
+        .await?;
+        Ok(Self { a, b })
+    }
+
+    async fn way(&self) -> Result<Way> {
+        let at_b = jetstream::new(self.b.connect_options().connect(self.b.url()).await?);
+        let config = pull::OrderedConfig {
+            deliver_policy: DeliverPolicy::New,
+            ..pull::OrderedConfig::default()
+        };
+        let consumer = at_b.get_stream("MIRROR").await?.create_consumer(config).await?;
+        let messages = consumer.messages().await?;
+        let arrivals = messages.filter_map(|message| async { message.ok().map(|message| message.message.payload) });
+        let arrivals: Arrivals = Box::pin(arrivals);
+        Way::with_arrivals(&self.a, "propalgation_event", "somebody", arrivals).await
+    }
+}
+
+fn with_jetstream() -> NatsOptions {
+    NatsOptions {
+        jetstream: true,
+        ..NatsOptions::default()
+    }
+}
+
+/// Everything of this section.
+pub async fn durable() -> Result<()> {
+    carry().await?;
+    absence().await?;
+    edits().await?;
+    digest().await?;
+    pending().await
+}
+
+/// Latency and throughput, each as far as its own proof goes.
+async fn carry() -> Result<()> {
+    println!("== journaled: one event from NATS A to NATS B, and a burst of {BURST}");
+    println!(
+        "{:44} {:>9} {:>9} {:>11} {:>9}",
+        "", "p50 us", "p99 us", "events/s", "lost"
+    );
+    let net = Federation::new();
+    let mirror = Mirror::start(net.dir()).await?;
+    let mut way = mirror.way().await?;
+    let base = way.latency(ROUNDS).await?;
+    let base_burst = way.throughput(BURST, "mirror").await?;
+    line("JetStream mirror between two servers", &base, &base_burst);
+    drop((way, mirror));
+    for (jetstream, name) in [
+        (true, "daemons, intake from JetStream"),
+        (false, "daemons, intake from core NATS"),
+    ] {
+        let net = Federation::new();
+        let options = if jetstream {
+            with_jetstream()
+        } else {
+            NatsOptions::default()
+        };
+        let (mut a, mut b) = scenes::apps_pair(&net, options).await;
+        let mut way = scenes::way(&mut a, &mut b).await?;
+        let latency = way.latency(ROUNDS).await?;
+        let began = Instant::now();
+        let burst = way.throughput(BURST, "burst").await?;
+        acked(&a, &b).await?;
+        let took = began.elapsed();
+        line(name, &latency, &burst);
+        let p50 = micros(latency.quantile(0.5)) / micros(base.quantile(0.5));
+        println!(
+            "  ratio to the mirror: p50 {p50:.2}x (target 1x, 1.5x on the way: {}), throughput {:.2}x (target 1x: {})",
+            verdict(p50 <= 1.5),
+            burst.per_second() / base_burst.per_second(),
+            verdict(burst.per_second() >= base_burst.per_second())
+        );
+        println!(
+            "  acknowledged, on both disks: {:.0} events/s; lost: {}",
+            BURST as f64 / took.as_secs_f64(),
+            burst.sent - burst.arrived
+        );
+        if !jetstream {
+            let bytes = std::fs::metadata(a.dir().join("journal.db"))?.len();
+            println!(
+                "  journal of the sender: {} bytes a key of 1 KB",
+                bytes / (BURST + ROUNDS) as u64
+            );
+        }
+    }
+    println!();
+    Ok(())
+}
+
+fn line(name: &str, latency: &crate::measure::Latency, burst: &crate::measure::Throughput) {
+    println!(
+        "{name:44} {:9.0} {:9.0} {:11.0} {:9}",
+        micros(latency.quantile(0.5)),
+        micros(latency.quantile(0.99)),
+        burst.per_second(),
+        burst.sent - burst.arrived
+    );
+}
+
+/// Waits until `b` has acknowledged everything of `a`.
+async fn acked(a: &Peer, b: &Peer) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let (_, body) = a.http("/status").await.context("no /status")?;
+        let status: Value = serde_json::from_str(&body)?;
+        let partners = status["partners"].as_array().cloned().unwrap_or_default();
+        let done = partners
+            .iter()
+            .any(|partner| partner["did"] == b.did() && partner["lag_rows"] == 0 && partner["state"] == "tail");
+        if done {
+            return Ok(());
+        }
+        ensure!(began.elapsed() < PATIENCE, "not everything was acknowledged: {body}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Events sent while the far daemon is dead.
+async fn absence() -> Result<()> {
+    const EVENTS: usize = 2_000;
+    println!("== {EVENTS} events sent while the far daemon is dead");
+    let net = Federation::new();
+    let (mut a, mut b) = scenes::apps_pair(&net, NatsOptions::default()).await;
+    let mut way = scenes::way(&mut a, &mut b).await?;
+    way.latency(20).await?;
+    b.kill9();
+    way.send(EVENTS, "absent").await?;
+    a.settled().await;
+    b.run();
+    b.wait_ready().await;
+    let ready = Instant::now();
+    let arrived = way.arrive(EVENTS).await?;
+    println!(
+        "{} of {EVENTS} arrived, the last {} ms after its ready",
+        arrived.arrived,
+        arrived.last.saturating_duration_since(ready).as_millis()
+    );
+    let in_time = arrived.last.saturating_duration_since(ready) < Duration::from_secs(1);
+    println!(
+        "  target all, within 1 s: {}\n",
+        verdict(in_time && arrived.arrived == EVENTS)
+    );
+    Ok(())
+}
+
+/// Many edits of few keys while the far daemon is away.
+async fn edits() -> Result<()> {
+    const KEYS: usize = 5_000;
+    const EDITS: usize = 20;
+    println!("== {KEYS} keys edited {EDITS} times each while the far daemon is away");
+    let net = Federation::new();
+    let (mut a, mut b) = scenes::apps_pair(&net, NatsOptions::default()).await;
+    let mut way = scenes::way(&mut a, &mut b).await?;
+    way.latency(20).await?;
+    b.stop().await;
+    let before = sent(&a).await;
+    for _ in 0..EDITS {
+        way.send(KEYS, "edited").await?;
+    }
+    a.settled().await;
+    b.run();
+    b.wait_ready().await;
+    let ready = Instant::now();
+    way.arrive(KEYS).await?;
+    acked(&a, &b).await?;
+    let messages = sent(&a).await - before;
+    println!(
+        "{messages} messages, acknowledged {} ms after its ready; target {KEYS} at most: {}\n",
+        ready.elapsed().as_millis(),
+        verdict(messages <= KEYS as f64)
+    );
+    Ok(())
+}
+
+async fn sent(peer: &Peer) -> f64 {
+    peer.metrics().await.sum("ocd_events_sent_total", &[])
+}
+
+fn bytes(metrics: &Metrics) -> f64 {
+    metrics.sum("ocd_delivery_bytes_total", &[])
+}
+
+/// A comparison of long lists with few differences.
+async fn digest() -> Result<()> {
+    const KEYS: usize = 100_000;
+    const DIFFERENCES: usize = 10;
+    println!("== a comparison of {KEYS} keys with {DIFFERENCES} differences");
+    let net = Federation::new();
+    let (mut a, mut b) = scenes::apps_pair(&net, NatsOptions::default()).await;
+    let mut way = scenes::way(&mut a, &mut b).await?;
+    way.throughput(KEYS, "listed").await?;
+    acked(&a, &b).await?;
+    b.stop().await;
+    // As after a backup was restored: no place is known, and some documents are of another time.
+    let journal = rusqlite::Connection::open(b.dir().join("journal.db"))?;
+    journal.execute("DELETE FROM origin", [])?;
+    let changed = journal.execute(
+        "UPDATE held SET hash = zeroblob(16) WHERE id IN (SELECT id FROM held ORDER BY id LIMIT ?1)",
+        [DIFFERENCES as i64],
+    )?;
+    drop(journal);
+    let before = (bytes(&a.metrics().await), sent(&a).await);
+    b.run();
+    b.wait_ready().await;
+    let began = Instant::now();
+    loop {
+        if sent(&a).await - before.1 >= changed as f64 {
+            break;
+        }
+        ensure!(began.elapsed() < PATIENCE, "the comparison did not end");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    acked(&a, &b).await?;
+    let took = began.elapsed();
+    let used = bytes(&a.metrics().await) - before.0;
+    let messages = sent(&a).await - before.1;
+    println!(
+        "{} ms from its ready (waiting for the first try included), {:.0} KB, {messages} messages",
+        took.as_millis(),
+        used / 1e3
+    );
+    println!(
+        "  target 2 s: {}; 5 MB: {}\n",
+        verdict(took < Duration::from_secs(2)),
+        verdict(used < 5e6)
+    );
+    Ok(())
+}
+
+/// Memory while nearly all partners are away and much waits for them.
+async fn pending() -> Result<()> {
+    const PARTNERS: usize = 100;
+    const ROWS: usize = 50_000;
+    println!(
+        "== resident memory with {PARTNERS} partners, {} of them away, and {ROWS} rows pending",
+        PARTNERS - 1
+    );
+    let net = Federation::new();
+    let mut alice = daemon(&net, "alice").await;
+    let mut bob = daemon(&net, "bob").await;
+    make_partners(&[&alice, &bob]).await;
+    for n in 1..PARTNERS {
+        let away = net.identity(&format!("away-{n}"));
+        let document = peer_document(&away, Relation::Partner);
+        alice.create_resource(DataType::Peer, &document).await;
+    }
+    alice.settled().await;
+    let mut way = scenes::way(&mut alice, &mut bob).await?;
+    way.throughput(ROWS, "pending").await?;
+    acked(&alice, &bob).await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let resident = resident_kib(pid(&mut alice))?;
+    let cpu = process::cpu(pid(&mut alice))?;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let idle = process::cpu(pid(&mut alice))?.saturating_sub(cpu);
+    println!(
+        "{resident} KiB; {:.1} % of a processor while they stay away; target 40 MB: {}\n",
+        idle.as_secs_f64() / 5.0 * 100.0,
+        verdict(resident < 40_000)
+    );
+    Ok(())
+}
