@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// From the top to the bottom. `control`, `delivery` and `discovery` are parts to come, and have their places; `delivery`
+/// From the top to the bottom. `discovery` is a part to come, and has its place; `delivery`
 /// is above `stream`, since its courier will call StreamService where `publish_common` is.
 const LAYERS: [&str; 18] = [
     "main",

@@ -130,6 +130,12 @@ impl Bus {
         self
     }
 
+    /// Whether NATS is connected now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        *self.state.borrow() == NatsState::Connected
+    }
+
     /// Publishes one message. Waits for NATS while it is away, `limits.nats_publish_timeout` at most.
     ///
     /// # Errors

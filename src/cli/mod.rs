@@ -131,7 +131,7 @@ enum PeerVerb {
         #[command(flatten)]
         common: Common,
         #[command(flatten)]
-        wanted: peer::Resync,
+        wanted: peer::Wanted,
     },
 }
 

@@ -7,7 +7,7 @@ use crate::control::{self, Request};
 
 /// What a person may want of `peer resync`.
 #[derive(Debug, Args)]
-pub(super) struct Resync {
+pub(super) struct Wanted {
     /// With whom, by DID, PeerId or name
     partner: String,
     /// Let the many deletes through that the last comparison held back
@@ -15,7 +15,7 @@ pub(super) struct Resync {
     allow_deletes: bool,
 }
 
-pub(super) fn resync(common: &Common, wanted: Resync) -> Result<(), Failure> {
+pub(super) fn resync(common: &Common, wanted: Wanted) -> Result<(), Failure> {
     let request = Request::Resync {
         partner: wanted.partner,
         allow_deletes: wanted.allow_deletes,

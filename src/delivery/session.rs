@@ -201,6 +201,7 @@ impl Sessions {
         let did = from
             .as_ref()
             .map_or_else(|| peer.to_string(), |(member, _)| member.did.clone());
+        self.metrics.stream_closed(protocol::DELIVERY);
         match end {
             End::Stop(code, retry_after) => {
                 debug!(from = %did, code, "told to stop");
@@ -218,7 +219,6 @@ impl Sessions {
                 let _ = io.writer.close().await;
             }
         }
-        self.metrics.stream_closed(protocol::DELIVERY);
     }
 
     /// Why nothing can be taken from anybody now.

@@ -143,7 +143,7 @@ impl Node {
                 self.refusals.refuse(rule, subject, &detail);
                 return Some((rule, detail));
             }
-            Decision::ToPartners(change) => self.propagate(change, taking),
+            Decision::ToPartners(change) => Self::to_partner_publish_event(change, taking),
             Decision::DeleteById { change } => return self.delete_by_id(change, taking).await,
             Decision::ToListed(directed) => self.direct(directed, at, taking).await,
             Decision::ClosePlanner { peer } => self.close_planner(&peer),
@@ -187,8 +187,8 @@ impl Node {
         None
     }
 
-    /// `ToPartnerPublishEvent` begins here: into the journal, from which each partner's courier takes it.
-    fn propagate(&self, change: Change, taking: &mut Taking) {
+    /// The diagrams' `ToPartnerPublishEvent`: into the journal, from which each partner's courier takes it.
+    fn to_partner_publish_event(change: Change, taking: &mut Taking) {
         let Change {
             action,
             datatype,
@@ -220,7 +220,7 @@ impl Node {
             .any(|row| row.dest.is_empty() && row.key == key);
         let ours = in_hand || self.is_ours(key).await;
         if ours {
-            self.propagate(change, taking);
+            Self::to_partner_publish_event(change, taking);
             return None;
         }
         match not_ours(&change.id) {

@@ -4,7 +4,7 @@
 //! unless our own store has taken it.
 
 use super::inbound::message;
-use crate::bus::{Bus, Heard, Message, NatsState, PublishError};
+use crate::bus::{Bus, Heard, Message, PublishError};
 use crate::delivery::{Outlet, Todo, Token};
 use crate::model::{Federation, Relation};
 use crate::store::{Applied, Change, Store, Write};
@@ -104,7 +104,7 @@ impl NatsOutlet {
     /// How many of the messages somebody listens to, from the first on.
     async fn publish(&mut self, messages: &[Message]) -> Result<usize, PublishError> {
         // Not waited for here: whoever waits tells people why.
-        if *self.bus.state().borrow() != NatsState::Connected {
+        if !self.bus.is_connected() {
             return Err(PublishError::Away);
         }
         if self.heard.is_none() {

@@ -250,19 +250,6 @@ impl StreamService {
         }
     }
 
-    /// The diagrams' `ToPartnerPublishEvent`: one event to every peer with relation PARTNER. The word the apps gave
-    /// goes on that action's protocol.
-    pub async fn to_partner_publish_event(&self, event: Arc<OutEvent>) {
-        for partner in self.search_peer_partner() {
-            self.publish_common(&partner, Arc::clone(&event)).await;
-        }
-    }
-
-    /// The diagrams' `searchPeer(PARTNER)`.
-    fn search_peer_partner(&self) -> Vec<Arc<Member>> {
-        self.federation().partners().cloned().collect()
-    }
-
     /// The diagrams' `ConnectToPartner`: from now on this partner is dialled whenever it is away, and its heartbeat
     /// stream kept, until [`StreamService::close_peer`].
     pub fn connect_to_partner(&self, partner: Arc<Member>) {

@@ -50,10 +50,12 @@ async fn a_go_peer_reads_every_event_of_ours() {
         return;
     };
     let gpu = resource(alice.did(), "gpu-1", &tricky());
-    alice.publish_create(DataType::Compute, &gpu).await;
-    alice.publish_update(DataType::Compute, &gpu).await;
-    alice.publish_delete(DataType::Compute, &gpu).await;
-    for protocol in ["create", "update", "delete"] {
+    for (protocol, action) in [
+        ("create", Action::Create),
+        ("update", Action::Update),
+        ("delete", Action::Delete),
+    ] {
+        alice.app().propagate(action, DataType::Compute, &gpu).await;
         let event = go.expect(received(protocol)).await;
         assert_eq!(
             (&event["signed"], &event["verified"]),

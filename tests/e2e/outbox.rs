@@ -228,15 +228,42 @@ fn restore(backup: &Path, state_dir: &Path) {
     }
 }
 
-#[tokio::test]
-async fn a_restored_backup_heals_by_itself() {
-    let net = Federation::new();
-    let jetstream = || NatsOptions {
-        jetstream: true,
+/// What documents of alice bob has, by what his app was told.
+fn told_of_alice(bob: &Peer) -> BTreeMap<String, Value> {
+    let mut last = BTreeMap::new();
+    let mut messages = [bob.heard(CREATE), bob.heard(REMOVE)].concat();
+    messages.sort_by_key(|message| message.at);
+    for message in messages {
+        let document = message.document();
+        let id = document["id"].as_str().unwrap().to_owned();
+        match message.subject.as_str() {
+            REMOVE => drop(last.remove(&id)),
+            _ => drop(last.insert(id, document["version"].clone())),
+        }
+    }
+    last.retain(|id, _| id.starts_with("a-"));
+    last
+}
+
+fn versions(of: &[(&str, u64)]) -> BTreeMap<String, Value> {
+    of.iter()
+        .map(|(id, version)| ((*id).to_owned(), json!(version)))
+        .collect()
+}
+
+fn beginning(prefix: &str, mut kept: BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    kept.retain(|id, _| id.starts_with(prefix));
+    kept
+}
+
+/// Alice makes a backup, goes on, dies, and is started again with the backup's files.
+async fn restored(net: &Federation, jetstream: bool) -> (Peer, Peer) {
+    let nats = || NatsOptions {
+        jetstream,
         ..NatsOptions::default()
     };
-    let mut alice = net.peer("alice").partner_of("bob").nats(jetstream()).start().await;
-    let mut bob = net.peer("bob").partner_of("alice").nats(jetstream()).start().await;
+    let mut alice = net.peer("alice").partner_of("bob").nats(nats()).start().await;
+    let bob = net.peer("bob").partner_of("alice").nats(nats()).start().await;
     partners(&[&alice, &bob]).await;
     for id in ["a-1", "a-2", "a-3"] {
         alice.publish_create(DataType::Compute, &versioned(&alice, id, 1)).await;
@@ -244,23 +271,8 @@ async fn a_restored_backup_heals_by_itself() {
     }
     bob.publish_create(DataType::Storage, &versioned(&bob, "b-1", 1)).await;
     alice.expect_document(CREATE, "b-1").await;
-
-    let backup = alice.dir().join("backup");
     let told = alice.types(&["backup", "backup", "--json"]).await.json();
     assert_eq!(told["files"], json!(["journal.db", "documents.db"]));
-    assert_eq!(std::fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o700);
-    let again = alice.types(&["backup", "backup"]).await;
-    assert_eq!(
-        (again.status, again.err.contains("overwrites nothing")),
-        (1, true),
-        "{again:?}"
-    );
-    let keys = alice.types(&["backup", "keys", "--with-keys", "--json"]).await.json();
-    assert_eq!(keys["files"][2], "node.key");
-    assert_eq!(
-        std::fs::read(alice.dir().join("keys/node.key")).unwrap(),
-        std::fs::read(alice.dir().join("node.key")).unwrap()
-    );
 
     // What the backup does not know.
     alice
@@ -278,37 +290,89 @@ async fn a_restored_backup_heals_by_itself() {
     alice.expect_document(CREATE, "b-2").await;
 
     alice.kill9();
-    restore(&backup, alice.dir());
+    restore(&alice.dir().join("backup"), alice.dir());
     alice.restart().await;
     // Bob sends again what the restored daemon has never seen.
     alice.expect_document(CREATE, "b-2").await;
+    alice
+        .wait_metric("ocd_comparisons_total", &[("partner", bob.did())], |count| count >= 1.0)
+        .await;
+    (alice, bob)
+}
+
+#[tokio::test]
+async fn a_restored_backup_heals_by_itself_from_the_stream() {
+    let net = Federation::new();
+    let (mut alice, mut bob) = restored(&net, true).await;
     has_everything(&alice).await;
     has_everything(&bob).await;
-
-    // Nothing that bob was told since takes back what he had.
-    let mut last: BTreeMap<String, Value> = BTreeMap::new();
-    let mut messages = [bob.heard(CREATE), bob.heard(REMOVE)].concat();
-    messages.sort_by_key(|message| message.at);
-    for message in messages {
-        let document = message.document();
-        let id = document["id"].as_str().unwrap().to_owned();
-        match message.subject.as_str() {
-            REMOVE => drop(last.remove(&id)),
-            _ => drop(last.insert(id, document["version"].clone())),
-        }
-    }
-    last.retain(|id, _| id.starts_with("a-"));
-    let versions = |of: &[(&str, u64)]| -> BTreeMap<String, Value> {
-        of.iter()
-            .map(|(id, version)| ((*id).to_owned(), json!(version)))
-            .collect()
-    };
-    assert_eq!(last, versions(&[("a-1", 2), ("a-3", 1), ("a-4", 1)]));
+    // Nothing that bob was told since is taken back.
+    let newest = versions(&[("a-1", 2), ("a-3", 1), ("a-4", 1)]);
+    assert_eq!(told_of_alice(&bob), newest);
     assert_eq!((alice.stop().await, bob.stop().await), (0, 0));
-    let mut at_bob = kept(bob.dir());
-    at_bob.retain(|id, _| id.starts_with("a-"));
-    assert_eq!(at_bob, last);
-    let mut at_alice = kept(alice.dir());
-    at_alice.retain(|id, _| id.starts_with("b-"));
-    assert_eq!(at_alice, versions(&[("b-1", 1), ("b-2", 1)]));
+    assert_eq!(beginning("a-", kept(bob.dir())), newest);
+    assert_eq!(beginning("b-", kept(alice.dir())), versions(&[("b-1", 1), ("b-2", 1)]));
+}
+
+#[tokio::test]
+async fn without_a_stream_partners_end_with_what_the_backup_has() {
+    let net = Federation::new();
+    let (mut alice, mut bob) = restored(&net, false).await;
+    bob.expect_document(REMOVE, "a-4").await;
+    bob.expect_document(CREATE, "a-2").await;
+    bob.expect(CREATE, |message| {
+        let document = message.document();
+        document["id"] == "a-1" && document["version"] == 1
+    })
+    .await;
+    has_everything(&alice).await;
+    has_everything(&bob).await;
+    let oldest = versions(&[("a-1", 1), ("a-2", 1), ("a-3", 1)]);
+    assert_eq!(told_of_alice(&bob), oldest);
+    assert_eq!((alice.stop().await, bob.stop().await), (0, 0));
+    assert_eq!(beginning("a-", kept(bob.dir())), oldest);
+    assert_eq!(beginning("b-", kept(alice.dir())), versions(&[("b-1", 1), ("b-2", 1)]));
+}
+
+#[tokio::test]
+async fn a_backup_is_its_users_alone_and_overwrites_nothing() {
+    let net = Federation::new();
+    let mut alice = net.peer("alice").start().await;
+    let backup = alice.dir().join("backup");
+    let told = alice.types(&["backup", "backup", "--json"]).await.json();
+    assert_eq!(told["files"], json!(["journal.db", "documents.db"]));
+    assert_eq!(std::fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o700);
+    let again = alice.types(&["backup", "backup"]).await;
+    assert_eq!(
+        (again.status, again.err.contains("overwrites nothing")),
+        (1, true),
+        "{again:?}"
+    );
+    let keys = alice.types(&["backup", "keys", "--with-keys", "--json"]).await.json();
+    assert_eq!(keys["files"][2], "node.key");
+    assert_eq!(
+        std::fs::read(alice.dir().join("keys/node.key")).unwrap(),
+        std::fs::read(alice.dir().join("node.key")).unwrap()
+    );
+    let unwritable = alice.types(&["backup", "/proc/backup"]).await;
+    assert_eq!(
+        (unwritable.status, unwritable.err.contains("cannot be made")),
+        (1, true),
+        "{unwritable:?}"
+    );
+    let left = std::fs::read_dir(alice.dir())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    assert!(!left.into_iter().any(|name| name.to_string_lossy().ends_with(".part")));
+    assert_eq!(alice.stop().await, 0);
+    assert!(
+        !alice.dir().join("control.sock").exists(),
+        "the door is closed at the end"
+    );
+    let told = alice.types(&["backup", "late"]).await;
+    assert_eq!(
+        (told.status, told.err.starts_with("no daemon runs on ")),
+        (1, true),
+        "{told:?}"
+    );
 }

@@ -181,7 +181,9 @@ pub(crate) fn published_ones_leave(journal: &mut dyn Journal) {
     assert_eq!(journal.todo(0, 2).unwrap().len(), 2);
     assert_eq!(journal.todo(2, 10).unwrap()[0].n, 3);
     assert!(journal.todo(3, 10).unwrap().is_empty());
+    assert_eq!(journal.todo_waiting().unwrap(), 3);
     journal.published(2).unwrap();
+    assert_eq!(journal.todo_waiting().unwrap(), 1);
     assert_eq!(todo_ids(journal), ids(&[(3, "k3")]));
     journal.published(1).unwrap();
     assert_eq!(todo_ids(journal), ids(&[(3, "k3")]));

@@ -36,16 +36,23 @@ pub(super) struct Running {
     pub(super) behind: bool,
 }
 
+/// The diagrams' `searchPeer(PARTNER)`: each of them has a courier, and so each event of ours.
+fn search_peer_partner(federation: &Federation) -> impl Iterator<Item = String> {
+    federation.partners().map(|member| member.did.clone())
+}
+
 impl Delivery {
     pub(super) async fn set_couriers(&self, federation: &Federation, directed: &HashSet<String>) {
         let mut wanted: BTreeMap<String, (bool, bool)> = BTreeMap::new();
-        for member in federation.others() {
-            let partner = member.relation == Relation::Partner;
-            let has_rows = member.relation != Relation::Blacklist && directed.contains(&member.did);
-            if (partner || has_rows) && member.did != self.0.parts.own_did {
-                wanted.insert(member.did.clone(), (partner, has_rows));
+        for did in search_peer_partner(federation) {
+            wanted.insert(did, (true, false));
+        }
+        for member in federation.others().filter(|member| directed.contains(&member.did)) {
+            if member.relation != Relation::Blacklist {
+                wanted.entry(member.did.clone()).or_default().1 = true;
             }
         }
+        wanted.remove(&self.0.parts.own_did);
         let mut words = Vec::new();
         {
             let mut couriers = locked(&self.0.couriers);

@@ -24,38 +24,25 @@ impl Delivery {
             .values()
             .map(|courier| courier.status.get())
             .collect();
-        let (head, at) = (self.0.shared.reach.borrow().head, now());
-        let asked: Vec<(String, u64)> = all
-            .iter()
-            .map(|status| (status.did.clone(), status.acked_seq))
-            .collect();
-        let lags = self
-            .0
-            .parts
-            .log
-            .read(move |journal| {
-                asked
-                    .iter()
-                    .map(|(did, acked)| {
-                        let lag = if *acked < head {
-                            journal.lag(*acked, did)?
-                        } else {
-                            (0, 0)
-                        };
-                        Ok((lag, journal.parked(Some(did), PARKED_COUNTED)?.len() as u64))
-                    })
-                    .collect::<Result<Vec<_>, JournalError>>()
-            })
-            .await
-            .unwrap_or_default();
-        all.into_iter()
-            .zip(lags)
-            .map(|(mut status, ((rows, oldest), parked))| {
-                (status.head, status.lag_rows, status.parked) = (head, rows, parked);
+        // As of one moment: head, lag and parked fit each other.
+        let reading = self.0.parts.log.read(move |journal| {
+            let (head, _) = journal.bounds()?;
+            let at = now();
+            let mut told = Vec::with_capacity(all.len());
+            for mut status in all {
+                let (rows, oldest) = if status.acked_seq < head {
+                    journal.lag(status.acked_seq, &status.did)?
+                } else {
+                    (0, 0)
+                };
+                (status.head, status.lag_rows) = (head, rows);
                 status.lag_seconds = if rows > 0 { at.saturating_sub(oldest) / 1000 } else { 0 };
-                status
-            })
-            .collect()
+                status.parked = journal.parked(Some(&status.did), PARKED_COUNTED)?.len() as u64;
+                told.push(status);
+            }
+            Ok(told)
+        });
+        reading.await.unwrap_or_default()
     }
 
     /// What is parked, of one destination or of all, the oldest first; an empty destination is our own intake.

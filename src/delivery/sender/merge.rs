@@ -295,11 +295,11 @@ impl Sender {
     }
 
     fn end_merge(&mut self, out: &mut Vec<Effect>) {
-        let State::Merge(merge) = &self.state else { return };
-        let s0 = merge.s0;
+        let State::Merge(merge) = &mut self.state else { return };
+        let (s0, lines) = (merge.s0, std::mem::take(&mut merge.sent));
         (self.allow_deletes, self.compare) = (false, false);
         self.set_hold("", out);
-        self.state = State::Tail(Tail::new(s0, false));
+        self.state = State::Tail(Tail::after_comparison(s0, lines));
         let end = SenderLine::End(self.place(s0));
         self.write(end, out);
     }

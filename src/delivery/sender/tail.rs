@@ -13,6 +13,9 @@ pub(super) struct Tail {
     pub(super) directed_only: bool,
     unacked: VecDeque<Unacked>,
     bytes: usize,
+    /// Lines of the comparison that this session began with, until its place is acknowledged: a reject of one may come after
+    /// its end was written.
+    compared: VecDeque<(u64, Key)>,
 }
 
 #[derive(Debug)]
@@ -40,13 +43,34 @@ impl Tail {
             directed_only,
             unacked: VecDeque::from_iter((!directed_only).then_some(place)),
             bytes: 0,
+            compared: VecDeque::new(),
+        }
+    }
+
+    /// The same after a comparison in which these lines were written.
+    pub(super) fn after_comparison(place: u64, lines: VecDeque<(u64, Key)>) -> Self {
+        Self {
+            compared: lines,
+            ..Self::new(place, false)
         }
     }
 
     /// The first row that is not acknowledged.
     pub(super) fn first(&self) -> Option<(u64, Key)> {
         let mut rows = self.unacked.iter().filter(|row| !row.rejected);
-        rows.find_map(|row| Some((row.seq, row.key.clone()?)))
+        let compared = self.compared.front().cloned();
+        compared.or_else(|| rows.find_map(|row| Some((row.seq, row.key.clone()?))))
+    }
+
+    /// The key of a row that is refused, once.
+    fn rejected(&mut self, seq: u64) -> Option<Key> {
+        if let Some(at) = self.compared.iter().position(|(sent, _)| *sent == seq && seq > 0) {
+            return self.compared.remove(at).map(|(_, key)| key);
+        }
+        let mut rows = self.unacked.iter_mut();
+        let row = rows.find(|row| row.seq == seq && row.key.is_some())?;
+        row.rejected = true;
+        row.key.clone()
     }
 }
 
@@ -125,6 +149,9 @@ impl Sender {
             tail.bytes = tail.bytes.saturating_sub(row.bytes);
             any = true;
             directed |= row.directed;
+            if row.key.is_none() {
+                tail.compared.clear();
+            }
         }
         let following = !tail.directed_only;
         if any {
@@ -143,13 +170,7 @@ impl Sender {
 
     pub(super) fn rejected(&mut self, seq: u64, code: &str, max: Option<u64>, out: &mut Vec<Effect>) -> bool {
         let key = match &mut self.state {
-            State::Tail(tail) => {
-                let row = tail.unacked.iter_mut().find(|row| row.seq == seq && row.key.is_some());
-                row.and_then(|row| {
-                    row.rejected = true;
-                    row.key.clone()
-                })
-            }
+            State::Tail(tail) => tail.rejected(seq),
             State::Merge(merge) => merge.rejected(seq),
             _ => return false,
         };

@@ -54,6 +54,17 @@ fn a_place_of_another_history_is_compared_from_the_start() {
     let effects = bench.reads(vec![row(6, "m1", "did:b", Action::Considers)], 9);
     assert_eq!(effects.len(), 1);
     assert_eq!(bench.on(Input::Written), [Effect::Write(SenderLine::End(at(9)))]);
+    // The partner reads all of it before it answers to any.
+    let reject = |seq| {
+        let (code, max) = ("shape".to_owned(), None);
+        Input::Line(ReceiverLine::Reject { seq, code, max })
+    };
+    let effects = bench.on(reject(5));
+    assert!(
+        matches!(&effects[..], [Effect::Park { seq: 5, key: of, .. }] if *of == key("m")),
+        "{effects:?}"
+    );
+    assert!(bench.on(reject(5)).is_empty(), "once");
     assert_eq!(
         bench.on(Input::Line(ReceiverLine::Ack { seq: 9 })),
         [Effect::Acked { seq: 9 }, Effect::DirectedDone { seq: 9 }]
