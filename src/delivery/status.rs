@@ -36,10 +36,11 @@ pub struct PartnerStatus {
 }
 
 impl PartnerStatus {
-    /// Whether a session runs.
+    /// Whether a session runs, or is about to: nobody said that nothing is taken.
     #[must_use]
     pub fn is_delivering(&self) -> bool {
-        matches!(self.state, "digest" | "tail" | "legacy")
+        matches!(self.state, "greet" | "digest" | "tail" | "legacy")
+            || (self.state == "wait" && self.hold_code.is_empty())
     }
 }
 

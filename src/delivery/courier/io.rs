@@ -26,8 +26,7 @@ impl Courier {
     pub(super) fn stream_ended(&mut self) -> Input {
         (self.io, self.writing) = (None, None);
         self.to_write.clear();
-        let peer = self.member().and_then(|member| member.peer_id);
-        let alive = peer.is_some_and(|peer| self.shared.network.is_connected(&peer));
+        let alive = self.is_connected();
         self.status.failed("the stream ended");
         Input::Ended { alive }
     }

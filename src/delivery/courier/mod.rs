@@ -106,6 +106,11 @@ impl Courier {
         self.shared.federation.borrow().get(&self.did).cloned()
     }
 
+    fn is_connected(&self) -> bool {
+        let peer = self.member().and_then(|member| member.peer_id);
+        peer.is_some_and(|peer| self.shared.network.is_connected(&peer))
+    }
+
     /// Runs until it has no destination any more, or the daemon leaves.
     pub(super) async fn run(mut self, mut told: mpsc::Receiver<Input>) {
         let stop = self.shared.stop.clone();
@@ -118,6 +123,14 @@ impl Courier {
                 biased;
                 () = stop.cancelled() => break,
                 input = told.recv() => match input {
+                    Some(rights @ Input::Rights { .. }) => {
+                        self.on(rights).await;
+                        // One that is connected by now needs no spreading of the first tries.
+                        if !self.is_connected() {
+                            continue;
+                        }
+                        Input::Nudge { asked: false }
+                    }
                     Some(input) => input,
                     None => break,
                 },
