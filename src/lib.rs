@@ -26,11 +26,21 @@
 //!
 //! | queue | bound | when it is full |
 //! |---|---|---|
-//! | client's subscription to NATS, each subject | 65,536 messages | the newest lost: `nats_subscription` |
-//! | intake: taken, not yet handled | `limits.intake_messages`, `limits.intake_bytes` | the newest lost: `intake` |
+//! | messages that JetStream sends ahead | 512 | they stay in the stream; what leaves it by its bounds is a gap: `intake`, and `reconcile` |
+//! | client's subscription to core NATS, each subject | 65,536 messages | the newest lost: `nats_subscription` |
+//! | intake: taken, not yet handled | `limits.intake_messages`, `limits.intake_bytes` | from a stream: it waits there. From core NATS: the newest lost: `intake` |
+//! | journal: changes for every partner | one row a resource; `delivery.tombstones` and `delivery.tombstone_age` for deleted ones | the oldest tombstones go; a partner that was away longer compares lists |
+//! | journal: directed events of one peer | `delivery.directed_rows`, `delivery.directed_bytes` | the oldest parked as `expired`: `directed` |
+//! | parked changes of one partner | `delivery.parked` | the oldest forgotten |
+//! | free room on the disk | `delivery.min_free_bytes` | nothing is taken from apps or partners, not ready |
+//! | newest rows in memory | 8,192, 8 MiB | couriers read the rest from the journal |
+//! | changes on their way to one partner | 4,096, 4 MiB | its courier waits for acknowledgements |
+//! | words for a courier | 64 | the desk waits |
+//! | delivery streams not looked at | 256 | reset: `stream_inbox`, `delivery` |
+//! | lines committed, not yet published | 64 MiB of all sessions | sessions wait, and with them their senders |
 //! | partner table's events | 64 | the node waits: a partner is in effect before what follows is sent |
-//! | a peer's queue to write | `limits.peer_queue_messages`, `limits.peer_queue_bytes` | connected: waits 1 s, then lost as `stalled` until half is free; else lost as `away`: `peer_queue` |
-//! | an event waiting for an absent peer | `limits.send_wait` | lost: `peer_queue`, `peer_away` |
+//! | a `/1.0` peer's queue to write, planner lines to any | `limits.peer_queue_messages`, `limits.peer_queue_bytes` | connected: waits 1 s, then lost as `stalled` until half is free; else lost as `away`: `peer_queue` |
+//! | a planner line waiting for an absent peer | `limits.send_wait` | lost: `peer_queue`, `peer_away` |
 //! | streams being opened, each connection | 64 | the opener is told `Busy`: writers try again, questions and answers are given up |
 //! | handshakes with others | 256; 16 of one address (IPv6: /64) | refused: `inbound_connection` |
 //! | peers that wait for a verdict | `limits.connections`; 5 s each; 64 look-ups at once, 4 for one address | the next look-up waits; then `discovery.unknown_peers` decides: `quarantine` |

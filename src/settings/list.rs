@@ -300,7 +300,8 @@ section! {
         peer_queue_messages: usize = is("8192"), count(1, 1_048_576);
         /// The same in bytes.
         peer_queue_bytes: usize = is("16MiB"), size(64 * KIB, 4 * GIB);
-        /// How long an event waits for a partner that is not connected; then it is dropped for that partner and counted.
+        /// How long a planner line, or a try to send an event to a `/1.0` partner, waits for a peer that is not connected. The line
+        /// is then dropped and counted; the event stays in the journal.
         send_wait: Duration = is("10s"), duration(MS, HOUR);
         /// Streams of one protocol that one peer may have open to us; a further one is reset and counted. Some peers write each
         /// event on a stream of its own.
