@@ -4,7 +4,7 @@ use crate::measure::{Arrivals, Way};
 use crate::process::{self, resident_kib};
 use crate::scenes::{self, daemon, make_partners};
 use crate::{micros, pid, verdict};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use async_nats::jetstream::{self, stream};
 use futures::StreamExt;
@@ -18,7 +18,7 @@ const BURST: usize = 50_000;
 /// Single events timed.
 const ROUNDS: usize = 1_000;
 /// Longest wait for a partner to have everything.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two servers, B's stream a mirror of A's.
 struct Mirror {
@@ -190,7 +190,11 @@ async fn acked(a: &Peer, b: &Peer) -> Result<()> {
         if done {
             return Ok(());
         }
-        ensure!(began.elapsed() < PATIENCE, "not everything was acknowledged: {body}");
+        if began.elapsed() >= PATIENCE {
+            let logs = b.logs();
+            let last = logs.iter().rev().take(20).rev().cloned().collect::<Vec<_>>().join("\n");
+            bail!("not everything was acknowledged: {body}\nthe receiver's last words:\n{last}");
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -266,7 +270,7 @@ async fn digest() -> Result<()> {
     const DIFFERENCES: usize = 10;
     println!("== a comparison of {KEYS} keys with {DIFFERENCES} differences");
     let net = Federation::new();
-    let (mut a, mut b) = scenes::apps_pair(&net, NatsOptions::default()).await;
+    let (mut a, mut b) = scenes::pair(&net, scenes::Writes::Daemon).await;
     let mut way = scenes::way(&mut a, &mut b).await?;
     for part in 0..10 {
         way.throughput(KEYS / 10, &format!("listed-{part}")).await?;

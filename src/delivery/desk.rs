@@ -160,6 +160,7 @@ impl Delivery {
                 own_did: parts.own_did.clone(),
                 store: Arc::clone(&parts.store),
                 apps_own_store: parts.apps_own_store,
+                absent: Arc::default(),
                 intake_idle: idle,
             },
             network: parts.network.clone(),

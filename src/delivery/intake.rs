@@ -41,6 +41,15 @@ impl Batch {
     }
 }
 
+/// A change that the journal has missed.
+#[derive(Debug, Clone)]
+pub(super) struct Missed {
+    /// The change.
+    pub(super) change: Change,
+    /// The seq of the key's row when the store was asked; none: there was no row.
+    pub(super) seq: Option<u64>,
+}
+
 /// How far our feed reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reach {
@@ -122,6 +131,27 @@ impl Intake {
                 () = tokio::time::sleep(AGAIN) => {}
             }
         }
+    }
+
+    /// Commits what the store has and the journal missed, unless the journal has heard of the key meanwhile: what comes by
+    /// NATS is newer than what was read. Says how many were.
+    ///
+    /// # Errors
+    /// Nothing of it was taken.
+    pub(super) async fn mend(&self, found: Vec<Missed>) -> Result<usize> {
+        if found.is_empty() {
+            return Ok(0);
+        }
+        let work = move |journal: &mut dyn Journal| {
+            let mut changes = Vec::with_capacity(found.len());
+            for Missed { change, seq } in found {
+                if journal.row(&change.key)?.map(|row| row.seq) == seq {
+                    changes.push(change);
+                }
+            }
+            Ok((changes.len(), journal.take(&changes, None)?))
+        };
+        self.commit(false, None, work).await
     }
 
     /// Commits a batch, or says why not.

@@ -10,6 +10,7 @@
 //! against the document store, `legacy` the pace of the `/1.0` protocols; `simulation` runs them all against each other
 //! (tests). Their I/O: `intake`, `courier`, `session`, `publisher`, `stored`, and `desk` over them all.
 
+mod absent;
 mod commit;
 #[cfg(test)]
 pub(crate) mod contract;

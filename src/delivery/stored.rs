@@ -3,13 +3,16 @@
 //! Owns which of our documents count as ours. Always: a key is looked at only because it was propagated before or a partner
 //! holds it of us; what the store cannot tell is left as it is.
 
+use super::absent::Absent;
 use super::commit::now;
+use super::intake::Missed;
 use super::journal::JournalError;
 use super::log::Log;
 use super::reconcile::{is_settled, missing};
-use super::types::{Change, Key, Row};
+use super::types::{Key, Row};
 use crate::model::read_header;
 use crate::store::Store;
+use crate::wire::Action;
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +28,8 @@ pub(super) struct StoreCheck {
     pub(super) store: Arc<dyn Store>,
     /// The apps keep everything there: what is not there was deleted.
     pub(super) apps_own_store: bool,
+    /// How much may be taken for deleted because it is not there.
+    pub(super) absent: Arc<Absent>,
     /// Whether everything taken from NATS is journaled.
     pub(super) intake_idle: watch::Receiver<bool>,
 }
@@ -43,7 +48,7 @@ impl StoreCheck {
         log: &Log,
         keys: &[Key],
         settled_only: bool,
-    ) -> Result<Vec<Change>, JournalError> {
+    ) -> Result<Vec<Missed>, JournalError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -78,7 +83,16 @@ impl StoreCheck {
                 continue;
             }
             let absence_counts = was_stored || self.apps_own_store;
-            changes.extend(missing(&key, row.as_ref(), ours.as_ref(), absence_counts, at));
+            let found = missing(&key, row.as_ref(), ours.as_ref(), absence_counts, at);
+            let seq = row.as_ref().map(|row| row.seq);
+            changes.extend(found.map(|change| Missed { change, seq }));
+        }
+        let deletes = changes
+            .iter()
+            .filter(|missed| missed.change.action == Action::Delete)
+            .count();
+        if deletes > 0 && !self.absent.take(log, deletes as u64).await? {
+            changes.retain(|missed| missed.change.action != Action::Delete);
         }
         if !seen.is_empty() {
             log.write(false, move |journal| journal.note_stored(&seen)).await?;

@@ -180,6 +180,33 @@ async fn a_partner_that_lost_its_state_gets_everything_again() {
 }
 
 #[tokio::test]
+async fn a_store_that_has_nothing_deletes_nothing_at_partners() {
+    const RESOURCES: usize = 150;
+    let net = Federation::new();
+    let (mut alice, mut bob) = alice_and_bob(&net).await;
+    // From here on the apps own her store, and never write these there.
+    assert_eq!(alice.stop().await, 0);
+    alice.set("store.writes", "apps");
+    alice.restart().await;
+    partners(&[&alice, &bob]).await;
+    for n in 0..RESOURCES {
+        alice
+            .publish_create(DataType::Compute, &resource(alice.did(), &format!("r-{n}"), "Nowhere"))
+            .await;
+    }
+    bob.expect_document(CREATE, &format!("r-{}", RESOURCES - 1)).await;
+    assert_eq!(bob.stop().await, 0);
+    for name in ["journal.db", "documents.db"] {
+        std::fs::remove_file(bob.dir().join(name)).unwrap();
+    }
+    bob.restart().await;
+    bob.tell_peer(alice.identity(), Relation::Partner).await;
+    partners(&[&alice, &bob]).await;
+    holds_the_same(&bob, &alice, &(0..RESOURCES).map(|n| format!("r-{n}")).collect()).await;
+    alice.wait_log(&["not in the store", "not deleted at partners"]).await;
+}
+
+#[tokio::test]
 async fn a_sender_that_lost_its_journal_compares_and_goes_on() {
     let net = Federation::new();
     let (mut alice, bob) = alice_and_bob(&net).await;

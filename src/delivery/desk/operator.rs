@@ -105,6 +105,9 @@ impl Delivery {
     /// deletes that a comparison holds back are let through. False when it has no courier.
     pub async fn resync(&self, did: &str, allow_deletes: bool) -> bool {
         self.0.sessions.want_full(did);
+        if allow_deletes {
+            self.0.shared.store.absent.lift();
+        }
         let word = if allow_deletes {
             Input::AllowDeletes
         } else {
