@@ -36,10 +36,11 @@ async fn demo(keep: bool) {
     }
     let show = Show::new();
     let net = Federation::new();
-    let (alice, bob) = steps::start(&show, &net).await;
+    let (alice, mut bob) = steps::start(&show, &net).await;
     steps::partnership(&show, &alice, &bob).await;
     steps::create(&show, &alice, &bob).await;
     steps::update(&show, &alice, &bob).await;
+    steps::absence(&show, &alice, &mut bob).await;
     steps::search_partners(&show, &alice, &bob).await;
     steps::search_everybody(&show, &alice, &bob).await;
     steps::revocation(&show, &alice, &bob).await;

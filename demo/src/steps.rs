@@ -111,6 +111,52 @@ pub async fn update(show: &Show, alice: &Peer, bob: &Peer) {
     show.heard(&daemon(bob), CREATE, &shown(&heard, bob), heard.at - began);
 }
 
+/// The far daemon is killed, and nothing is lost.
+pub async fn absence(show: &Show, alice: &Peer, bob: &mut Peer) {
+    const EDITS: usize = 3;
+    show.step(
+        "A partner that is dead for a while",
+        "Bob's daemon is killed (kill -9). Alice's journal keeps what he has not acknowledged; of many edits the last.",
+    );
+    bob.kill9();
+    for n in 1..=EDITS {
+        let disk = resource(alice.did(), "tape-1", &format!("A tape, edit {n}"));
+        alice.publish_update(DataType::Storage, &disk).await;
+        show.said(
+            &app(alice),
+            EVENT,
+            &format!("PB_UPDATE storage_resource tape-1, edit {n}"),
+        );
+    }
+    alice.settled().await;
+    let outbox = alice.types(&["outbox"]).await;
+    assert_eq!(outbox.status, 0, "{outbox:?}");
+    show.line(&format!("   $ oc-discovery outbox\n{}", indented(&outbox.out)));
+    bob.restart().await;
+    let began = Instant::now();
+    let heard = bob.expect_document(CREATE, "tape-1").await;
+    assert_eq!(
+        heard.document()["name"],
+        format!("A tape, edit {EDITS}"),
+        "the last edit"
+    );
+    show.heard(
+        &daemon(bob),
+        CREATE,
+        &shown(&heard, bob),
+        heard.at.saturating_duration_since(began),
+    );
+    partners(&[alice, bob]).await;
+}
+
+fn indented(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("     {line}\n"))
+        .collect::<String>()
+        .trim_end()
+        .to_owned()
+}
+
 /// PB_SEARCH, type partner.
 pub async fn search_partners(show: &Show, alice: &Peer, bob: &Peer) {
     show.step(
