@@ -215,8 +215,11 @@ impl Intake {
                 }
                 Ok((done, rows, expired))
             },
-            move |(_, rows, _): &(T, Vec<Row>, Vec<String>)| {
+            move |(_, rows, expired): &(T, Vec<Row>, Vec<(String, u64)>)| {
                 recent.add(rows);
+                for (_, seq) in expired {
+                    recent.forget(*seq);
+                }
                 if let Some(last) = rows.last() {
                     reach.send_modify(|reach| reach.head = reach.head.max(last.seq));
                 }
@@ -229,7 +232,7 @@ impl Intake {
             },
         );
         let (done, _, expired) = done.await?;
-        for dest in expired {
+        for (dest, _) in expired {
             let detail = "delivery.directed_rows or delivery.directed_bytes is reached; the oldest is parked";
             self.refusals.dropped("directed", "expired", 1, &dest, detail);
         }
@@ -254,7 +257,7 @@ impl Intake {
 }
 
 /// Parks the oldest of what waits for one peer alone until it is within its bound.
-fn expire(journal: &mut dyn Journal, dest: &str, bounds: &DeliverySettings) -> Result<Vec<String>> {
+fn expire(journal: &mut dyn Journal, dest: &str, bounds: &DeliverySettings) -> Result<Vec<(String, u64)>> {
     let mut expired = Vec::new();
     loop {
         let (rows, bytes) = journal.directed_waiting(dest)?;
@@ -274,6 +277,6 @@ fn expire(journal: &mut dyn Journal, dest: &str, bounds: &DeliverySettings) -> R
             at: now(),
         };
         journal.park(&parked, bounds.parked)?;
-        expired.push(dest.to_owned());
+        expired.push((dest.to_owned(), oldest.seq));
     }
 }

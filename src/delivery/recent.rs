@@ -85,6 +85,14 @@ impl Recent {
         }
     }
 
+    /// A row left the journal before anybody acknowledged it.
+    pub fn forget(&self, seq: u64) {
+        let mut ring = self.ring();
+        if let Some(gone) = ring.place(seq).and_then(Option::take) {
+            ring.bytes -= gone.change.payload.len();
+        }
+    }
+
     /// The rows behind `after` for `dest`, at most `max_rows` and, past the first, `max_bytes`, and the seq up to which this
     /// answers; none when some of them are not here.
     #[must_use]
@@ -182,6 +190,8 @@ mod tests {
             "each directed one stays"
         );
         assert_eq!(seqs(recent.behind(0, "x", 1, 99)), Some((vec![3], 3)));
+        recent.forget(4);
+        assert_eq!(seqs(recent.behind(0, "x", 9, 99)), Some((vec![3, 5, 6], 6)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Daemons and servers killed at random under load, with a seed that is printed. `SOAK=1` makes it longer (`make soak`).
 
 use crate::history::History;
-use oc_testkit::{Federation, NatsOptions, Peer, partners};
+use oc_testkit::{Federation, Identity, NatsOptions, Peer, Relation, SlowLink, partners};
 use std::collections::HashMap;
 
 /// Kills of a short run, and of a long one.
@@ -47,11 +47,7 @@ fn never_goes_back(bob: &Peer) {
 #[tokio::test]
 async fn daemons_are_killed_at_random_and_the_stores_end_the_same() {
     let net = Federation::new();
-    let jetstream = NatsOptions {
-        jetstream: true,
-        ..NatsOptions::default()
-    };
-    let mut alice = net.peer("alice").partner_of("bob").nats(jetstream).start().await;
+    let mut alice = net.peer("alice").partner_of("bob").nats(with_jetstream()).start().await;
     let mut bob = net.peer("bob").partner_of("alice").start().await;
     partners(&[&alice, &bob]).await;
     let mut history = History::new(seed());
@@ -88,6 +84,77 @@ async fn daemons_are_killed_at_random_and_the_stores_end_the_same() {
     }
     history.arrives_at(&bob, &alice).await;
     never_goes_back(&bob);
+}
+
+#[tokio::test]
+async fn the_link_is_stalled_and_cut_and_the_stores_end_the_same() {
+    let net = Federation::new();
+    let alice = net.peer("alice").start().await;
+    let bob = net.peer("bob").start().await;
+    let own = bob.identity().clone();
+    let link = SlowLink::new(own.port(), 2_000_000).await;
+    let there = Identity {
+        address: link.address(),
+        ..own
+    };
+    // He cannot dial her: all goes through the link.
+    let nowhere = Identity {
+        address: "/ip4/127.0.0.1/tcp/1".to_owned(),
+        ..alice.identity().clone()
+    };
+    bob.tell_peer(&nowhere, Relation::Partner).await;
+    bob.settled().await;
+    alice.tell_peer(&there, Relation::Partner).await;
+    partners(&[&alice, &bob]).await;
+    let mut history = History::new(seed());
+    for _ in 0..kills() {
+        edits(&mut history, &alice, 100).await;
+        match history.roll(3) {
+            0 => link.cut(),
+            1 => {
+                link.stall(true);
+                edits(&mut history, &alice, 50).await;
+                link.stall(false);
+            }
+            _ => {
+                link.stall(true);
+                edits(&mut history, &alice, 50).await;
+                link.cut();
+                link.stall(false);
+            }
+        }
+    }
+    history.arrives_at(&bob, &alice).await;
+    never_goes_back(&bob);
+}
+
+#[tokio::test]
+async fn a_partner_is_back_after_very_many_changes() {
+    let net = Federation::new();
+    let mut alice = net.peer("alice").partner_of("bob").nats(with_jetstream()).start().await;
+    let mut bob = net.peer("bob").partner_of("alice").start().await;
+    partners(&[&alice, &bob]).await;
+    bob.kill9();
+    let mut history = History::new(seed());
+    let changes = if std::env::var_os("SOAK").is_some() {
+        50_000
+    } else {
+        3_000
+    };
+    edits(&mut history, &alice, changes / 2).await;
+    alice.kill9();
+    edits(&mut history, &alice, changes / 2).await;
+    alice.restart().await;
+    bob.restart().await;
+    history.arrives_at(&bob, &alice).await;
+    assert!(bob.heard("create_resource").len() < changes / 10, "coalesced");
+}
+
+fn with_jetstream() -> NatsOptions {
+    NatsOptions {
+        jetstream: true,
+        ..NatsOptions::default()
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod hostile_gossip;
 mod hostile_nats;
 mod hostile_peer;
 mod hostile_setup;
+mod intake;
 mod kills;
 mod life;
 mod outbox;

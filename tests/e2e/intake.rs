@@ -1,0 +1,142 @@
+//! From where messages are taken: a stream of ours, one of others, or core NATS, and why.
+
+use oc_testkit::{DataType, Federation, NatsOptions, Peer, free_port, partners, resource};
+use serde_json::json;
+
+const CREATE: &str = "create_resource";
+
+fn jetstream(extra: &str) -> NatsOptions {
+    NatsOptions {
+        jetstream: true,
+        extra: extra.to_owned(),
+        ..NatsOptions::default()
+    }
+}
+
+async fn make_stream(peer: &Peer, name: &str, subjects: &[&str]) {
+    let context = async_nats::jetstream::new(peer.nats().clone());
+    let config = async_nats::jetstream::stream::Config {
+        name: name.to_owned(),
+        subjects: subjects.iter().map(ToString::to_string).collect(),
+        ..Default::default()
+    };
+    context.create_stream(config).await.unwrap();
+}
+
+async fn mode(peer: &Peer) -> serde_json::Value {
+    let (_, body) = peer.http("/status").await.expect("the daemon answers");
+    serde_json::from_str::<serde_json::Value>(&body).unwrap()["intake"].clone()
+}
+
+/// A peer whose NATS has these streams already; its daemon starts anew, without a place in any.
+async fn with_streams(net: &Federation, streams: &[(&str, &[&str])]) -> Peer {
+    let alice = net.peer("alice").partner_of("bob").nats(jetstream(""));
+    let mut alice = alice.set("nats.manage_stream", false).start().await;
+    assert_eq!(mode(&alice).await["mode"], "core");
+    assert_eq!(alice.stop().await, 0);
+    for (name, subjects) in streams {
+        make_stream(&alice, name, subjects).await;
+    }
+    alice.restart().await;
+    alice
+}
+
+#[tokio::test]
+async fn a_stream_of_others_that_covers_all_is_used() {
+    let net = Federation::new();
+    let mut alice = with_streams(
+        &net,
+        &[(
+            "APPS",
+            &["create_resource", "remove_resource", "propalgation_event", "orders.>"],
+        )],
+    )
+    .await;
+    alice.wait_log(&["taking from JetStream", "APPS"]).await;
+    let bob = net.peer("bob").partner_of("alice").start().await;
+    partners(&[&alice, &bob]).await;
+    alice.kill9();
+    let gpu = resource(alice.did(), "gpu", "Waits in the stream");
+    alice.publish_create(DataType::Compute, &gpu).await;
+    alice.app().flush().await;
+    alice.restart().await;
+    bob.expect_document(CREATE, "gpu").await;
+}
+
+#[tokio::test]
+async fn streams_that_overlap_are_told_and_core_nats_is_used() {
+    let net = Federation::new();
+    let alice = with_streams(
+        &net,
+        &[("SOME", &["create_resource"]), ("OTHERS", &["remove_resource"])],
+    )
+    .await;
+    let told = alice.wait_log(&["taking from core NATS", "spread"]).await;
+    assert!(told.contains("SOME") && told.contains("OTHERS"), "{told}");
+    let bob = net.peer("bob").partner_of("alice").start().await;
+    partners(&[&alice, &bob]).await;
+    alice
+        .publish_create(DataType::Compute, &resource(alice.did(), "gpu", "Crosses"))
+        .await;
+    bob.expect_document(CREATE, "gpu").await;
+}
+
+#[tokio::test]
+async fn without_the_permission_it_is_told_and_core_nats_is_used() {
+    let net = Federation::new();
+    let users = "authorization { users: [ { user: apps, password: apps }, { user: daemon, password: daemon, \
+                 permissions: { publish: { deny: \"$JS.API.>\" } } } ], no_auth_user: apps }\n";
+    let users = users.replace(", no_auth_user: apps }", " }\nno_auth_user: apps");
+    let password = net.dir().join("password");
+    std::fs::write(&password, "daemon").unwrap();
+    let alice = net.peer("alice").nats(jetstream(&users));
+    let alice = alice
+        .set("nats.user", "daemon")
+        .set("nats.password_file", json!(password));
+    let alice = alice.start().await;
+    alice.wait_log(&["taking from core NATS", "forbids"]).await;
+    assert_eq!(mode(&alice).await["mode"], "core");
+}
+
+#[tokio::test]
+async fn a_jetstream_without_a_leader_is_waited_for_and_never_replaced() {
+    let net = Federation::new();
+    let (port, nobody) = (free_port(), free_port());
+    let cluster =
+        format!("cluster {{ name: alone, listen: \"127.0.0.1:{port}\", routes: [ \"nats://127.0.0.1:{nobody}\" ] }}\n");
+    let alice = net.peer("alice").nats(jetstream(&cluster)).launch().await;
+    alice.wait_log(&["nothing is taken from NATS yet", "JetStream"]).await;
+    let why = alice.wait_not_ready().await;
+    assert!(why.contains("[-] listener"), "{why}");
+    let core = |line: &String| line.contains("taking from core NATS");
+    assert_eq!(alice.logs().into_iter().find(core), None);
+}
+
+#[tokio::test]
+async fn what_waits_for_one_peer_alone_is_bounded_and_the_oldest_is_parked() {
+    let net = Federation::new();
+    let alice = net.peer("alice").partner_of("bob").set("delivery.directed_rows", 5);
+    let alice = alice.start().await;
+    let mut bob = net.peer("bob").partner_of("alice").start().await;
+    partners(&[&alice, &bob]).await;
+    bob.kill9();
+    for n in 0..8 {
+        alice
+            .publish_considers(DataType::Execution, &[bob.did()], json!({"n": n}))
+            .await;
+    }
+    let parked = alice
+        .outbox("three expired events", &["bob", "--parked"], |outbox| {
+            outbox.to_string().matches("expired").count() >= 3
+        })
+        .await;
+    assert!(parked.to_string().contains(bob.did()), "{parked}");
+    bob.restart().await;
+    for n in 3..8 {
+        bob.expect("propalgation_event", |message| {
+            message.propalgation().payload == format!("{{\"n\":{n},\"peer_ids\":[\"{}\"]}}", bob.did()).as_bytes()
+        })
+        .await;
+    }
+    assert_eq!(bob.heard("propalgation_event").len(), 5);
+}
