@@ -89,7 +89,8 @@ pub enum IntakeState {
     Core,
     /// From a stream.
     Stream {
-        /// The newest message when the taking began: what was said before this daemon was there ends here.
+        /// The newest message of ours when the taking began: what was said before this daemon was there ends here. 0: there
+        /// was none to take; the largest number: it is not known yet which one it is.
         head: u64,
         /// How often something was gone from the stream before it was taken, or the stream was another one.
         gaps: u64,
@@ -217,11 +218,9 @@ impl Intake {
             warn!(stream = %covering.source.name, %why, "messages are gone from the stream before they were taken");
         }
         info!(stream = %covering.source.name, from = begin.next, head = covering.last_seq, "taking from JetStream");
-        self.tell.send_replace(IntakeState::Stream {
-            head: covering.last_seq,
-            gaps: self.gaps,
-        });
-        let outcome = streamed::take(&self.queue, &self.bus, &covering, &begin, stop).await;
+        let gaps = self.gaps;
+        let caught_up = |head| drop(self.tell.send_replace(IntakeState::Stream { head, gaps }));
+        let outcome = streamed::take(&self.queue, &self.bus, &covering, &begin, caught_up, stop).await;
         self.from = Some(From {
             source: (*covering.source).clone(),
             last_seq: outcome.last_seq,

@@ -73,12 +73,15 @@ pub(super) fn beginning(covering: &Covering, from: Option<&From>) -> Beginning {
     Beginning { next, gap: None }
 }
 
-/// Takes until `stop`, or until the stream is no more what it was.
+/// Takes until `stop`, or until the stream is no more what it was. `head` is told where that ends which was there before:
+/// 0 when nothing is to be taken, the largest number until it is known. The stream's own newest message would not do: it
+/// may be of another subject, or deleted, and is never taken then.
 pub(super) async fn take(
     queue: &Queue,
     bus: &Bus,
     covering: &Covering,
     begin: &Beginning,
+    head: impl Fn(u64),
     stop: &CancellationToken,
 ) -> Outcome {
     let mut last_seq = begin.next - 1;
@@ -112,12 +115,15 @@ pub(super) async fn take(
             .create_consumer(config)
             .await
             .map_err(|error| error.to_string())?;
-        consumer.messages().await.map_err(|error| error.to_string())
+        let waiting = consumer.cached_info().num_pending;
+        let messages = consumer.messages().await.map_err(|error| error.to_string())?;
+        Ok::<_, String>((messages, waiting))
     };
-    let mut messages = match messages.await {
-        Ok(messages) => messages,
+    let (mut messages, mut behind) = match messages.await {
+        Ok((messages, waiting)) => (messages, waiting > 0),
         Err(error) => return ended(last_seq, format!("no consumer on the stream: {error}")),
     };
+    head(if behind { u64::MAX } else { 0 });
     let mut watch = tokio::time::interval_at(tokio::time::Instant::now() + WATCH, WATCH);
     loop {
         let message = tokio::select! {
@@ -134,7 +140,7 @@ pub(super) async fn take(
             None => return ended(last_seq, "the stream's consumer ended".into()),
         };
         let Ok(info) = message.info() else { continue };
-        let (seq, published) = (info.stream_sequence, info.published);
+        let (seq, published, more) = (info.stream_sequence, info.published, info.pending);
         if covering.only_ours && seq > last_seq + 1 {
             // The next beginning sees and tells it.
             let hole = hole(&context, &covering.source, last_seq + 1).await;
@@ -161,6 +167,10 @@ pub(super) async fn take(
             return ended(last_seq, "the daemon is leaving".into());
         }
         last_seq = seq;
+        if behind && more == 0 {
+            behind = false;
+            head(seq);
+        }
     }
 }
 

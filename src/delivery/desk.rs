@@ -270,8 +270,15 @@ impl Delivery {
                             delivery.0.reconcile.notify_one();
                         }
                         gaps = counted;
-                        if !delivery.reached(head).await {
-                            return;
+                        let mut cursor = delivery.0.intake.cursor();
+                        tokio::select! {
+                            () = delivery.0.stop.cancelled() => return,
+                            // It may be another stream by now, or known better where the old messages end.
+                            changed = state.changed() => match changed {
+                                Ok(()) => continue,
+                                Err(_) => return,
+                            },
+                            _ = cursor.wait_for(|at| *at >= head) => {}
                         }
                         delivery.0.intake_ready.send_replace(true);
                     }
@@ -282,15 +289,6 @@ impl Delivery {
                 }
             }
         });
-    }
-
-    /// Returns when the intake has passed `head`; false when the daemon leaves before.
-    async fn reached(&self, head: u64) -> bool {
-        let mut cursor = self.0.intake.cursor();
-        tokio::select! {
-            () = self.0.stop.cancelled() => false,
-            reached = cursor.wait_for(|at| *at >= head) => reached.is_ok(),
-        }
     }
 
     /// Ends in order: couriers and sessions, then the publisher.

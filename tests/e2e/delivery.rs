@@ -226,6 +226,24 @@ async fn a_sender_that_lost_its_journal_compares_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_starts_again_delivers_though_nothing_new_is_said() {
+    let net = Federation::new();
+    let alice = net.peer("alice").partner_of("bob").nats(with_jetstream());
+    let mut alice = alice.start().await;
+    let mut bob = net.peer("bob").partner_of("alice").start().await;
+    partners(&[&alice, &bob]).await;
+    assert_eq!(bob.stop().await, 0);
+    alice
+        .publish_create(DataType::Compute, &resource(alice.did(), "r", "Waits"))
+        .await;
+    alice.settled().await;
+    assert_eq!(alice.stop().await, 0);
+    bob.restart().await;
+    alice.restart().await;
+    bob.expect_document(CREATE, "r").await;
+}
+
+#[tokio::test]
 async fn a_sender_restored_from_a_backup_is_seen_and_healed() {
     let net = Federation::new();
     let alice = net.peer("alice").partner_of("bob").nats(with_jetstream());
