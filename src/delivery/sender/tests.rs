@@ -384,3 +384,20 @@ fn an_old_peer_gets_each_row_once_and_its_actions_a_second_apart() {
     assert_eq!(bench.on(Input::LegacySent { seq, taken }), [Effect::Close]);
     assert_eq!(bench.sender.acked, 3, "it is sent again");
 }
+
+#[test]
+fn a_row_that_is_refused_again_and_again_is_parked_once() {
+    let mut bench = Bench::opened(1, 0);
+    bench.on(have(Some(at(0))));
+    bench.reads(vec![put(1, "a")], 1);
+    let refused = || {
+        let code = "shape".to_owned();
+        Input::Line(ReceiverLine::Reject {
+            seq: 1,
+            code,
+            max: None,
+        })
+    };
+    assert!(matches!(bench.on(refused())[..], [Effect::Park { seq: 1, .. }]));
+    assert!(bench.on(refused()).is_empty());
+}
