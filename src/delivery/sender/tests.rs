@@ -401,3 +401,22 @@ fn a_row_that_is_refused_again_and_again_is_parked_once() {
     assert!(matches!(bench.on(refused())[..], [Effect::Park { seq: 1, .. }]));
     assert!(bench.on(refused()).is_empty());
 }
+
+#[test]
+fn an_old_peer_that_delivers_to_us_by_now_is_greeted_anew() {
+    let mut bench = Bench::new(0, 0);
+    bench.on(Input::IntakeReady(true));
+    bench.on(Input::Rights {
+        partner: true,
+        directed: false,
+    });
+    bench.now += 3_000;
+    bench.on(Input::Tick);
+    bench.on(Input::NotOpened { unsupported: true });
+    bench.now += 3_000;
+    assert!(
+        bench.on(Input::Nudge { asked: false }).is_empty(),
+        "only that it is there"
+    );
+    assert_eq!(bench.on(Input::Nudge { asked: true }), [Effect::Close, Effect::Open]);
+}
