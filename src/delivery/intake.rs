@@ -41,6 +41,13 @@ impl Batch {
     }
 }
 
+/// A change that the journal has missed, as the store tells.
+pub(super) struct Missed {
+    /// The row of its key when the store was asked.
+    pub(super) over: Option<u64>,
+    pub(super) change: Change,
+}
+
 /// How far our feed reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Reach {
@@ -162,6 +169,24 @@ impl Intake {
             Ok(((changes.len(), gone), journal.take(&changes, None)?))
         };
         self.commit(true, None, work).await
+    }
+
+    /// Journals what was missed, and says how much that was. What was taken since the store was asked is newer than its word,
+    /// and stays.
+    ///
+    /// # Errors
+    /// Nothing was done.
+    pub(super) async fn mend(&self, missed: Vec<Missed>) -> Result<usize> {
+        let work = move |journal: &mut dyn Journal| {
+            let mut changes = Vec::new();
+            for Missed { over, change } in missed {
+                if journal.row(&change.key)?.map(|row| row.seq) == over {
+                    changes.push(change);
+                }
+            }
+            Ok((changes.len(), journal.take(&changes, None)?))
+        };
+        self.commit(false, None, work).await
     }
 
     /// Commits what `work` journals, and tells couriers.

@@ -4,10 +4,11 @@
 //! holds it of us; what the store cannot tell is left as it is.
 
 use super::commit::now;
+use super::intake::Missed;
 use super::journal::JournalError;
 use super::log::Log;
 use super::reconcile::{is_settled, missing};
-use super::types::{Change, Key, Row};
+use super::types::{Key, Row};
 use crate::model::read_header;
 use crate::store::Store;
 use bytes::Bytes;
@@ -37,13 +38,16 @@ impl StoreCheck {
     }
 
     /// What the journal has missed of `keys`. With `settled_only`, rows that are too young to be told from an app that has not
-    /// stored yet are left alone. A store that does not answer makes nothing missing.
+    /// stored yet are left alone.
+    ///
+    /// # Errors
+    /// The journal or the store does not answer: a journal that was set back must not be believed alone.
     pub(super) async fn missing(
         &self,
         log: &Log,
         keys: &[Key],
         settled_only: bool,
-    ) -> Result<Vec<Change>, JournalError> {
+    ) -> Result<Vec<Missed>, JournalError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
@@ -60,13 +64,9 @@ impl StoreCheck {
             })
             .await?;
         let asked: Vec<_> = keys.iter().map(|key| (key.datatype, key.id.clone())).collect();
-        let documents = match self.store.documents(&asked).await {
-            Ok(documents) => documents,
-            Err(error) => {
-                tracing::debug!(%error, "the store does not answer; the journal stands as it is");
-                return Ok(Vec::new());
-            }
-        };
+        let documents = self.store.documents(&asked).await;
+        let documents =
+            documents.map_err(|error| JournalError::Failed(format!("the store does not answer: {error}")))?;
         let at = now();
         let (mut changes, mut seen) = (Vec::new(), Vec::new());
         for ((key, row, was_stored), document) in rows.into_iter().zip(documents) {
@@ -78,7 +78,9 @@ impl StoreCheck {
                 continue;
             }
             let absence_counts = was_stored || self.apps_own_store;
-            changes.extend(missing(&key, row.as_ref(), ours.as_ref(), absence_counts, at));
+            let over = row.as_ref().map(|row| row.seq);
+            let change = missing(&key, row.as_ref(), ours.as_ref(), absence_counts, at);
+            changes.extend(change.map(|change| Missed { over, change }));
         }
         if !seen.is_empty() {
             log.write(false, move |journal| journal.note_stored(&seen)).await?;

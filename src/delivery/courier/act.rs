@@ -6,7 +6,6 @@ use super::io::Opening;
 use super::{Courier, Shared};
 use crate::delivery::commit::now;
 use crate::delivery::digest::{self, Difference};
-use crate::delivery::intake::Batch;
 use crate::delivery::journal::{Journal, JournalError};
 use crate::delivery::sender::{Effect, Input, ask};
 use crate::delivery::types::{Held, Key, Parked, Row};
@@ -203,11 +202,7 @@ async fn compare(
         .await?;
     let changes = shared.store.missing(&shared.log, &compared.keys, false).await?;
     if !changes.is_empty() {
-        let batch = Batch {
-            changes,
-            ..Batch::default()
-        };
-        shared.intake.try_take(batch, false).await?;
+        shared.intake.mend(changes).await?;
     }
     let keys = compared.keys;
     let lines: Vec<Difference> = shared.log.read(move |journal| digest::lines(journal, keys)).await?;

@@ -5,7 +5,6 @@
 
 use super::{Delivery, TICK};
 use crate::delivery::commit::now;
-use crate::delivery::intake::Batch;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -69,15 +68,11 @@ impl Delivery {
                 Ok(changes) => changes,
                 Err(error) => return warn!(%error, "the journal could not be compared with the store"),
             };
-            mended += changes.len();
-            let batch = Batch {
-                changes,
-                ..Batch::default()
-            };
-            if !batch.is_empty()
-                && let Err(error) = self.0.intake.try_take(batch, false).await
-            {
-                return warn!(%error, "the journal could not be mended from the store");
+            if !changes.is_empty() {
+                match self.0.intake.mend(changes).await {
+                    Ok(changes) => mended += changes,
+                    Err(error) => return warn!(%error, "the journal could not be mended from the store"),
+                }
             }
             if self.0.stop.is_cancelled() {
                 return;
