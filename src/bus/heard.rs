@@ -10,10 +10,14 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::task::unconstrained;
 
 /// The header by which a stream at the far side knows a repetition.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// How long the word of a denial may come after the answer that followed it on the same connection.
+const DENIAL_TIME: Duration = Duration::from_millis(20);
 
 /// A message to be published.
 #[derive(Debug, Clone)]
@@ -32,6 +36,9 @@ pub struct Heard {
     inbox: String,
     answers: Subscriber,
     given: u64,
+    /// Subjects that this connection may publish on, and which connection that was.
+    allowed: HashSet<&'static str>,
+    life: u64,
 }
 
 impl Bus {
@@ -47,6 +54,8 @@ impl Bus {
             inbox,
             answers: answers.map_err(|error| PublishError::Refused(error.to_string()))?,
             given: 0,
+            allowed: HashSet::new(),
+            life: 0,
         })
     }
 }
@@ -60,6 +69,10 @@ impl Heard {
     /// message alone; what is before a later one is published and the later one left out.
     pub async fn publish(&mut self, messages: &[Message]) -> Result<usize, PublishError> {
         let lives = self.connects();
+        if std::mem::replace(&mut self.life, lives) != lives {
+            self.allowed.clear();
+        }
+        let denials = self.bus.denials.borrow().0;
         let first = self.given;
         for message in messages {
             match self.give(message).await {
@@ -72,6 +85,7 @@ impl Heard {
         if self.connects() != lives {
             return Err(PublishError::Away);
         }
+        self.not_denied(messages, denials).await?;
         let mut unheard = HashSet::new();
         // Unconstrained: a task that has done much is told "nothing yet" for what is there.
         while let Some(Some(answer)) = unconstrained(self.answers.next()).now_or_never() {
@@ -92,6 +106,27 @@ impl Heard {
             self.bus.metrics.nats_published(message.out.name());
         }
         Ok(heard)
+    }
+
+    /// A server that forbids a subject says so beside it and tells nobody listens of nothing: on a subject that is new to
+    /// this connection its word is waited for.
+    async fn not_denied(&mut self, messages: &[Message], before: u64) -> Result<(), PublishError> {
+        let new: Vec<&'static str> = messages
+            .iter()
+            .map(|message| message.out.name())
+            .filter(|name| !self.allowed.contains(name))
+            .collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut told = self.bus.denials.clone();
+        let _ = tokio::time::timeout(DENIAL_TIME, told.wait_for(|(times, _)| *times > before)).await;
+        let (times, words) = self.bus.denials.borrow().clone();
+        if times > before {
+            return Err(PublishError::Refused(words));
+        }
+        self.allowed.extend(new);
+        Ok(())
     }
 
     fn connects(&self) -> u64 {

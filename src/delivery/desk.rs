@@ -117,14 +117,14 @@ impl Delivery {
     ) -> Result<Self, JournalError> {
         let life = Token(rand::random());
         let log = parts.log.clone();
-        let (feed, notes, published) = log
+        let (feed, notes, last_todo) = log
             .write(true, move |journal| {
                 journal.begin_incarnation(life)?;
                 Ok((journal.feed()?, journal.partners()?, journal.last_todo()?))
             })
             .await?;
         let first_todo = log.read(|journal| journal.todo(0, 1)).await?;
-        let upto = first_todo.first().map_or(published, |row| row.n.saturating_sub(1));
+        let upto = first_todo.first().map_or(last_todo, |row| row.n.saturating_sub(1));
         let feed = Arc::new(feed);
         let stop = parts.end.child_token();
         let no_more = parts.end.child_token();
@@ -197,6 +197,7 @@ impl Delivery {
             log,
             outlet,
             published: published_tell,
+            left_upto: last_todo,
         };
         let delivery = Self(Arc::new(Inner {
             feed,

@@ -100,7 +100,7 @@ pub trait Journal {
     /// one go. The floor rises to the highest seq purged. Says how many.
     fn purge_tombstones(&mut self, before: u64, keep: usize, limit: usize) -> Result<usize>;
 
-    /// Directed rows of `dest` up to `seq` were acknowledged: they leave, with their parked notes.
+    /// Directed rows of `dest` up to `seq` were acknowledged: they leave. What of them was refused stays parked, for people.
     fn directed_done(&mut self, dest: &str, seq: u64) -> Result<()>;
 
     /// Rows and payload bytes that wait for `dest` alone.

@@ -186,8 +186,6 @@ impl Journal for MemoryJournal {
             .range(..=seq)
             .filter(|(_, row)| row.change.dest == dest && !dest.is_empty());
         for seq in done.map(|(seq, _)| *seq).collect::<Vec<_>>() {
-            let key = self.rows[&seq].change.key.clone();
-            self.parked.retain(|parked| parked.dest != dest || parked.key != key);
             self.remove(seq);
         }
         Ok(())

@@ -76,6 +76,8 @@ pub struct Publisher<O> {
     pub outlet: O,
     /// Where it is told how far it has come.
     pub published: watch::Sender<Published>,
+    /// The newest row of an earlier life: those behind it are handed over, and are not read from the journal.
+    pub left_upto: u64,
 }
 
 struct Waiting {
@@ -134,12 +136,12 @@ impl<O: Outlet> Publisher<O> {
     /// What an earlier life committed and did not publish, or did not know to be published: of each key the newest only,
     /// since an older one may have been followed by it already.
     async fn publish_left(&mut self, done_upto: &watch::Sender<u64>, stop: &CancellationToken) -> bool {
-        let Some(superseded) = superseded(&self.log, stop).await else {
+        let Some(superseded) = superseded(&self.log, self.left_upto, stop).await else {
             return false;
         };
         let mut after = 0;
         loop {
-            let Some(rows) = left(&self.log, after, stop).await else {
+            let Some(rows) = left(&self.log, after, self.left_upto, stop).await else {
                 return false;
             };
             let Some(last) = rows.last().map(|row| row.n) else {
@@ -229,11 +231,11 @@ async fn note(log: Log, mut done: watch::Receiver<u64>, published: watch::Sender
 }
 
 /// Numbers of what an earlier life left and a newer row follows; none when the daemon is leaving.
-async fn superseded(log: &Log, stop: &CancellationToken) -> Option<HashSet<u64>> {
+async fn superseded(log: &Log, upto: u64, stop: &CancellationToken) -> Option<HashSet<u64>> {
     let mut newest = Newest::default();
     let mut after = 0;
     loop {
-        let rows = left(log, after, stop).await?;
+        let rows = left(log, after, upto, stop).await?;
         match rows.last() {
             Some(last) => after = last.n,
             None => return Some(newest.superseded),
@@ -243,10 +245,13 @@ async fn superseded(log: &Log, stop: &CancellationToken) -> Option<HashSet<u64>>
 }
 
 /// Rows of an earlier life; none when the daemon is leaving.
-async fn left(log: &Log, after: u64, stop: &CancellationToken) -> Option<Vec<Todo>> {
+async fn left(log: &Log, after: u64, upto: u64, stop: &CancellationToken) -> Option<Vec<Todo>> {
     loop {
         match log.read(move |journal| journal.todo(after, BATCH)).await {
-            Ok(rows) => return Some(rows),
+            Ok(mut rows) => {
+                rows.retain(|row| row.n <= upto);
+                return Some(rows);
+            }
             Err(error) => {
                 warn!(%error, "the journal cannot be read");
                 if pause(JOURNAL_AGAIN, stop).await {
@@ -281,5 +286,81 @@ async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => true,
         () = tokio::time::sleep(time) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::commit::Committer;
+    use super::super::types::{Hash, Received, Verdict};
+    use super::*;
+    use crate::wire::DataType;
+    use bytes::Bytes;
+
+    /// Takes all, and after the first time waits to be let on.
+    struct Seen(mpsc::UnboundedSender<u64>, mpsc::Receiver<()>);
+
+    #[async_trait]
+    impl Outlet for Seen {
+        async fn put(&mut self, rows: &[Todo]) -> (usize, Option<String>) {
+            for row in rows {
+                let _ = self.0.send(row.n);
+            }
+            self.1.recv().await;
+            (rows.len(), None)
+        }
+    }
+
+    fn line(id: &str, version: &'static str) -> Received {
+        Received {
+            seq: 0,
+            key: Key {
+                datatype: DataType::DataResource,
+                id: id.into(),
+            },
+            directed: false,
+            once: true,
+            action: Action::Update,
+            user: String::new(),
+            payload: Bytes::from_static(version.as_bytes()),
+            hash: Hash::of(version.as_bytes()),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_an_earlier_life_is_published_is_published_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(&dir.path().join("journal.db")).unwrap();
+        let (committer, committed) = Committer::new(log.clone());
+        let commit = async |version| {
+            let verdicts = committer.commit("did:a", vec![line("r", version)], None, None).await;
+            assert!(matches!(verdicts.unwrap()[..], [Verdict::Todo(_)]));
+        };
+        log.write(false, |journal| journal.receive("did:a", &[line("r", "1")], None, 0))
+            .await
+            .unwrap();
+        let (seen, mut puts) = mpsc::unbounded_channel();
+        let (go, gone) = mpsc::channel(9);
+        let (published, mut upto) = watch::channel(Published::default());
+        let publisher = Publisher {
+            log: log.clone(),
+            outlet: Seen(seen, gone),
+            published,
+            left_upto: 1,
+        };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(publisher.run(committed, CancellationToken::new(), stop.clone()));
+        assert_eq!(puts.recv().await, Some(1));
+        commit("2").await;
+        commit("3").await;
+        drop(go);
+        upto.wait_for(|published| published.upto == 3).await.unwrap();
+        stop.cancel();
+        running.await.unwrap();
+        let mut rest = Vec::new();
+        while let Some(n) = puts.recv().await {
+            rest.push(n);
+        }
+        assert_eq!(rest, [2, 3]);
     }
 }

@@ -180,15 +180,19 @@ impl Sessions {
         let mut io = Io {
             lines: self.streams.lines(reader),
             writer,
+            ends: Vec::new(),
         };
         let from = self.sender(&peer);
         let end = match &from {
-            Some((member, partner)) => {
+            Some((member, _)) => {
                 let (over, turn) = self.take_turn(&member.did).await;
-                let end = tokio::select! {
-                    // Between two transactions only: see `session`.
-                    end = self.session(&mut io, member, *partner, &over, &right) => end,
+                io.ends = vec![over.clone(), right.clone(), self.stop.clone()];
+                // Asked again: it may have lost its right, and been forgotten, before its turn came.
+                let end = match self.sender(&peer).filter(|(now, _)| now.did == member.did) {
+                    Some((member, partner)) => self.session(&mut io, &member, partner, &over, &right).await,
+                    None => End::Stop("not_partner", RETRY_PARTNER),
                 };
+                io.ends.clear();
                 drop(turn);
                 end
             }

@@ -42,7 +42,10 @@ impl StoreCheck {
     }
 
     /// What the journal has missed of `keys`. With `settled_only`, rows that are too young to be told from an app that has not
-    /// stored yet are left alone. A store that does not answer makes nothing missing.
+    /// stored yet are left alone.
+    ///
+    /// # Errors
+    /// The journal or the store does not answer: a journal that was set back must not be believed alone.
     pub(super) async fn missing(
         &self,
         log: &Log,
@@ -65,13 +68,9 @@ impl StoreCheck {
             })
             .await?;
         let asked: Vec<_> = keys.iter().map(|key| (key.datatype, key.id.clone())).collect();
-        let documents = match self.store.documents(&asked).await {
-            Ok(documents) => documents,
-            Err(error) => {
-                tracing::debug!(%error, "the store does not answer; the journal stands as it is");
-                return Ok(Vec::new());
-            }
-        };
+        let documents = self.store.documents(&asked).await;
+        let documents =
+            documents.map_err(|error| JournalError::Failed(format!("the store does not answer: {error}")))?;
         let at = now();
         let (mut changes, mut seen) = (Vec::new(), Vec::new());
         for ((key, row, was_stored), document) in rows.into_iter().zip(documents) {

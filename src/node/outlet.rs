@@ -5,7 +5,7 @@
 
 use super::inbound::message;
 use crate::bus::{Bus, Heard, Message, PublishError};
-use crate::delivery::{Outlet, Todo, Token};
+use crate::delivery::{Hash, Outlet, Todo, Token};
 use crate::model::{Federation, Relation};
 use crate::store::{Applied, Change, Store, Write};
 use crate::telemetry::Refusals;
@@ -123,10 +123,12 @@ impl NatsOutlet {
         for (place, row) in rows.iter().enumerate() {
             if publish.get(place) == Some(&true) {
                 let (out, bytes) = message(row.action, row.key.datatype, &row.user, &row.payload);
+                // A journal that a power cut or a backup set back gives its numbers again, to other messages.
+                let id = format!("{}-{}-{:?}", hex::encode(self.lineage.0), row.n, Hash::of(&bytes));
                 messages.push(Message {
                     out,
                     payload: bytes.into(),
-                    id: format!("{}-{}", hex::encode(self.lineage.0), row.n),
+                    id,
                 });
                 places.push(place);
             }

@@ -82,7 +82,10 @@ impl Registry {
             linked: HashSet::new(),
             mesh: Mesh::default(),
         };
-        desk.read_store().await;
+        // Without it nobody would be a partner, and what is held of partners would be forgotten.
+        while !desk.read_store().await {
+            tokio::time::sleep(TICK).await;
+        }
         desk.put_into_effect().await;
         tokio::spawn(desk.run(events, shutdown));
         Self(sender)
@@ -141,7 +144,7 @@ impl Desk {
                     Some(Event::Found(peer, told)) => {
                         // Several may have been found before the reading that the first of them caused.
                         if self.parts.federation.borrow().of_peer(&peer).is_none() {
-                            self.read_store().await;
+                            let _ = self.read_store().await;
                         }
                         done = Some(told);
                     }
@@ -164,8 +167,8 @@ impl Desk {
         }
     }
 
-    /// Reads every peer document. When the store does not answer, what was read and heard before stands.
-    async fn read_store(&mut self) {
+    /// Reads every peer document. When the store does not answer, what was read and heard before stands, and it is false.
+    async fn read_store(&mut self) -> bool {
         let began = Instant::now();
         match self.parts.store.peers(self.parts.peers).await {
             Ok(peers) => {
@@ -190,8 +193,12 @@ impl Desk {
                     more: peers.truncated,
                 };
                 self.table.read_store(peers.peers.iter().map(member_of), &unseen, began);
+                true
             }
-            Err(error) => self.parts.readiness.set_bad("store", error.to_string()),
+            Err(error) => {
+                self.parts.readiness.set_bad("store", error.to_string());
+                false
+            }
         }
     }
 

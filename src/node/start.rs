@@ -244,7 +244,10 @@ impl Daemon {
         let bus = self.bus.clone().marked_as(&did);
         let (federation, seen) = watch::channel(Arc::new(Federation::default()));
         let (streams, upward) = self.streams(&did, seen.clone());
-        let registry = self.start_registry(&did, federation, &streams).await?;
+        let registry = tokio::select! {
+            () = parts.shutdown.cancelled() => return Ok(()),
+            registry = self.start_registry(&did, federation, &streams) => registry?,
+        };
         let strangers = Strangers {
             store: Arc::clone(&self.store),
             registry: registry.clone(),

@@ -3,11 +3,12 @@
 //! Pure. Owns the cursor's place, the ids of directed events, and the words owed to apps. Always: an id of a message from a
 //! stream is the same whenever it is taken again, so that the far side knows a repetition.
 
-use crate::bus::{Place, Taken};
+use crate::bus::{Place, Source, Taken};
 use crate::delivery::{Batch, Cursor, Key, Parked, now};
 use crate::wire::DataType;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Refusals parked of one batch; what is beyond is counted and logged only, so that an app gone wild costs little.
@@ -22,6 +23,8 @@ pub(super) struct Taking {
     pub(super) answers: Vec<(async_nats::Subject, Bytes)>,
     /// How old the message in hand was when it was taken.
     pub(super) age: Duration,
+    /// Of the message in hand, when it is from a stream.
+    place: Option<(Arc<Source>, u64, Bytes)>,
     id: Option<String>,
     reply: Option<async_nats::Subject>,
     refused: Option<&'static str>,
@@ -33,13 +36,12 @@ impl Taking {
         match &mut taken.place {
             Place::Core { reply } => {
                 self.age = Duration::ZERO;
-                self.id = None;
+                (self.id, self.place) = (None, None);
                 self.reply = reply.take();
             }
             Place::Stream { seq, source, age } => {
                 self.age = *age;
-                let digest = Sha256::digest(format!("{} {} {seq}", source.name, source.created));
-                self.id = Some(hex::encode(digest.get(..16).unwrap_or_default()));
+                (self.id, self.place) = (None, Some((Arc::clone(source), *seq, taken.payload.clone())));
                 self.batch.cursor = Some(Cursor {
                     source: source.name.clone(),
                     created: source.created.clone(),
@@ -51,7 +53,18 @@ impl Taking {
 
     /// The id of the directed events that the message in hand makes.
     pub(super) fn message_id(&mut self) -> String {
-        self.id.get_or_insert_with(|| uuid::Uuid::new_v4().to_string()).clone()
+        let made = || match &self.place {
+            // With its bytes: a stream that was set back gives its places again, to other messages.
+            Some((source, seq, payload)) => {
+                let digest = Sha256::new()
+                    .chain_update(format!("{} {} {seq} ", source.name, source.created))
+                    .chain_update(payload)
+                    .finalize();
+                hex::encode(digest.get(..16).unwrap_or_default())
+            }
+            None => uuid::Uuid::new_v4().to_string(),
+        };
+        self.id.get_or_insert_with(made).clone()
     }
 
     /// The message in hand was refused: people see it where they look for what was not delivered.

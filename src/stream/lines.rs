@@ -74,6 +74,8 @@ pub struct Lines<R = Stream> {
     limits: LineLimits,
     half_read: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
+    /// When the line in hand began. Kept here: whoever waits for other things, too, asks anew again and again.
+    began: Instant,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
@@ -86,6 +88,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             limits,
             half_read,
             permit: None,
+            began: Instant::now(),
         }
     }
 
@@ -97,7 +100,6 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// All complete lines that are there, one at the least, in one piece; `None` at the end of the stream.
     /// Cancel-safe: nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Option<Bytes>, LineError> {
-        let mut began = Instant::now();
         loop {
             if let Some(end) = self
                 .buffer
@@ -107,6 +109,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 let lines = self.buffer.split_to(self.scanned + end + 1).freeze();
                 self.scanned = 0;
                 self.permit = None;
+                self.began = Instant::now();
                 return Ok(Some(lines));
             }
             self.scanned = self.buffer.len();
@@ -115,9 +118,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             }
             self.hold()?;
             let quiet = self.buffer.is_empty();
-            let read = self.read(quiet, began).await?;
+            let read = self.read(quiet).await?;
             if quiet {
-                began = Instant::now();
+                self.began = Instant::now();
             }
             if read == 0 {
                 return if quiet { Ok(None) } else { Err(LineError::CutOff) };
@@ -125,7 +128,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    async fn read(&mut self, quiet: bool, began: Instant) -> Result<usize, LineError> {
+    async fn read(&mut self, quiet: bool) -> Result<usize, LineError> {
         if quiet && self.chunk == LARGE_READ {
             // In a burst the next piece is there already, and its buffer is used again.
             self.buffer.reserve(LARGE_READ);
@@ -142,7 +145,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         let deadline = if quiet {
             self.limits.quiet.map(|quiet| Instant::now() + quiet)
         } else {
-            Some(began + self.limits.time)
+            Some(self.began + self.limits.time)
         };
         let reading = self.io.read_buf(&mut self.buffer);
         let read = match deadline {
@@ -174,4 +177,33 @@ pub fn split(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
     lines
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.trim_ascii().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::AsyncWriteExt;
+    use tokio_util::compat::TokioAsyncReadCompatExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_must_end_in_time_however_often_it_is_asked_for() {
+        let (near, far) = tokio::io::duplex(64);
+        let limits = LineLimits {
+            bytes: 1024,
+            time: Duration::from_secs(10),
+            quiet: None,
+        };
+        let mut lines = Lines::new(near.compat(), limits, Arc::new(Semaphore::new(0)));
+        let mut far = far.compat();
+        far.write_all(b"{").await.unwrap();
+        let ended = async {
+            loop {
+                if let Ok(ended) = tokio::time::timeout(Duration::from_secs(1), lines.next()).await {
+                    return ended;
+                }
+            }
+        };
+        let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+        assert_eq!(ended, Ok(Err(LineError::TooSlow)));
+    }
 }

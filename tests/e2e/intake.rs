@@ -2,6 +2,7 @@
 
 use oc_testkit::{DataType, Federation, NatsOptions, Peer, free_port, partners, resource};
 use serde_json::json;
+use std::path::PathBuf;
 
 const CREATE: &str = "create_resource";
 
@@ -81,21 +82,56 @@ async fn streams_that_overlap_are_told_and_core_nats_is_used() {
     bob.expect_document(CREATE, "gpu").await;
 }
 
+/// A NATS where the user `daemon` may not publish on `subject` and the apps may do all, and that user's password file.
+fn forbidding(net: &Federation, subject: &str, jetstream: bool) -> (NatsOptions, PathBuf) {
+    let users = format!(
+        "authorization {{ users: [ {{ user: apps, password: apps }}, {{ user: daemon, password: daemon, \
+         permissions: {{ publish: {{ deny: \"{subject}\" }} }} }} ] }}\nno_auth_user: apps\n"
+    );
+    let password = net.dir().join("password");
+    std::fs::write(&password, "daemon").unwrap();
+    let options = NatsOptions {
+        jetstream,
+        extra: users,
+        ..NatsOptions::default()
+    };
+    (options, password)
+}
+
 #[tokio::test]
 async fn without_the_permission_it_is_told_and_core_nats_is_used() {
     let net = Federation::new();
-    let users = "authorization { users: [ { user: apps, password: apps }, { user: daemon, password: daemon, \
-                 permissions: { publish: { deny: \"$JS.API.>\" } } } ], no_auth_user: apps }\n";
-    let users = users.replace(", no_auth_user: apps }", " }\nno_auth_user: apps");
-    let password = net.dir().join("password");
-    std::fs::write(&password, "daemon").unwrap();
-    let alice = net.peer("alice").nats(jetstream(&users));
+    let (nats, password) = forbidding(&net, "$JS.API.>", true);
+    let alice = net.peer("alice").nats(nats);
     let alice = alice
         .set("nats.user", "daemon")
         .set("nats.password_file", json!(password));
     let alice = alice.start().await;
     alice.wait_log(&["taking from core NATS", "forbids"]).await;
     assert_eq!(mode(&alice).await["mode"], "core");
+}
+
+#[tokio::test]
+async fn a_subject_that_nats_forbids_holds_up_what_comes_and_is_told() {
+    let net = Federation::new();
+    let alice = net.peer("alice").partner_of("bob").start().await;
+    let (nats, password) = forbidding(&net, "create_resource", false);
+    let bob = net.peer("bob").partner_of("alice").nats(nats);
+    let bob = bob
+        .set("nats.user", "daemon")
+        .set("nats.password_file", json!(password));
+    let bob = bob.start().await;
+    partners(&[&alice, &bob]).await;
+    alice
+        .publish_create(DataType::Compute, &resource(alice.did(), "gpu", "Forbidden"))
+        .await;
+    bob.wait_log(&["cannot be published", "ermissions"]).await;
+    alice
+        .outbox("why bob takes nothing", &["bob"], |outbox| {
+            outbox.to_string().contains("nats")
+        })
+        .await;
+    assert_eq!(bob.heard(CREATE).len(), 0);
 }
 
 #[tokio::test]

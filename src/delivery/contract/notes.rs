@@ -133,9 +133,10 @@ pub(crate) fn an_acknowledged_newer_change_unparks(journal: &mut dyn Journal) {
     journal.directed_done("b", 3).unwrap();
     assert_eq!(
         ids(journal, Some("b")),
-        ["never again"],
-        "a directed one goes with its row"
+        ["m", "never again"],
+        "people see what was refused, also when its row has gone"
     );
+    assert!(journal.unpark("b", &key("m")).unwrap());
 }
 
 pub(crate) fn pins_are_kept_within_a_bound(journal: &mut dyn Journal) {

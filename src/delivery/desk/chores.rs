@@ -25,13 +25,16 @@ impl Delivery {
         let inner = &self.0;
         let every = inner.parts.settings.delivery.reconcile_every;
         let mut ready = inner.intake_ready.subscribe();
-        tokio::select! {
-            () = inner.stop.cancelled() => return,
-            _ = ready.wait_for(|ready| *ready) => {}
+        let mut disk = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                () = inner.stop.cancelled() => return,
+                _ = disk.tick() => self.look_at_disk(),
+                _ = ready.wait_for(|ready| *ready) => break,
+            }
         }
         let mut reconcile = tokio::time::interval(every);
         let mut purge = tokio::time::interval(PURGE_EVERY);
-        let mut disk = tokio::time::interval(TICK);
         loop {
             tokio::select! {
                 () = inner.stop.cancelled() => return,

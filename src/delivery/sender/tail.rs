@@ -68,7 +68,7 @@ impl Tail {
             return self.compared.remove(at).map(|(_, key)| key);
         }
         let mut rows = self.unacked.iter_mut();
-        let row = rows.find(|row| row.seq == seq && row.key.is_some())?;
+        let row = rows.find(|row| row.seq == seq && row.key.is_some() && !row.rejected)?;
         row.rejected = true;
         row.key.clone()
     }

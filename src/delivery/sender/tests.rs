@@ -1,5 +1,6 @@
-//! The rule's table, row by row; `comparing` has those of the comparison.
+//! The rule's table, row by row; `comparing` has those of the comparison, `again` what comes twice.
 
+mod again;
 mod comparing;
 
 use super::*;

@@ -7,6 +7,7 @@ use crate::stream::Lines;
 use futures::AsyncWriteExt;
 use futures::io::{ReadHalf, WriteHalf};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// How long an answer may take to be written: a sender that does not read is let go.
 const WRITE_TIME: Duration = Duration::from_secs(30);
@@ -15,18 +16,30 @@ const WRITE_TIME: Duration = Duration::from_secs(30);
 pub(super) struct Io {
     pub(super) lines: Lines<ReadHalf<Stream>>,
     pub(super) writer: WriteHalf<Stream>,
+    /// What ends the session, also while it waits for room or for a sender that does not read: somebody waits for its turn.
+    pub(super) ends: Vec<CancellationToken>,
 }
 
 impl Io {
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), ()> {
+        let Self { writer, ends, .. } = self;
         let write = async {
-            self.writer.write_all(bytes).await?;
-            self.writer.flush().await
+            writer.write_all(bytes).await?;
+            writer.flush().await
         };
-        match tokio::time::timeout(WRITE_TIME, write).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err::<(), std::io::Error>(_)) | Err(_) => Err(()),
+        tokio::select! {
+            biased;
+            written = tokio::time::timeout(WRITE_TIME, write) => match written {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err::<(), std::io::Error>(_)) | Err(_) => Err(()),
+            },
+            () = any(ends) => Err(()),
         }
+    }
+
+    /// Returns when the session has to end; see `ends`.
+    pub(super) async fn ended(&self) {
+        any(&self.ends).await;
     }
 
     /// Ends in good order: the sender's own end tells that it has read ours.
@@ -37,4 +50,12 @@ impl Io {
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), end).await;
     }
+}
+
+async fn any(ends: &[CancellationToken]) {
+    if ends.is_empty() {
+        return std::future::pending().await;
+    }
+    let ends = ends.iter().map(|end| Box::pin(end.cancelled()));
+    futures::future::select_all(ends).await;
 }

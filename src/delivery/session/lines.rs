@@ -97,7 +97,9 @@ impl Sessions {
         if batch.is_empty() {
             return Ok(());
         }
-        let room = self.take_room(batch.bytes() + batch.lines() * LINE_OVERHEAD).await;
+        let room = self
+            .take_room(io, batch.bytes() + batch.lines() * LINE_OVERHEAD)
+            .await?;
         let (batch, committed) = match self.committer.session(&from.did, batch, room, now()).await {
             Ok(done) => done,
             Err(error) => {
@@ -114,9 +116,16 @@ impl Sessions {
         Ok(())
     }
 
-    async fn take_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    /// Waits for room, as long as something is being published; what is in hand is given up when the session has to end.
+    async fn take_room(&self, io: &Io, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, End> {
         let bytes = u32::try_from(bytes.min(UNPUBLISHED)).unwrap_or(u32::MAX);
-        Arc::clone(&self.room).acquire_many_owned(bytes).await.ok()
+        let mut published = self.published.clone();
+        tokio::select! {
+            biased;
+            room = Arc::clone(&self.room).acquire_many_owned(bytes) => Ok(room.ok()),
+            _ = published.wait_for(|published| published.stuck.is_some()) => Err(End::Stop("nats", RETRY)),
+            () = io.ended() => Err(End::Over("it had to end while it waited for room")),
+        }
     }
 
     pub(super) async fn answer(&self, io: &mut Io, answer: Answer, origin: &str) -> Result<(), End> {

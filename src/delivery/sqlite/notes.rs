@@ -49,13 +49,9 @@ pub(super) fn forget_dest(connection: &Connection, did: &str) -> rusqlite::Resul
 }
 
 pub(super) fn directed_done(connection: &Connection, dest: &str, seq: u64) -> rusqlite::Result<()> {
-    for sql in [
-        "DELETE FROM parked WHERE dest = ?1 AND (datatype, id) IN
-             (SELECT datatype, id FROM directed WHERE dest = ?1 AND seq <= ?2)",
-        "DELETE FROM directed WHERE dest = ?1 AND seq <= ?2",
-    ] {
-        connection.prepare_cached(sql)?.execute(params![dest, number(seq)])?;
-    }
+    connection
+        .prepare_cached("DELETE FROM directed WHERE dest = ?1 AND seq <= ?2")?
+        .execute(params![dest, number(seq)])?;
     Ok(())
 }
 

@@ -1,0 +1,39 @@
+//! What a peer says more than once, and peers that are others than before.
+
+use super::*;
+
+#[test]
+fn a_row_that_is_refused_again_and_again_is_parked_once() {
+    let mut bench = Bench::opened(1, 0);
+    bench.on(have(Some(at(0))));
+    bench.reads(vec![put(1, "a")], 1);
+    let refused = || {
+        let code = "shape".to_owned();
+        Input::Line(ReceiverLine::Reject {
+            seq: 1,
+            code,
+            max: None,
+        })
+    };
+    assert!(matches!(bench.on(refused())[..], [Effect::Park { seq: 1, .. }]));
+    assert!(bench.on(refused()).is_empty());
+}
+
+#[test]
+fn an_old_peer_that_delivers_to_us_by_now_is_greeted_anew() {
+    let mut bench = Bench::new(0, 0);
+    bench.on(Input::IntakeReady(true));
+    bench.on(Input::Rights {
+        partner: true,
+        directed: false,
+    });
+    bench.now += 3_000;
+    bench.on(Input::Tick);
+    bench.on(Input::NotOpened { unsupported: true });
+    bench.now += 3_000;
+    assert!(
+        bench.on(Input::Nudge { asked: false }).is_empty(),
+        "only that it is there"
+    );
+    assert_eq!(bench.on(Input::Nudge { asked: true }), [Effect::Close, Effect::Open]);
+}
