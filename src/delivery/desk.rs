@@ -141,7 +141,7 @@ impl Delivery {
             Arc::clone(&recent),
             told,
             Arc::clone(&bounds),
-            parts.refusals.clone(),
+            (parts.readiness.clone(), parts.refusals.clone()),
         );
         let (intake_idle, idle) = watch::channel(true);
         let limits = ReadLimits {

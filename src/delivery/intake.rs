@@ -9,7 +9,7 @@ use super::log::Log;
 use super::recent::Recent;
 use super::types::{Change, Cursor, Parked, Row};
 use crate::settings::DeliverySettings;
-use crate::telemetry::Refusals;
+use crate::telemetry::{Readiness, Refusals};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +71,7 @@ pub struct Intake {
     cursor: watch::Sender<u64>,
     bounds: Arc<DeliverySettings>,
     dirty: Arc<Notify>,
+    readiness: Readiness,
     refusals: Refusals,
 }
 
@@ -82,7 +83,7 @@ impl Intake {
         recent: Arc<Recent>,
         (reach, directed): (watch::Sender<Reach>, Arc<Notify>),
         bounds: Arc<DeliverySettings>,
-        refusals: Refusals,
+        (readiness, refusals): (Readiness, Refusals),
     ) -> Self {
         Self {
             log,
@@ -92,6 +93,7 @@ impl Intake {
             cursor: watch::Sender::new(0),
             bounds,
             dirty: Arc::new(Notify::new()),
+            readiness,
             refusals,
         }
     }
@@ -116,6 +118,7 @@ impl Intake {
                 Ok(()) => {
                     if told {
                         info!("the journal takes again");
+                        self.readiness.set_ok("journal");
                     }
                     return true;
                 }
@@ -123,6 +126,7 @@ impl Intake {
                 Err(error) => {
                     if !std::mem::replace(&mut told, true) {
                         warn!(%error, "nothing is taken from NATS: the journal cannot be written");
+                        self.readiness.set_bad("journal", error.to_string());
                     }
                 }
             }

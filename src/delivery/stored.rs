@@ -18,8 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How long a comparison waits for the intake. After that it goes on: a partner is told something that the next rows mend.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// How long the first step of a comparison waits for the intake, and each further one, since under a constant load it is
+/// never idle. After that it goes on: a partner is told something that the next rows mend.
+const DRAIN_TIME: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(100));
 
 /// See the module's first lines.
 #[derive(Clone)]
@@ -36,9 +37,10 @@ pub(super) struct StoreCheck {
 
 impl StoreCheck {
     /// Returns when everything that was taken from NATS is journaled, so that the store knows nothing newer.
-    pub(super) async fn intake_drained(&self) {
+    pub(super) async fn intake_drained(&self, first: bool) {
         let mut idle = self.intake_idle.clone();
-        let _ = tokio::time::timeout(DRAIN_TIME, idle.wait_for(|idle| *idle)).await;
+        let patience = if first { DRAIN_TIME.0 } else { DRAIN_TIME.1 };
+        let _ = tokio::time::timeout(patience, idle.wait_for(|idle| *idle)).await;
     }
 
     /// What the journal has missed of `keys`. With `settled_only`, rows that are too young to be told from an app that has not

@@ -21,7 +21,10 @@ impl Courier {
     /// Does what is wanted; an answer that is there at once comes back.
     pub(super) async fn act(&mut self, effect: Effect) -> Option<Input> {
         match effect {
-            Effect::Open => self.opening = Some(self.open()),
+            Effect::Open => {
+                self.drained = false;
+                self.opening = Some(self.open());
+            }
             Effect::Close => {
                 (self.io, self.writing, self.opening) = (None, None, None);
                 self.to_write.clear();
@@ -46,9 +49,9 @@ impl Courier {
                 max_bytes,
             } => return self.read(ticket, after, directed_only, (max_rows, max_bytes)),
             Effect::Sum { ticket, after, to } => {
-                let shared = Arc::clone(&self.shared);
+                let (shared, first) = (Arc::clone(&self.shared), !std::mem::replace(&mut self.drained, true));
                 self.ask(ticket, async move {
-                    shared.store.intake_drained().await;
+                    shared.store.intake_drained(first).await;
                     let sum = move |journal: &dyn Journal| ask::sum(journal, ticket, after.as_ref(), to.as_ref());
                     shared.log.read(sum).await
                 });
@@ -59,8 +62,11 @@ impl Courier {
                 to,
                 held,
             } => {
-                let shared = Arc::clone(&self.shared);
-                self.ask(ticket, async move { compare(&shared, ticket, after, to, held).await });
+                let (shared, first) = (Arc::clone(&self.shared), !std::mem::replace(&mut self.drained, true));
+                self.ask(ticket, async move {
+                    shared.store.intake_drained(first).await;
+                    compare(&shared, ticket, after, to, held).await
+                });
             }
             Effect::Acked { seq } => {
                 self.note.acked_seq = seq;
@@ -195,7 +201,6 @@ async fn compare(
     to: Option<Key>,
     held: Vec<Held>,
 ) -> Result<Input, JournalError> {
-    shared.store.intake_drained().await;
     let compared = shared
         .log
         .read(move |journal| digest::compare(journal, after.as_ref(), to.as_ref(), &held))

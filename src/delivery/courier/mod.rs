@@ -74,6 +74,8 @@ pub(super) struct Courier {
     note: PartnerNote,
     /// Everything there is was acknowledged, and that was said.
     abreast: bool,
+    /// The comparison that runs has waited for the intake.
+    drained: bool,
     ended: bool,
 }
 
@@ -94,6 +96,7 @@ impl Courier {
             unnoted: None,
             note,
             abreast: true,
+            drained: false,
             ended: false,
         }
     }
