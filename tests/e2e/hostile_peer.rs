@@ -35,7 +35,7 @@ async fn become_partner(alice: &Peer, go: &Foreign) {
 }
 
 /// A good event of the Go peer comes out at Alice's NATS.
-async fn good_one_arrives(go: &Foreign, alice: &Peer) {
+pub async fn good_one_arrives(go: &Foreign, alice: &Peer) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = format!("good-of-go-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     let good = resource(go.did(), &id, "Good");
@@ -50,13 +50,13 @@ async fn good_one_arrives(go: &Foreign, alice: &Peer) {
 }
 
 /// Writes bytes on a stream of their own, and returns the stream's number when it was reset.
-async fn raw(go: &Foreign, alice: &Peer, mut fields: Value) -> Value {
+pub async fn raw(go: &Foreign, alice: &Peer, mut fields: Value) -> Value {
     fields["addr"] = json!(alice.identity().stream_address());
     go.try_tell("raw", fields).await
 }
 
 /// Waits for the end of the stream of a `raw` answer.
-async fn ended(go: &Foreign, answer: &Value) -> Value {
+pub async fn ended(go: &Foreign, answer: &Value) -> Value {
     let stream = answer["stream"].clone();
     go.expect(|event| event["event"] == "raw_end" && event["stream"] == stream)
         .await

@@ -9,6 +9,7 @@ mod foreign;
 mod gate;
 mod history;
 mod hostile;
+mod hostile_delivery;
 mod hostile_gossip;
 mod hostile_nats;
 mod hostile_peer;
