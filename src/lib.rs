@@ -36,6 +36,7 @@
 //! | newest rows in memory | 8,192, 8 MiB | couriers read the rest from the journal |
 //! | changes on their way to one partner | 4,096, 4 MiB | its courier waits for acknowledgements |
 //! | words for a courier | 64 | the desk waits |
+//! | partners that began to deliver, not yet told to their couriers | 256 | not told: their couriers try by themselves |
 //! | delivery streams not looked at | 256 | reset: `stream_inbox`, `delivery` |
 //! | lines committed, not yet published | 64 MiB of all sessions | sessions wait, and with them their senders |
 //! | partner table's events | 64 | the node waits: a partner is in effect before what follows is sent |

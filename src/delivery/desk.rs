@@ -42,6 +42,9 @@ use tracing::{info, warn};
 /// How often what people see is brought up to date, and the disk looked at.
 const TICK: Duration = Duration::from_secs(5);
 
+/// Partners that began to deliver and whose couriers are not told yet. One more is not told: its courier tries by itself.
+const HEARD: usize = 256;
+
 /// What delivery is started with.
 pub struct Parts {
     /// Our DID.
@@ -172,8 +175,7 @@ impl Delivery {
             refusals: parts.refusals.clone(),
             stop: stop.clone(),
         });
-        // One word a session that begins: sessions are bounded, and the desk takes them at once.
-        let (heard, heard_of) = mpsc::unbounded_channel();
+        let (heard, heard_of) = mpsc::channel(HEARD);
         let left = CancellationToken::new();
         let sessions = Arc::new(Sessions {
             log: log.clone(),
@@ -313,7 +315,7 @@ impl Delivery {
     }
 
     /// Keeps one courier for each peer that is entitled to one.
-    async fn run(self, mut heard: mpsc::UnboundedReceiver<String>) {
+    async fn run(self, mut heard: mpsc::Receiver<String>) {
         let inner = &self.0;
         let mut federation = inner.parts.federation.clone();
         let mut ready = inner.intake_ready.subscribe();

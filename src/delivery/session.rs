@@ -81,7 +81,7 @@ pub struct Sessions {
     /// The turns, by origin.
     pub turns: Mutex<HashMap<String, Turn>>,
     /// Told of each partner that begins to deliver: it counts us as its partner, too.
-    pub heard: mpsc::UnboundedSender<String>,
+    pub heard: mpsc::Sender<String>,
     /// Origins of which a whole comparison is wanted.
     pub wanted_full: Mutex<HashSet<String>>,
 }
@@ -265,7 +265,8 @@ impl Sessions {
         }
         if partner {
             info!(from = %from.name, did = %from.did, ?position, "a partner delivers");
-            let _ = self.heard.send(from.did.clone());
+            // Full: the desk has much to do, and the partner's own courier tries again by itself.
+            let _ = self.heard.try_send(from.did.clone());
         }
         let mut federation = self.federation.clone();
         let first = tokio::time::sleep(FIRST_LINE);
