@@ -117,7 +117,22 @@ impl<J: SimJournal> World<J> {
         let before = sender.state();
         let effects = sender.on(self.now, jitter, input);
         self.near.digests += u32::from(before != "digest" && sender.state() == "digest");
-        self.near.effects.extend(effects);
+        for effect in effects {
+            self.begin(effect);
+        }
+    }
+
+    /// What a courier does before it looks at anything else is done at once; what takes time, in steps of its own.
+    fn begin(&mut self, effect: Effect) {
+        match effect {
+            Effect::Write(line) => self.write(line),
+            Effect::Close => {
+                self.link = None;
+                self.near.unwritten = false;
+                self.near.effects.retain(|effect| !matches!(effect, Effect::Open));
+            }
+            effect => self.near.effects.push_back(effect),
+        }
     }
 
     pub(super) fn rights(&mut self) {
@@ -256,8 +271,6 @@ impl<J: SimJournal> World<J> {
                 });
                 self.tell(Input::Opened);
             }
-            Effect::Close => self.link = None,
-            Effect::Write(line) => self.write(line),
             Effect::Read {
                 ticket,
                 after,
@@ -319,7 +332,7 @@ impl<J: SimJournal> World<J> {
             Effect::Hold { code } => self.near.hold = code,
             Effect::Forget if self.near.journal.directed_waiting(B).unwrap().0 > 0 => {}
             Effect::Forget => self.near.journal.forget_dest(B).unwrap(),
-            Effect::Wake { .. } | Effect::Legacy(_) => {}
+            Effect::Wake { .. } | Effect::Legacy(_) | Effect::Write(_) | Effect::Close => {}
             Effect::LegacySend { .. } => panic!("B knows the protocol"),
         }
     }
