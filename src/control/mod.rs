@@ -6,6 +6,7 @@
 mod ask;
 mod backup;
 mod explain;
+mod search;
 mod serve;
 mod told;
 mod verbs;
@@ -13,9 +14,12 @@ mod verbs;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{AskError, ask};
+pub use ask::{AskError, ask, ask_many};
 pub use serve::{Control, ControlError};
-pub use told::{Answer, Backup, Destination, Dropped, Outbox, ParkedChange, Refused, Request, Resync, Retried, Status};
+pub use told::{
+    Answer, Backup, Destination, Dropped, Named, Outbox, ParkedChange, Refused, Request, Resync, Retried, SearchLine,
+    Status,
+};
 pub use verbs::Verbs;
 
 use std::path::{Path, PathBuf};

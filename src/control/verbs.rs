@@ -6,7 +6,7 @@ use super::backup::backup;
 use super::told::{
     Check, Destination, Dropped, IntakePlace, Outbox, ParkedChange, ParkedCount, Resync, Retried, VERBS,
 };
-use super::{Answer, INTAKE, Refused, Request, Status, explain};
+use super::{Answer, INTAKE, Refused, Request, Status, explain, search};
 use crate::bus::IntakeState;
 use crate::delivery::{JournalError, PARKED_COUNTED, Parked, PartnerStatus};
 use crate::model::{Federation, Member};
@@ -16,12 +16,20 @@ use crate::telemetry::{Readiness, process_start};
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 /// Most parked changes told at once.
 const TOLD: usize = 1_000;
 
 type Done<T> = Result<T, Refused>;
+
+/// What is written for one request.
+pub(super) enum Answering {
+    /// This line.
+    One(Vec<u8>),
+    /// These, as they come.
+    Many(mpsc::Receiver<Vec<u8>>),
+}
 
 /// What the answers are made of; see the module's first lines.
 pub struct Verbs {
@@ -63,13 +71,41 @@ impl Verbs {
         }
     }
 
-    /// The answer to one line.
-    pub(super) async fn answer(&self, line: &[u8]) -> Vec<u8> {
+    /// The answer to one line: one line, or as many as come.
+    pub(super) async fn answer(&self, line: &[u8]) -> Answering {
         let done = match read(line) {
+            Ok(Request::Search {
+                text,
+                scope,
+                datatype,
+                limit,
+                timeout_ms,
+            }) => {
+                let wanted = search::Wanted {
+                    text,
+                    scope,
+                    datatype,
+                    limit,
+                    timeout_ms,
+                };
+                match self.search(wanted).await {
+                    Ok(lines) => return Answering::Many(lines),
+                    Err(refused) => Err(refused),
+                }
+            }
             Ok(request) => self.act(request).await,
             Err(refused) => Err(refused),
         };
-        written(&done.map_or_else(Answer::Error, Answer::Ok))
+        Answering::One(written(&done.map_or_else(Answer::Error, Answer::Ok)))
+    }
+
+    async fn search(&self, wanted: search::Wanted) -> Done<mpsc::Receiver<Vec<u8>>> {
+        search::search(self.is_up()?, wanted).await
+    }
+
+    fn is_up(&self) -> Done<Up> {
+        let up = self.up.borrow().clone();
+        up.ok_or_else(|| Refused::new("starting", self.not_up()))
     }
 
     /// The answer to a line that did not end within its bound.
@@ -84,11 +120,11 @@ impl Verbs {
         if request == (Request::Status {}) {
             return value(&self.status().await);
         }
-        let Some(up) = self.up.borrow().clone() else {
-            return Err(Refused::new("starting", self.not_up()));
-        };
+        let up = self.is_up()?;
         match request {
             Request::Status {} => value(&self.status().await),
+            // Its answer has many lines, and is given above.
+            Request::Search { .. } => Err(Refused::new("bad_request", "a search has many answers")),
             Request::Outbox { partner, parked } => value(&outbox(&up, partner.as_deref(), parked).await?),
             Request::OutboxRetry { partner, id } => value(&retry(&up, &partner, id.as_deref()).await?),
             Request::OutboxDrop { partner, id } => value(&drop_parked(&up, &partner, id.as_deref()).await?),
@@ -143,12 +179,12 @@ impl Verbs {
     }
 }
 
-fn written(answer: &Answer) -> Vec<u8> {
+pub(super) fn written(answer: &Answer) -> Vec<u8> {
     // Text keys and numbers only: it cannot fail, and an empty line is an answer that cannot be read.
     serde_json::to_vec(answer).unwrap_or_default()
 }
 
-fn value(told: &impl Serialize) -> Done<Value> {
+pub(super) fn value(told: &impl Serialize) -> Done<Value> {
     serde_json::to_value(told).map_err(|error| Refused::new("failed", error.to_string()))
 }
 

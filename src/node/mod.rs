@@ -19,8 +19,11 @@ pub mod searches;
 mod start;
 mod strangers;
 mod taking;
+mod wishes;
 
+pub use searches::SearchOver;
 pub use start::{CHECKS, NodeParts, Up, start};
+pub use wishes::{Search, SearchTold};
 
 use crate::bus::{Bus, Taken};
 use crate::delivery::{self, Delivery, Intake, Key, Log};
@@ -32,7 +35,6 @@ use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, DataType, ReadLimits};
 use dispatch::{Change, Decision, Directed, View, dispatch, not_ours};
 use registry::Registry;
-use search::Wish;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +42,7 @@ use taking::Taking;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span};
+use wishes::Wish;
 
 /// Messages taken from the queue in one go.
 const BATCH: usize = 256;

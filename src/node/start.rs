@@ -8,6 +8,7 @@ mod wiring;
 use super::own_document::make_self;
 use super::search::SearchDesk;
 use super::strangers::Strangers;
+use super::wishes::Search;
 use super::{Node, stored_did};
 use crate::bus::{self, Bus, IntakeState, Lease};
 use crate::delivery::{Delivery, JournalError, Log};
@@ -65,6 +66,8 @@ pub struct Up {
     pub intake: watch::Receiver<IntakeState>,
     /// Who is who.
     pub federation: watch::Receiver<Arc<Federation>>,
+    /// To search what others have.
+    pub search: Search,
 }
 
 /// What the daemon cannot start or go on with.
@@ -280,7 +283,7 @@ impl Daemon {
             metrics: parts.metrics.clone(),
             refusals: parts.refusals.clone(),
         };
-        let (searches, desk) = desk.start(search, end.clone());
+        let (searches, search, desk) = desk.start(search, end.clone());
         let asked_of = seen.clone();
         let node = Node {
             own_did: did.clone(),
@@ -307,6 +310,7 @@ impl Daemon {
             store: Arc::clone(&self.store),
             intake: intake.clone(),
             federation: asked_of,
+            search,
         }));
         tokio::spawn(tell_intake(intake.clone(), parts.readiness.clone()));
         delivery.follow(intake);

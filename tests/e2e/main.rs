@@ -17,6 +17,7 @@ mod hostile_setup;
 mod intake;
 mod kills;
 mod life;
+mod operator_search;
 mod outbox;
 mod propagation;
 mod search;
