@@ -151,6 +151,14 @@ impl<J: SimJournal> World<J> {
         }
     }
 
+    /// What is read is committed.
+    pub(super) fn far_finishes(&mut self) {
+        let pending = |session: &Session| !session.receiver.pending().is_empty();
+        if self.far.session.as_ref().is_some_and(pending) {
+            self.commit_batch();
+        }
+    }
+
     fn says_stop(&mut self) -> bool {
         self.has(Fault::Stop) && !self.far.calm && self.dice.gen_bool(0.1)
     }
