@@ -1,12 +1,14 @@
 //! Measures the daemon beside what a user would otherwise pick, in one run, and prints ratios.
 //!
-//! `make bench` runs all of it; `make bench ONLY=latency` (durable, or of it carry, absence, digest, pending; memory, start, fanout) a part. Ratios mean something; single
+//! `make bench` runs all of it; `make bench ONLY=latency` (durable, or of it carry, absence, digest, pending; memory, start, fanout, search) a part. Ratios mean something; single
 //! times on a shared machine mean little. Each section says its target and whether it was met.
 
+mod documents;
 mod durable;
 mod measure;
 mod process;
 mod scenes;
+mod search;
 
 use anyhow::Result;
 use measure::{Latency, Throughput};
@@ -41,6 +43,9 @@ async fn main() -> Result<()> {
     }
     if wanted("fanout") {
         fanout().await?;
+    }
+    if wanted("search") {
+        search::search().await?;
     }
     Ok(())
 }

@@ -1,0 +1,303 @@
+//! What a search costs: in the store itself, and through two daemons, as the store grows.
+
+use crate::documents::{self, BROAD};
+use crate::process::resident_kib;
+use crate::scenes::make_partners;
+use crate::{pid, verdict};
+use anyhow::{Context, Result, ensure};
+use async_nats::Subscriber;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt;
+use oc_discovery::store::{AskerId, Change, SearchQuery, SqliteStore, Store, Write};
+use oc_discovery::wire::DataType;
+use oc_testkit::{Federation, Peer, partners};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Resources in the store, one step after another.
+const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
+/// Results of one search.
+const RESULTS: usize = 1_000;
+/// Results of the long one.
+const MANY: usize = 10_000;
+/// Searches of each sort.
+const ROUNDS: u64 = 21;
+/// Documents of one write.
+const BATCH: u64 = 1_000;
+/// Longest wait for a search's end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A sort of text.
+#[derive(Debug, Clone, Copy)]
+enum Sort {
+    /// In twenty documents.
+    Selective,
+    /// In every tenth.
+    Broad,
+    /// The first letters of many words.
+    Beginning,
+    /// In all.
+    Everything,
+}
+
+impl Sort {
+    const ALL: [Self; 4] = [Self::Selective, Self::Broad, Self::Beginning, Self::Everything];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Selective => "a word of 20",
+            Self::Broad => "a word of every tenth",
+            Self::Beginning => "beginning of many words",
+            Self::Everything => "no text: everything",
+        }
+    }
+
+    fn text(self, round: u64, size: u64) -> String {
+        match self {
+            Self::Selective => documents::serial((round * 7919 * documents::SHARED) % size),
+            Self::Broad => BROAD.to_owned(),
+            Self::Beginning => "com".to_owned(),
+            Self::Everything => String::new(),
+        }
+    }
+}
+
+/// One search.
+#[derive(Debug, Clone, Copy, Default)]
+struct Took {
+    first: Duration,
+    last: Duration,
+    results: usize,
+}
+
+/// Everything of this section.
+pub async fn search() -> Result<()> {
+    println!("== search: the embedded store, and two daemons over libp2p; results at most {RESULTS}");
+    let net = Federation::new();
+    let (mut alice, mut bob) = asking_pair(&net).await?;
+    let mut hears = Hears::at(&mut alice).await?;
+    let mut from = 0;
+    for size in SIZES {
+        bob.stop().await;
+        let path = bob.dir().join("documents.db");
+        let began = Instant::now();
+        fill(&path, bob.did(), from, size).await?;
+        println!(
+            "\n{size} resources ({:.0} a second written, {} MiB on the disk)",
+            (size - from) as f64 / began.elapsed().as_secs_f64(),
+            std::fs::metadata(&path)?.len() >> 20
+        );
+        from = size;
+        bob.restart().await;
+        partners(&[&alice, &bob]).await;
+        let before = (resident_kib(pid(&mut alice))?, resident_kib(pid(&mut bob))?);
+        println!(
+            "{:26} {:>10} {:>10} {:>12} {:>12} {:>9}",
+            "ms, p50", "store 1st", "last", "daemons 1st", "last", "results"
+        );
+        let store = SqliteStore::open(&path)?;
+        for sort in Sort::ALL {
+            sorts(sort, size, &store, bob.did(), &mut hears).await?;
+        }
+        drop(store);
+        many(&mut hears).await?;
+        println!(
+            "  resident: asker {} MiB (before {}), answerer {} MiB (before {})",
+            resident_kib(pid(&mut alice))? >> 10,
+            before.0 >> 10,
+            resident_kib(pid(&mut bob))? >> 10,
+            before.1 >> 10
+        );
+    }
+    println!();
+    Ok(())
+}
+
+async fn sorts(sort: Sort, size: u64, store: &SqliteStore, did: &str, hears: &mut Hears) -> Result<()> {
+    let (mut own, mut far) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let text = sort.text(round, size);
+        own.push(in_store(store, did, &text).await?);
+        far.push(hears.search(&text, RESULTS).await?);
+    }
+    let (own, far) = (median(own), median(far));
+    ensure!(
+        own.results == far.results,
+        "the store finds {}, the daemons {}",
+        own.results,
+        far.results
+    );
+    println!(
+        "{:26} {:10.2} {:10.2} {:12.2} {:12.2} {:9}",
+        sort.name(),
+        ms(own.first),
+        ms(own.last),
+        ms(far.first),
+        ms(far.last),
+        far.results
+    );
+    println!(
+        "  store's first under 10 ms: {}; daemons' last at most 1.5x the store's and 5 ms: {}",
+        verdict(ms(own.first) < 10.0),
+        verdict(ms(far.last) <= 1.5 * ms(own.last) + 5.0)
+    );
+    Ok(())
+}
+
+async fn many(hears: &mut Hears) -> Result<()> {
+    let took = hears.search("", MANY).await?;
+    let rate = took.results as f64 / took.last.as_secs_f64();
+    println!(
+        "  {} results through the daemons: {rate:.0} a second (target 50,000: {})",
+        took.results,
+        verdict(rate >= 50_000.0)
+    );
+    Ok(())
+}
+
+/// Two partners that may ask one another for much.
+async fn asking_pair(net: &Federation) -> Result<(Peer, Peer)> {
+    let mut peers = Vec::new();
+    for name in ["alice", "bob"] {
+        let peer = net
+            .peer(name)
+            .deaf()
+            .set("log.level", "info")
+            .set("search.max_results", MANY as i64)
+            .set("limits.answers_per_peer", MANY as i64)
+            .set("limits.questions_per_second", 1_000)
+            .set("limits.questions_burst", 1_000);
+        peers.push(peer.start().await);
+    }
+    let [alice, bob]: [Peer; 2] = peers.try_into().ok().context("two peers")?;
+    make_partners(&[&alice, &bob]).await;
+    Ok((alice, bob))
+}
+
+async fn fill(path: &Path, creator: &str, from: u64, to: u64) -> Result<()> {
+    let store = SqliteStore::open(path)?;
+    for start in (from..to).step_by(BATCH as usize) {
+        let writes = (start..(start + BATCH).min(to)).map(|n| {
+            let (id, document) = documents::resource(creator, n);
+            Write {
+                datatype: DataType::from_code(documents::kind(n).into()).unwrap_or(DataType::Invalid),
+                id,
+                change: Change::Put(document.into()),
+                only_if_owner: None,
+            }
+        });
+        store.apply(writes.collect()).await?;
+    }
+    Ok(())
+}
+
+async fn in_store(store: &SqliteStore, did: &str, text: &str) -> Result<Took> {
+    let query = SearchQuery {
+        text: text.to_owned(),
+        datatypes: Vec::new(),
+        own_did: did.to_owned(),
+        asker: AskerId {
+            did: "somebody".to_owned(),
+            peer_id: None,
+            trusted: true,
+        },
+        limit: RESULTS,
+        deadline: Instant::now() + PATIENCE,
+        cancel: CancellationToken::new(),
+    };
+    let began = Instant::now();
+    let (out, mut found) = mpsc::channel(32);
+    let taking = async {
+        let mut took = Took::default();
+        while found.recv().await.is_some() {
+            if took.results == 0 {
+                took.first = began.elapsed();
+            }
+            took.results += 1;
+        }
+        took.last = began.elapsed();
+        took
+    };
+    let (done, took) = tokio::join!(store.search(query, out), taking);
+    done?;
+    Ok(took)
+}
+
+/// An app at the asker's NATS.
+struct Hears {
+    client: async_nats::Client,
+    results: Subscriber,
+    ends: Subscriber,
+    asked: usize,
+}
+
+impl Hears {
+    async fn at(peer: &mut Peer) -> Result<Self> {
+        let server = peer.nats_server();
+        let client = server.connect_options().connect(server.url()).await?;
+        Ok(Self {
+            results: client.subscribe("search_event").await?,
+            ends: client.subscribe("search_end").await?,
+            client,
+            asked: 0,
+        })
+    }
+
+    async fn search(&mut self, text: &str, limit: usize) -> Result<Took> {
+        self.asked += 1;
+        let id = format!("bench-{}", self.asked);
+        let request = json!({"type": "partner", "search": text, "id": id, "limit": limit});
+        let inner = json!({"datatype": 0, "action": 0, "payload": STANDARD.encode(request.to_string())});
+        let message =
+            json!({"from_app": "bench", "datatype": 0, "user": "bench", "payload": STANDARD.encode(inner.to_string())});
+        let mut took = Took::default();
+        let mut wanted = None;
+        let began = Instant::now();
+        self.client
+            .publish("propalgation_event", message.to_string().into())
+            .await?;
+        let hearing = async {
+            while wanted.is_none_or(|wanted| took.results < wanted) {
+                tokio::select! {
+                    Some(_) = self.results.next() => {
+                        took.results += 1;
+                        took.last = began.elapsed();
+                        if took.results == 1 {
+                            took.first = took.last;
+                        }
+                    }
+                    Some(end) = self.ends.next() => {
+                        let end: Value = serde_json::from_slice(&end.payload)?;
+                        if end["search_id"] == id {
+                            wanted = Some(end["results"].as_u64().context("no results in the end")? as usize);
+                        }
+                    }
+                }
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(PATIENCE, hearing)
+            .await
+            .context("a search without an end")??;
+        Ok(took)
+    }
+}
+
+fn median(mut all: Vec<Took>) -> Took {
+    let middle = all.len() / 2;
+    all.sort_by_key(|took| took.first);
+    let first = all.get(middle).map(|took| took.first).unwrap_or_default();
+    all.sort_by_key(|took| took.last);
+    Took {
+        first,
+        ..all.get(middle).copied().unwrap_or_default()
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
