@@ -86,7 +86,10 @@ impl Mongo {
         let port = self.port;
         if self.tls {
             let ca = self.ca_file();
-            return format!("mongodb://localhost:{port}/{database}?tls=true&tlsCAFile={}", ca.display());
+            return format!(
+                "mongodb://localhost:{port}/{database}?tls=true&tlsCAFile={}",
+                ca.display()
+            );
         }
         format!("mongodb://127.0.0.1:{port}/{database}")
     }
@@ -99,11 +102,16 @@ impl Mongo {
         let mut command = Command::new(or_skip(program()).expect("it was there before"));
         command.arg(&self.file).arg(self.port.to_string());
         if self.tls {
-            command.arg(self.dir().join("server.pem")).arg(self.dir().join("server.key"));
+            command
+                .arg(self.dir().join("server.pem"))
+                .arg(self.dir().join("server.key"));
         }
         let process = self.process.insert(Process::start("mongo", &mut command));
         self.told = 1;
-        until("the Mongo server to be ready", || std::future::ready(process.out_line(0))).await;
+        until("the Mongo server to be ready", || {
+            std::future::ready(process.out_line(0))
+        })
+        .await;
     }
 
     /// SIGKILL.
@@ -253,8 +261,12 @@ async fn shared() -> Option<u16> {
 }
 
 fn with_database(url: &str, name: &str) -> String {
-    let (address, options) = url.split_once('?').map_or((url, None), |(address, rest)| (address, Some(rest)));
-    let (scheme, host) = address.split_once("://").expect("MONGO_URL is an address such as mongodb://host");
+    let (address, options) = url
+        .split_once('?')
+        .map_or((url, None), |(address, rest)| (address, Some(rest)));
+    let (scheme, host) = address
+        .split_once("://")
+        .expect("MONGO_URL is an address such as mongodb://host");
     let host = host.split('/').next().unwrap_or(host);
     let options = options.map(|options| format!("?{options}")).unwrap_or_default();
     format!("{scheme}://{host}/{name}{options}")

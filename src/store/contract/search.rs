@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{put, remove, store_all};
+use crate::model::lift;
 use crate::store::{AskerId, Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, Store, StoreError};
 use crate::wire::DataType::{self, ComputeResource, DataResource, Peer, Workflow, WorkflowResource};
 
@@ -349,7 +350,7 @@ pub(crate) async fn nested_documents_are_found(store: &dyn Store) {
                 results: 1
             }
         );
-        assert_eq!(found[0].document.as_ref(), nested.to_string().as_bytes());
+        assert_eq!(lift(found[0].document.value().unwrap()), lift(nested.clone()));
     }
 }
 

@@ -10,9 +10,10 @@ use super::*;
 use crate::store::Change;
 use crate::store::contract::store_contract;
 
-async fn make() -> (SqliteStore, TempDir) {
+async fn make() -> Option<(SqliteStore, TempDir)> {
     let dir = tempfile::tempdir().unwrap();
-    (SqliteStore::open(&dir.path().join("documents.db")).unwrap(), dir)
+    let store = SqliteStore::open(&dir.path().join("documents.db")).unwrap();
+    Some((store, dir))
 }
 
 store_contract!(make);
@@ -24,6 +25,23 @@ fn put(id: &str, doc: &str) -> Write {
         id: id.to_owned(),
         change,
         only_if_owner: None,
+    }
+}
+
+/// Order, spaces, doubled keys and the spelling of numbers come back as they were.
+#[tokio::test]
+async fn every_byte_stays() {
+    let (store, _dir) = make().await.unwrap();
+    let doc = "{ \"id\":\"r\",\n\"b\":1.50,\"a\":[1e3, 123456789012345678901234567890],\"a\":\"\\u0061é🦀\" } ";
+    for (doc, wanted) in [
+        (doc, Applied::Done),
+        (doc, Applied::Unchanged),
+        ("{ }", Applied::Done),
+        ("{}", Applied::Done),
+    ] {
+        assert_eq!(store.apply(vec![put("r", doc)]).await, Ok(vec![wanted]));
+        let stored = store.get(DataType::DataResource, "r").await.unwrap().unwrap();
+        assert_eq!(stored.as_ref(), doc.as_bytes());
     }
 }
 
@@ -42,7 +60,7 @@ async fn what_was_stored_is_there_after_reopening() {
 
 #[tokio::test]
 async fn many_callers_share_commits_and_all_are_answered() {
-    let (store, _dir) = make().await;
+    let (store, _dir) = make().await.unwrap();
     let writes = (0..500).map(|n| {
         store.apply(vec![
             put(&format!("r{n}"), "{}"),
