@@ -65,9 +65,8 @@ pub(super) fn put(key: Bson, mut fields: Map<String, Value>, stored: Option<&Doc
     fields.shift_remove("_id");
     let mut document = Document::new();
     document.insert("_id", key);
-    match stored {
-        Some(stored) => fold(stored, &mut fields, NEST_DEPTH_MAX, &mut document),
-        None => {}
+    if let Some(stored) = stored {
+        fold(stored, &mut fields, NEST_DEPTH_MAX, &mut document);
     }
     for (key, value) in fields {
         document.insert(key, bson(value));

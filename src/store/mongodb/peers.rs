@@ -12,7 +12,7 @@ use mongodb::{Collection, Database};
 use super::ids::id_text;
 use super::paths::{HEADER, anywhere, by_key, by_own_id, paths};
 use super::to_json::to_json;
-use crate::model::{ModelError, Peer};
+use crate::model::{ModelError, Peer, peer_id_of};
 use crate::store::{FIND_PEERS_MAX, Peers, StoreError};
 use crate::wire::DataType;
 
@@ -82,7 +82,7 @@ pub(super) async fn self_peer(database: &Database, time: Duration) -> Result<Res
 
 /// The readable peers of a DID, peer id or name.
 pub(super) async fn find(database: &Database, key: &str, time: Duration) -> Result<Vec<Peer>, Error> {
-    let peer_id = key.parse::<PeerId>().ok();
+    let peer_id = peer_id_of(key);
     let mut either: Vec<Document> = vec![by_key([key]), by_own_id([key])];
     if !key.is_empty() {
         either.push(anywhere(&HEADER, "name", &key.into()));
