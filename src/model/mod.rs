@@ -24,7 +24,7 @@ pub use header::{Header, ID_MAX, read_header};
 pub use lift::{lift, search_texts};
 pub use peer::{ADDRESSES_MAX, Peer, peer_id_of};
 pub use relation::Relation;
-pub use stored::{StoredFields, read_stored};
+pub use stored::{ATTRIBUTES, StoredFields, read_stored};
 
 #[cfg(test)]
 mod property_tests;

@@ -122,6 +122,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_attribute_can_be_read() {
+        let all = DataType::ALL.into_iter().flat_map(DataType::attributes);
+        assert!(all.clone().count() > 0);
+        assert!(
+            all.into_iter()
+                .all(|attribute| crate::model::ATTRIBUTES.contains(attribute))
+        );
+    }
+
+    #[test]
     fn codes_and_names_lead_back_to_the_kind() {
         for (code, kind) in DataType::ALL.into_iter().enumerate() {
             assert_eq!(usize::from(kind.code()), code);

@@ -90,6 +90,31 @@ pub(crate) async fn words_match_folded(store: &dyn Store) {
     }
 }
 
+/// The attributes of each kind are looked in, those of other kinds are not.
+pub(crate) async fn attributes_are_found(store: &dyn Store) {
+    let mut docs = [public("one", "x"), public("two", "x")];
+    docs[0]["architecture"] = json!("Aarch64-Neoverse");
+    docs[0]["tags"] = json!(["Accélérateur", 7, "edge site"]);
+    docs[0]["license"] = json!("not of this kind");
+    docs[1]["abstractresource"] = json!({ "infrastructure": "kubernetes" });
+    store_all(store, ComputeResource, &docs).await;
+    for (text, wanted) in [
+        ("aarch", vec!["one"]),
+        ("accel edge", vec!["one"]),
+        ("neoverse x", vec!["one"]),
+        ("kuber", vec!["two"]),
+        ("license", vec![]),
+        ("kind", vec![]),
+        ("7", vec![]),
+    ] {
+        assert_eq!(ids(store, asking(text)).await, wanted, "{text:?}");
+    }
+    docs[0]["architecture"] = json!("riscv");
+    store_all(store, ComputeResource, &docs[..1]).await;
+    assert_eq!(ids(store, asking("riscv")).await, ["one"]);
+    assert!(ids(store, asking("aarch")).await.is_empty());
+}
+
 /// Quotes, wildcards, operators and patterns are characters like any other; too long a text is refused.
 pub(crate) async fn signs_are_never_operators(store: &dyn Store) {
     let docs = [
