@@ -5,6 +5,7 @@
 #   scripts/tools.sh foreign-go      the go-libp2p peer, built when its sources changed (needs go)
 #   scripts/tools.sh foreign-js      the js-libp2p peer to give to node (needs node >= 20 and npm)
 #   scripts/tools.sh hadolint        the Dockerfile linter of PATH, else the pinned one
+#   scripts/tools.sh mongo-server    a server that speaks MongoDB's wire, for tests (needs a JDK >= 17 and mvn)
 #
 # Only the path goes to stdout. Everything is kept in .cache/tools of this project (or $OC_TOOLS_DIR);
 # nothing is written elsewhere. Two callers at once are safe: one works, the other waits, and what is
@@ -128,10 +129,41 @@ foreign_js() {
     echo "$home/peer.js"
 }
 
+# No registry has a mongod, so the tests' server is a library with a main of our own; see tests/mongo.md.
+mongo_server() {
+    local source=$root/scripts/tools/mongo-server home major
+    type -P javac >/dev/null && type -P mvn >/dev/null ||
+        missing "a JDK and Maven are needed for the tests with MongoDB. Debian: apt install openjdk-17-jdk-headless maven;" \
+            "or set MONGO_URL to a server whose databases oc_test_* may come and go"
+    major=$(javac -version 2>&1 | sed 's/^javac \([0-9]*\).*/\1/')
+    [ "$major" -ge 17 ] || missing "Java $major is too old: Debian: apt install openjdk-17-jdk-headless"
+    lock mongo-server
+    home=$cache/mongo-server-$(cd "$source" && javac -version 2>&1 | digest pom.xml jars.sha256 Main.java)
+    if [ ! -d "$home" ]; then
+        make_scratch
+        mkdir "$scratch/home"
+        mvn --quiet --batch-mode --file "$source/pom.xml" dependency:copy-dependencies \
+            -DoutputDirectory="$scratch/home/jars" >&2 || failed "Maven could not bring what the test server is made of"
+        (cd "$scratch/home/jars" && sha256sum --quiet --check "$source/jars.sha256") >&2 ||
+            failed "what Maven brought is not what jars.sha256 says"
+        javac -d "$scratch/home/classes" -cp "$scratch/home/jars/*" "$source/Main.java" >&2 ||
+            failed "the test server does not compile"
+        cat >"$scratch/home/mongo-server" <<'END'
+#!/bin/sh
+home=$(dirname "$0")
+exec java -XX:+UseSerialGC -Xmx${JAVA_HEAP:-768m} -cp "$home/classes:$home/jars/*" Main "$@"
+END
+        chmod +x "$scratch/home/mongo-server"
+        mv "$scratch/home" "$home"
+    fi
+    echo "$home/mongo-server"
+}
+
 case "${1:-nats-server}" in
 nats-server) nats_server ;;
 foreign-go) foreign_go ;;
 foreign-js) foreign_js ;;
 hadolint) dockerfile_linter ;;
-*) echo "usage: scripts/tools.sh [nats-server|foreign-go|foreign-js|hadolint]" >&2; exit 64 ;;
+mongo-server) mongo_server ;;
+*) echo "usage: scripts/tools.sh [nats-server|foreign-go|foreign-js|hadolint|mongo-server]" >&2; exit 64 ;;
 esac

@@ -1,12 +1,13 @@
 //! The journal against the document store: what the intake did not see.
 //!
 //! Pure. Always holds: only keys that were propagated before are looked at, so a draft never leaks; documents are compared
-//! by what they say; something that the store never had is not taken for deleted.
+//! by what they say, times to the millisecond that databases keep; something that the store never had is not taken for deleted.
 
 use super::types::{Change, Key, Row};
-use crate::wire::Action;
+use crate::wire::{Action, parse_timestamp};
 use bytes::Bytes;
 use serde_json::{Number, Value};
+use std::time::UNIX_EPOCH;
 
 /// Rows younger than this are left alone by the periodic look, in milliseconds: apps tell and store in either order.
 pub const SETTLED: u64 = 60_000;
@@ -68,8 +69,20 @@ fn same_value(one: &Value, other: &Value) -> bool {
                 |(key, value): (&String, &Value)| other.get(key).is_some_and(|found| same_value(value, found));
             one.len() == other.len() && one.iter().all(in_other)
         }
+        (Value::String(one), Value::String(other)) => one == other || same_time(one, other),
         _ => one == other,
     }
+}
+
+/// A database that keeps times keeps milliseconds; what apps say on NATS has more digits.
+fn same_time(one: &str, other: &str) -> bool {
+    let millis = |text| {
+        let since = parse_timestamp(text)?.duration_since(UNIX_EPOCH).ok()?;
+        Some(since.as_millis())
+    };
+    // Most texts begin with no year, and cost nothing here.
+    let dated = |text: &str| text.len() >= 20 && text.as_bytes().get(4) == Some(&b'-');
+    dated(one) && dated(other) && millis(one).is_some_and(|at| Some(at) == millis(other))
 }
 
 fn same_number(one: &Number, other: &Number) -> bool {
@@ -92,6 +105,16 @@ mod tests {
             (r#"{"a":1}"#, r#"{"a":1,"b":1}"#, false),
             ("[1,2]", "[2,1]", false),
             (r#"{"a":9007199254740993}"#, r#"{"a":9007199254740992}"#, false),
+            (
+                r#"["2024-05-06T07:08:09.123456789Z"]"#,
+                r#"["2024-05-06T07:08:09.123Z"]"#,
+                true,
+            ),
+            (
+                r#"["2024-05-06T07:08:09.124Z"]"#,
+                r#"["2024-05-06T07:08:09.123Z"]"#,
+                false,
+            ),
             ("no JSON", "no  JSON", false),
             ("", "", true),
         ] {

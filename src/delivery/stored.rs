@@ -92,13 +92,20 @@ impl StoreCheck {
             .iter()
             .filter(|missed| missed.change.action == Action::Delete)
             .count();
-        if deletes > 0 && !self.absent.take(log, deletes as u64).await? {
+        if deletes > 0 && !(self.is_our_store().await? && self.absent.take(log, deletes as u64).await?) {
             changes.retain(|missed| missed.change.action != Action::Delete);
         }
         if !seen.is_empty() {
             log.write(false, move |journal| journal.note_stored(&seen)).await?;
         }
         Ok(changes)
+    }
+
+    /// Whether the store still knows us: an emptied database, or another one, says nothing about what was deleted.
+    async fn is_our_store(&self) -> Result<bool, JournalError> {
+        let me = self.store.self_peer().await;
+        let me = me.map_err(|error| JournalError::Failed(format!("the store does not answer: {error}")))?;
+        Ok(me.is_some_and(|me| me.did == self.own_did))
     }
 
     fn is_ours(&self, document: &Bytes) -> bool {

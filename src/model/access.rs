@@ -32,13 +32,20 @@ pub(super) fn is_public(access_mode: &Value) -> bool {
 }
 
 fn is_shared(doc: &Value, asker: &Asker<'_>) -> bool {
-    items(doc, "instances")
+    get(doc, "instances").is_some_and(|instances| partners(instances, |key| names_asker(key, asker)))
+}
+
+/// Whether a partnership of one of these instances names anybody.
+pub(super) fn names_anybody(instances: &Value) -> bool {
+    partners(instances, |key| !key.is_empty())
+}
+
+fn partners(instances: &Value, meant: impl Fn(&str) -> bool) -> bool {
+    let instances = instances.as_array().into_iter().flatten();
+    instances
         .flat_map(|instance| items(instance, "partnerships"))
-        .any(|partnership| {
-            get(partnership, "peer_groups")
-                .and_then(Value::as_object)
-                .is_some_and(|groups| groups.keys().any(|key| names_asker(key, asker)))
-        })
+        .filter_map(|partnership| get(partnership, "peer_groups")?.as_object())
+        .any(|groups| groups.keys().any(|key| meant(key)))
 }
 
 fn items<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {

@@ -43,6 +43,9 @@ pub enum ModelError {
     /// `peer_id` is no peer id.
     #[error("`peer_id` is not a libp2p peer id: {0}")]
     BadPeerId(String),
+    /// JSON that the document database cannot keep.
+    #[error("MongoDB cannot keep it: {0}")]
+    NotStorable(&'static str),
     /// `peer_id`, `/p2p/` of `stream_address` and `public_key` do not say the same.
     #[error("`{one}` says the peer is {first}, `{other}` says {second}; correct the wrong one")]
     Conflict {
@@ -72,6 +75,7 @@ impl ModelError {
             Self::BadId(_) => "bad_id",
             Self::UnknownRelation => "unknown_relation",
             Self::BadPeerId(_) => "bad_peer_id",
+            Self::NotStorable(_) => "not_storable",
             Self::Conflict { .. } => "conflict",
         }
     }

@@ -3,7 +3,7 @@
 //! An immutable snapshot, made by the partner table and read by everybody else. Always: a PeerId belongs to at most one
 //! member, so "who is at the other end of this connection" has one answer.
 
-use super::Relation;
+use super::{Relation, peer_id_of};
 use libp2p::{Multiaddr, PeerId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Federation {
     /// A member by DID or by PeerId in text. A name is never an identity.
     #[must_use]
     pub fn find(&self, key: &str) -> Option<&Arc<Member>> {
-        self.members.get(key).or_else(|| self.by_peer.get(&key.parse().ok()?))
+        self.members.get(key).or_else(|| self.by_peer.get(&peer_id_of(key)?))
     }
 
     /// Every member but ourselves.

@@ -12,9 +12,9 @@ use serde_json::value::RawValue;
 use super::error::ModelError;
 
 /// The names under which the Go driver nests embedded structs.
-pub(super) const NESTS: [&str; 3] = ["abstractobject", "abstractresource", "abstractinstanciatedresource"];
+pub const NESTS: [&str; 3] = ["abstractobject", "abstractresource", "abstractinstanciatedresource"];
 /// Levels of such parts that are looked into; the reference has two.
-pub(super) const NEST_DEPTH_MAX: usize = 8;
+pub const NEST_DEPTH_MAX: usize = 8;
 
 /// The texts of the wanted values, and the first irregularity among the names.
 pub(super) struct Fields<'a, const N: usize> {

@@ -28,25 +28,17 @@ fn lift_map(mut map: Map<String, Value>, depth: usize) -> Map<String, Value> {
     map
 }
 
-/// The texts a search looks in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SearchFields<'a> {
-    /// `name`
-    pub name: &'a str,
-    /// `description`
-    pub description: &'a str,
-    /// `short_description`
-    pub short_description: &'a str,
-}
-
-/// The texts a search looks in, lifted; empty when missing.
-pub fn search_fields(doc: &Value) -> SearchFields<'_> {
-    let text = |key| get(doc, key).and_then(Value::as_str).unwrap_or_default();
-    SearchFields {
-        name: text("name"),
-        description: text("description"),
-        short_description: text("short_description"),
-    }
+/// The texts a search looks in: name, description, short description, and the attributes of the kind (texts, or lists of
+/// texts), lifted.
+pub fn search_texts<'a>(doc: &'a Value, attributes: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    let fields = ["name", "description", "short_description"].into_iter();
+    let values = fields.chain(attributes.iter().copied()).filter_map(|key| get(doc, key));
+    values
+        .flat_map(|value| match value {
+            Value::Array(items) => items.as_slice(),
+            other => std::slice::from_ref(other),
+        })
+        .filter_map(Value::as_str)
 }
 
 #[cfg(test)]
@@ -65,14 +57,10 @@ mod tests {
             "name": "top",
             "abstractobject": null,
         });
-        assert_eq!(
-            search_fields(&nested),
-            SearchFields {
-                name: "top",
-                description: "d",
-                short_description: ""
-            }
-        );
+        assert_eq!(search_texts(&nested, &[]).collect::<Vec<_>>(), ["top", "d"]);
+        let kind = json!({ "type": "raster", "tags": ["a", 1, "b"], "format": 7, "license": "MIT" });
+        let texts: Vec<&str> = search_texts(&kind, &["type", "tags", "format"]).collect();
+        assert_eq!(texts, ["raster", "a", "b"]);
         let flat = json!({ "id": "r", "name": "top", "description": "d", "instances": [] });
         assert_eq!(lift(nested), flat);
         assert_eq!(lift(flat.clone()), flat);

@@ -19,11 +19,12 @@ pub use bucket::TokenBucket;
 pub use document::Document;
 pub use error::ModelError;
 pub use federation::{Federation, Member};
+pub use fields::{NEST_DEPTH_MAX, NESTS};
 pub use header::{Header, ID_MAX, read_header};
-pub use lift::{SearchFields, lift, search_fields};
-pub use peer::{ADDRESSES_MAX, Peer};
+pub use lift::{lift, search_texts};
+pub use peer::{ADDRESSES_MAX, Peer, peer_id_of};
 pub use relation::Relation;
-pub use stored::{StoredFields, read_stored};
+pub use stored::{ATTRIBUTES, StoredFields, read_stored};
 
 #[cfg(test)]
 mod property_tests;

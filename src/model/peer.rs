@@ -19,6 +19,15 @@ use super::relation::Relation;
 /// Most addresses kept of one peer.
 pub const ADDRESSES_MAX: usize = 16;
 
+/// Longest text of a PeerId, in bytes: a key in full needs 60, and reading takes the square of the length.
+const PEER_ID_TEXT_MAX: usize = 128;
+
+/// The PeerId that a text is, if it is one.
+#[must_use]
+pub fn peer_id_of(text: &str) -> Option<PeerId> {
+    (text.len() <= PEER_ID_TEXT_MAX).then(|| text.parse().ok()).flatten()
+}
+
 /// A peer as its document describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
@@ -115,6 +124,7 @@ impl Identity {
 fn read_peer_id(text: &str) -> Result<Option<PeerId>, ModelError> {
     match text.trim() {
         "" => Ok(None),
+        text if text.len() > PEER_ID_TEXT_MAX => Err(ModelError::BadPeerId("it is too long".to_owned())),
         text => text
             .parse()
             .map(Some)

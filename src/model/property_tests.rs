@@ -89,7 +89,7 @@ proptest! {
             .to_string().into_bytes()),
     ]) {
         let _ = read_header(&doc);
-        let _ = read_stored(&doc);
+        let _ = read_stored(&doc, &crate::model::ATTRIBUTES);
         let _ = Peer::read(&doc);
         if let Ok(document) = Document::new(doc)
             && let Ok(value) = document.value()

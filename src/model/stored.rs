@@ -2,18 +2,45 @@
 
 use serde_json::Value;
 
-use super::access::is_public;
+use super::access::{is_public, names_anybody};
 use super::error::ModelError;
 use super::fields;
 use super::relation::Relation;
 
-const NAMES: [&str; 6] = [
+/// The fields by which some kind of resource is found besides its name and descriptions.
+pub const ATTRIBUTES: [&str; 11] = [
+    "type",
+    "format",
+    "license",
+    "keywords",
+    "tags",
+    "usage",
+    "maturity",
+    "storage_type",
+    "acronym",
+    "architecture",
+    "infrastructure",
+];
+
+const NAMES: [&str; 18] = [
     "creator_id",
     "access_mode",
     "name",
     "description",
     "short_description",
     "relation",
+    "instances",
+    "type",
+    "format",
+    "license",
+    "keywords",
+    "tags",
+    "usage",
+    "maturity",
+    "storage_type",
+    "acronym",
+    "architecture",
+    "infrastructure",
 ];
 
 /// Texts of a document a store looks for. What is missing, or not a string, is empty.
@@ -29,35 +56,83 @@ pub struct StoredFields {
     pub description: String,
     /// For people.
     pub short_description: String,
+    /// What stands in the attributes of its kind, one text a line.
+    pub attributes: String,
+    /// Whether a partnership names anybody at all.
+    pub shared: bool,
     /// Of a peer document; none when it is one this version does not know.
     pub relation: Option<Relation>,
 }
 
-/// Reads what a store keeps beside a document, nested parts included.
+/// Reads what a store keeps beside a document, nested parts included; `attributes`: those of its kind, of [`ATTRIBUTES`].
 ///
 /// # Errors
 /// Not one JSON object in UTF-8.
-pub fn read_stored(doc: &[u8]) -> Result<StoredFields, ModelError> {
-    let [creator_id, access_mode, name, description, short_description, relation] = fields::read(doc, &NAMES)?.values;
+pub fn read_stored(doc: &[u8], attributes: &[&str]) -> Result<StoredFields, ModelError> {
+    let [
+        creator_id,
+        access_mode,
+        name,
+        description,
+        short_description,
+        relation,
+        instances,
+        others @ ..,
+    ] = fields::read(doc, &NAMES)?.values;
     let text = |raw: Option<&str>| {
         raw.and_then(fields::string)
             .map(|text| text.into_owned())
             .unwrap_or_default()
     };
     let value = |raw: &str| serde_json::from_str::<Value>(raw).ok();
+    let of_kind = ATTRIBUTES
+        .iter()
+        .zip(others)
+        .filter(|(name, _)| attributes.contains(name))
+        .filter_map(|(_, raw)| value(raw?));
     Ok(StoredFields {
         creator_id: creator_id.and_then(fields::string).map(|text| text.into_owned()),
         public: access_mode.and_then(value).is_some_and(|mode| is_public(&mode)),
         name: text(name),
         description: text(description),
         short_description: text(short_description),
+        attributes: lines(of_kind),
+        shared: instances
+            .and_then(value)
+            .is_some_and(|instances| names_anybody(&instances)),
         relation: Relation::read(relation.and_then(value).as_ref()).ok(),
     })
+}
+
+/// The texts, and those in lists.
+fn lines(values: impl Iterator<Item = Value>) -> String {
+    let mut lines = Vec::new();
+    for value in values {
+        match value {
+            Value::String(text) => lines.push(text),
+            Value::Array(items) => lines.extend(items.into_iter().filter_map(|item| match item {
+                Value::String(text) => Some(text),
+                _ => None,
+            })),
+            _ => {}
+        }
+    }
+    lines.join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_are_those_of_the_kind() {
+        assert_eq!(NAMES[NAMES.len() - ATTRIBUTES.len()..], ATTRIBUTES);
+        let doc = br#"{"type":"raster","tags":["a",1,"b c"],"format":7,"license":"MIT","instances":[{"partnerships":
+            [{"peer_groups":{"did:a":[]}}]}]}"#;
+        let stored = read_stored(doc, &["type", "tags", "format"]).unwrap();
+        assert_eq!((stored.attributes.as_str(), stored.shared), ("raster\na\nb c", true));
+        assert_eq!(read_stored(b"{\"instances\":[{}]}", &[]).unwrap().shared, false);
+    }
 
     #[test]
     fn nested_parts_count_and_oddities_do_not_matter() {
@@ -72,8 +147,8 @@ mod tests {
             relation: Some(Relation::None),
             ..StoredFields::default()
         };
-        assert_eq!(read_stored(doc), Ok(wanted));
-        let empty = read_stored(b"{}").unwrap();
+        assert_eq!(read_stored(doc, &[]), Ok(wanted));
+        let empty = read_stored(b"{}", &[]).unwrap();
         assert_eq!(
             empty,
             StoredFields {
@@ -82,10 +157,10 @@ mod tests {
             }
         );
         assert_eq!(
-            read_stored(br#"{"relation":"partner"}"#).unwrap().relation,
+            read_stored(br#"{"relation":"partner"}"#, &[]).unwrap().relation,
             Some(Relation::Partner)
         );
-        assert_eq!(read_stored(br#"{"relation":7}"#).unwrap().relation, None);
-        assert_eq!(read_stored(b"[]"), Err(ModelError::NotObject));
+        assert_eq!(read_stored(br#"{"relation":7}"#, &[]).unwrap().relation, None);
+        assert_eq!(read_stored(b"[]", &[]), Err(ModelError::NotObject));
     }
 }

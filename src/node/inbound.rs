@@ -24,7 +24,7 @@ use tracing::{debug, warn};
 const BATCH: usize = 64;
 /// Pause after the store or the journal refused to answer, before the same batch is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
-/// How long one batch waits for a store or a journal that fails. After that its events are dropped and counted: they were
+/// How long one batch waits for a journal that fails. After that its events are dropped and counted: they were
 /// sent once, by a peer that will not send them again.
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -160,7 +160,7 @@ impl InboundHandler {
             }
             let checked = self.check(&mut batch, &mut overtaken).await;
             batch.clear();
-            let checked = self.keep_own(checked).await;
+            let checked = self.keep_own(checked, &no_more).await;
             self.commit(checked, room).await;
         }
     }
@@ -247,9 +247,10 @@ impl InboundHandler {
         }
     }
 
-    /// Leaves out what would change another's resource.
-    async fn keep_own(&self, checked: Vec<Checked>) -> Vec<Checked> {
-        let deadline = Instant::now() + WAIT;
+    /// Leaves out what would change another's resource. As long as the store cannot tell whose they are, the streams stand still;
+    /// only a daemon that has to leave gives them up.
+    async fn keep_own(&self, checked: Vec<Checked>, no_more: &CancellationToken) -> Vec<Checked> {
+        let mut told = false;
         let data = |item: &&Checked| !item.line.directed;
         loop {
             let keys = checked.iter().filter(data);
@@ -268,16 +269,21 @@ impl InboundHandler {
                     };
                     return checked.into_iter().filter(may).collect();
                 }
-                Err(error) if Instant::now() >= deadline => {
+                Err(error) if no_more.is_cancelled() => {
                     // Without the store nobody can say whose a resource is: pass on only what needs no owner.
                     let lost = checked.iter().filter(data).count();
                     self.metrics.dropped_many("inbound", "store_down", lost as u64);
-                    warn!(%error, lost, "the store does not answer; partners' events are lost");
+                    warn!(%error, lost, "the store does not answer, and the daemon leaves; partners' events are lost");
                     return checked.into_iter().filter(|item| item.line.directed).collect();
                 }
                 Err(error) => {
-                    debug!(%error, events = checked.len(), "the store does not answer; partners' events wait");
-                    tokio::time::sleep(AGAIN).await;
+                    if !std::mem::replace(&mut told, true) {
+                        warn!(%error, events = checked.len(), "the store does not answer; partners' events wait");
+                    }
+                    tokio::select! {
+                        () = no_more.cancelled() => {}
+                        () = tokio::time::sleep(AGAIN) => {}
+                    }
                 }
             }
         }

@@ -41,13 +41,15 @@ use std::time::{Duration, Instant};
 use taking::Taking;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, debug_span};
+use tracing::{Instrument, debug, debug_span, warn};
 use wishes::Wish;
 
 /// Messages taken from the queue in one go.
 const BATCH: usize = 256;
 /// Pause before the store or the journal is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How long a delete waits for the store to say whose a resource is.
+const OWNER_WAIT: Duration = Duration::from_secs(2);
 /// What is live only is of no use any more when it waited this long in the stream.
 const LIVE: Duration = Duration::from_secs(30);
 
@@ -83,6 +85,10 @@ impl Node {
             let took = Instant::now();
             for message in batch.drain(..) {
                 self.on_message(message, &mut taking).await;
+            }
+            if taking.given_up && taking.batch.cursor.is_some() {
+                // The daemon is leaving before the store took it: in the stream it waits for the next start.
+                return;
             }
             self.metrics.set_intake_waiting(taken.len());
             let promised = taking.is_promised();
@@ -170,22 +176,25 @@ impl Node {
                 if let Some(error) = &peer.address_error {
                     self.refusals.refuse("bad_address", &did, error);
                 }
-                self.write(DataType::Peer, did, StoreChange::Put(peer.document.into_bytes()))
-                    .await;
+                // In effect first: the store may be away, and a blacklisting does not wait for it.
                 if member.did != self.own_did {
                     self.registry.changed(member).await;
                 }
+                let change = StoreChange::Put(peer.document.into_bytes());
+                self.write(DataType::Peer, did, change, taking).await;
             }
             Decision::PeerRemoved { did } if did == self.own_did => {
                 self.refusals
                     .refuse("self_relation", subject, "our own peer document cannot be removed");
             }
             Decision::PeerRemoved { did } => {
-                self.write(DataType::Peer, did.clone(), StoreChange::Remove).await;
-                self.registry.removed(did).await;
+                self.registry.removed(did.clone()).await;
+                self.write(DataType::Peer, did, StoreChange::Remove, taking).await;
             }
-            Decision::Put { datatype, id, document } => self.write(datatype, id, StoreChange::Put(document)).await,
-            Decision::Remove { datatype, id } => self.write(datatype, id, StoreChange::Remove).await,
+            Decision::Put { datatype, id, document } => {
+                self.write(datatype, id, StoreChange::Put(document), taking).await;
+            }
+            Decision::Remove { datatype, id } => self.write(datatype, id, StoreChange::Remove, taking).await,
         }
         None
     }
@@ -235,10 +244,11 @@ impl Node {
         }
     }
 
-    /// Whether a resource was propagated by us, or is stored as ours. Waits for the journal and the store: a delete is
-    /// never given up for their sake.
+    /// Whether a resource was propagated by us, or is stored as ours. Waits for the journal, but not long for the store: when
+    /// that is away, the delete goes out, and each partner looks whose it is there.
     async fn is_ours(&self, key: Key) -> bool {
         let stored = [(key.datatype, key.id.clone())];
+        let began = Instant::now();
         loop {
             let row = key.clone();
             match self.log.read(move |journal| journal.row(&row)).await {
@@ -248,6 +258,10 @@ impl Node {
                         return owners
                             .first()
                             .is_some_and(|owner| owner.as_deref() == Some(self.own_did.as_str()));
+                    }
+                    Err(error) if began.elapsed() >= OWNER_WAIT => {
+                        debug!(%error, id = %key.id, "the store does not answer; a delete goes out unlooked at");
+                        return true;
                     }
                     Err(error) => debug!(%error, "the store does not answer; a delete waits for it"),
                 },
@@ -323,8 +337,8 @@ impl Node {
         let _ = self.searches.send(wish).await;
     }
 
-    /// Writes the store, when that is ours to do.
-    async fn write(&self, datatype: DataType, id: String, change: StoreChange) {
+    /// Writes the store, when that is ours to do, however long it is away: nobody else would.
+    async fn write(&self, datatype: DataType, id: String, change: StoreChange, taking: &mut Taking) {
         if !self.writes_store {
             return;
         }
@@ -334,8 +348,26 @@ impl Node {
             change,
             only_if_owner: None,
         };
-        if let Err(error) = self.store.apply(vec![write]).await {
-            self.refusals.refuse("store_refused", datatype.name(), error);
+        let mut told = false;
+        loop {
+            let error = match self.store.apply(vec![write.clone()]).await {
+                Ok(_) => return,
+                Err(error @ StoreError::Document { .. }) => {
+                    return self.refusals.refuse("store_refused", datatype.name(), error);
+                }
+                Err(error) => error,
+            };
+            if taking.given_up || self.stopping.is_cancelled() {
+                taking.given_up = true;
+                return self.refusals.dropped("store", "stopped", 1, datatype.name(), error);
+            }
+            if !std::mem::replace(&mut told, true) {
+                warn!(%error, "nothing is taken from NATS: what was heard has to be in the store first");
+            }
+            tokio::select! {
+                () = self.stopping.cancelled() => {}
+                () = tokio::time::sleep(AGAIN) => {}
+            }
         }
     }
 }

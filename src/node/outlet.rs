@@ -72,6 +72,15 @@ impl NatsOutlet {
         let (mut writes, mut places) = (Vec::new(), Vec::new());
         for (place, row) in rows.iter().enumerate() {
             if is_document(row) && publish.get(place) == Some(&true) {
+                let put = row.action != Action::Delete;
+                // What can never be stored must not hold up all that comes behind it.
+                if put && let Err(why) = self.store.can_hold(&row.payload) {
+                    if let Some(publish) = publish.get_mut(place) {
+                        *publish = false;
+                    }
+                    self.refusals.refuse("not_storable", &row.origin, why);
+                    continue;
+                }
                 writes.push(Write {
                     datatype: row.key.datatype,
                     id: row.key.id.clone(),

@@ -11,6 +11,7 @@ use crate::store::Store;
 use crate::wire::{Action, DeliveryLine};
 use async_trait::async_trait;
 use std::sync::Arc;
+use tracing::debug;
 
 /// What an envelope adds to a message besides user and payload.
 const ENVELOPE: usize = 512;
@@ -20,6 +21,8 @@ pub(super) struct PartnerRules {
     pub(super) store: Arc<dyn Store>,
     pub(super) bus: Bus,
     pub(super) document_bytes: usize,
+    /// Whether the daemon writes the store, which then has to be able to hold it.
+    pub(super) writes_store: bool,
 }
 
 fn refusal(code: &'static str) -> Refusal {
@@ -39,7 +42,7 @@ impl PartnerRules {
         }
         match handle_event_from_partner(action, datatype, payload, &from.did, self.document_bytes) {
             Ok(Accepted::Passed) => Ok(()),
-            Ok(Accepted::Data(id)) if id == line.id => Ok(()),
+            Ok(Accepted::Data(id)) if id == line.id => self.can_hold(line),
             Ok(Accepted::Data(_)) => Err(refusal("shape")),
             Err("too_large") => Err(Refusal {
                 code: "too_large",
@@ -49,6 +52,15 @@ impl PartnerRules {
             Err("datatype_peer" | "unknown_datatype") => Err(refusal("datatype")),
             Err(_) => Err(refusal("shape")),
         }
+    }
+
+    fn can_hold(&self, line: &DeliveryLine) -> Result<(), Refusal> {
+        let written = self.writes_store && matches!(line.action, Some(Action::Create | Action::Update));
+        if written && let Err(why) = self.store.can_hold(&line.payload) {
+            debug!(id = %line.id, %why, "a partner's document cannot be stored");
+            return Err(refusal("shape"));
+        }
+        Ok(())
     }
 }
 

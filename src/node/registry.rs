@@ -1,8 +1,8 @@
 //! The desk beside the partner table: hears of peers, re-reads the store, and puts every change into effect.
 //!
 //! Owns the table and its I/O, and is the only one to tell the services who is whose partner. Always: when
-//! [`Registry::changed`] returns, the change is in effect; the store is re-read every [`REREAD`], so that a missed event
-//! heals, and when an event has had its time.
+//! [`Registry::changed`] returns, the change is in effect, however long the store takes; the store is re-read every
+//! [`REREAD`], so that a missed event heals, when an event has had its time, and when the store says that it was changed.
 
 use super::mesh::{Mesh, kept};
 use super::partners::{Conflict, PartnerTable, Unseen, member_of};
@@ -10,7 +10,7 @@ use crate::delivery::{Log, Pin, now};
 use crate::model::{Federation, Member, Relation};
 use crate::network::Network;
 use crate::settings::UnknownPeers;
-use crate::store::Store;
+use crate::store::{Peers, Store, StoreError};
 use crate::stream::StreamService;
 use crate::telemetry::{Metrics, Readiness, Refusals};
 use libp2p::PeerId;
@@ -18,6 +18,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -71,23 +72,27 @@ impl Registry {
     /// Starts the desk of the daemon `own_did`, with the pins of earlier lives; returns after the first reading of the store.
     pub async fn start(own_did: String, pins: Vec<Pin>, parts: Parts, shutdown: CancellationToken) -> Self {
         let (sender, events) = mpsc::channel(WAITING);
-        let mut table = PartnerTable::new(own_did, parts.own_peer);
+        let mut table = PartnerTable::new(own_did.clone(), parts.own_peer);
         let pins = pins
             .into_iter()
             .filter_map(|pin| Some((pin.did, pin.peer_id.parse().ok()?)));
         table.remember_pins(pins);
         let mut desk = Desk {
+            own_did,
             parts,
             table,
             linked: HashSet::new(),
             mesh: Mesh::default(),
+            reading: None,
+            waiting: Vec::new(),
         };
+        let changes = desk.parts.store.changes();
         // Without it nobody would be a partner, and what is held of partners would be forgotten.
-        while !desk.read_store().await {
+        while !desk.first_reading().await {
             tokio::time::sleep(TICK).await;
         }
         desk.put_into_effect().await;
-        tokio::spawn(desk.run(events, shutdown));
+        tokio::spawn(desk.run(events, changes, shutdown));
         Self(sender)
     }
 
@@ -115,62 +120,108 @@ impl Registry {
 }
 
 struct Desk {
+    own_did: String,
     parts: Parts,
     table: PartnerTable,
     /// The partners that are being kept connected.
     linked: HashSet<String>,
     mesh: Mesh,
+    /// The reading that is going on: a slow store holds nobody up who only has something to tell.
+    reading: Option<Reading>,
+    /// Who waits for a reading that began after they asked.
+    waiting: Vec<(Instant, oneshot::Sender<()>)>,
+}
+
+struct Reading {
+    began: Instant,
+    task: JoinHandle<Result<Peers, StoreError>>,
 }
 
 impl Desk {
-    async fn run(mut self, mut events: mpsc::Receiver<Event>, shutdown: CancellationToken) {
+    async fn run(
+        mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut changes: Option<watch::Receiver<u64>>,
+        shutdown: CancellationToken,
+    ) {
         let start = tokio::time::Instant::now();
         let mut reread = tokio::time::interval_at(start + REREAD, REREAD);
         let mut tick = tokio::time::interval_at(start + TICK, TICK);
         loop {
-            let mut done = None;
+            let mut done = Vec::new();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 event = events.recv() => match event {
                     None => return,
                     Some(Event::Changed(member, told)) => {
                         self.table.changed(*member, Instant::now());
-                        done = Some(told);
+                        done.push(told);
                     }
                     Some(Event::Removed(did, told)) => {
                         self.table.removed(&did, Instant::now());
-                        done = Some(told);
+                        done.push(told);
                     }
                     Some(Event::Found(peer, told)) => {
                         // Several may have been found before the reading that the first of them caused.
                         if self.parts.federation.borrow().of_peer(&peer).is_none() {
-                            let _ = self.read_store().await;
+                            self.waiting.push((Instant::now(), told));
+                            self.read_store();
+                        } else {
+                            done.push(told);
                         }
-                        done = Some(told);
                     }
                 },
+                (began, read) = finished(&mut self.reading) => {
+                    self.reading = None;
+                    self.take_reading(began, read);
+                    let (served, waiting) = self.waiting.drain(..).partition(|(asked, _)| *asked <= began);
+                    self.waiting = waiting;
+                    let served: Vec<(Instant, oneshot::Sender<()>)> = served;
+                    done.extend(served.into_iter().map(|(_, told)| told));
+                    if !self.waiting.is_empty() {
+                        self.read_store();
+                    }
+                }
+                () = told(&mut changes) => self.read_store(),
                 _ = reread.tick() => {
-                    self.read_store().await;
+                    self.read_store();
                     self.parts.streams.sweep();
                 }
                 _ = tick.tick() => {
                     if self.table.wants_reading(Instant::now()) {
-                        self.read_store().await;
+                        self.read_store();
                     }
                     self.fill_mesh().await;
                 }
             }
             self.put_into_effect().await;
-            if let Some(done) = done {
+            for done in done {
                 let _ = done.send(());
             }
         }
     }
 
-    /// Reads every peer document. When the store does not answer, what was read and heard before stands, and it is false.
-    async fn read_store(&mut self) -> bool {
+    /// Begins to read every peer document, unless that goes on already.
+    fn read_store(&mut self) {
+        if self.reading.is_none() {
+            let (store, limit) = (Arc::clone(&self.parts.store), self.parts.peers);
+            let began = Instant::now();
+            let task = tokio::spawn(async move { store.peers(limit).await });
+            self.reading = Some(Reading { began, task });
+        }
+    }
+
+    /// False when the store does not answer.
+    async fn first_reading(&mut self) -> bool {
         let began = Instant::now();
-        match self.parts.store.peers(self.parts.peers).await {
+        let read = self.parts.store.peers(self.parts.peers).await;
+        self.take_reading(began, read)
+    }
+
+    /// Takes what was read. When the store does not answer, or is not the one that we know, what was read and heard before stands,
+    /// and it is false.
+    fn take_reading(&mut self, began: Instant, read: Result<Peers, StoreError>) -> bool {
+        match read {
             Ok(peers) => {
                 self.parts.readiness.set_ok("store");
                 for (id, why) in &peers.unreadable {
@@ -188,6 +239,16 @@ impl Desk {
                     }
                 }
                 let kept = peers.unreadable.iter().map(|(id, _)| id.as_str());
+                let is_ours = |id: &str| id == self.own_did;
+                if !(peers.truncated || peers.peers.iter().any(|peer| is_ours(&peer.did)) || kept.clone().any(is_ours))
+                {
+                    // An emptied database, or another one: it must not end every partnership.
+                    let why =
+                        "our own peer document has left the store; what was known before counts; is it the right one?";
+                    self.parts.readiness.set_bad("identity", why.to_owned());
+                    return false;
+                }
+                self.parts.readiness.set_ok("identity");
                 let unseen = Unseen {
                     ids: kept.collect(),
                     more: peers.truncated,
@@ -309,5 +370,27 @@ impl Desk {
             .filter(|p| p.peer_id.is_some_and(|peer| links.contains_key(&peer)))
             .count();
         self.parts.metrics.set_partners(here, all.saturating_sub(here));
+    }
+}
+
+/// What the reading that goes on has come to.
+async fn finished(reading: &mut Option<Reading>) -> (Instant, Result<Peers, StoreError>) {
+    match reading {
+        Some(reading) => {
+            let read = (&mut reading.task).await;
+            (reading.began, read.unwrap_or(Err(StoreError::Closed)))
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The store was changed by somebody else.
+async fn told(changes: &mut Option<watch::Receiver<u64>>) {
+    let ended = match changes {
+        Some(changes) => changes.changed().await.is_err(),
+        None => std::future::pending().await,
+    };
+    if ended {
+        *changes = None;
     }
 }

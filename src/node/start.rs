@@ -3,8 +3,10 @@
 //! Owns that order and the daemon's own peer document. Always: nothing is taken from NATS before our DID is known (a
 //! made-up one would silently send nothing), and at the end what was taken is finished before the connections close.
 
+mod documents;
 mod wiring;
 
+use self::documents::open_store;
 use super::own_document::make_self;
 use super::search::SearchDesk;
 use super::strangers::Strangers;
@@ -16,8 +18,8 @@ use crate::identity::{Identity, remember_did};
 use crate::model::Federation;
 use crate::network::{self, Network, Started, Stranger};
 use crate::pubsub::PubSubService;
-use crate::settings::{Settings, StoreUrl, Writes};
-use crate::store::{SqliteStore, Store, StoreError};
+use crate::settings::{Settings, Writes};
+use crate::store::{Store, StoreError};
 use crate::stream::{self, Upward};
 use crate::telemetry::{Metrics, Readiness, Refusals};
 use crate::wire::{TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
@@ -79,9 +81,6 @@ pub enum NodeError {
     /// The journal cannot be opened.
     #[error("state_dir: {0}")]
     Journal(#[from] JournalError),
-    /// This version has the embedded store only; the settings say so too.
-    #[error("store.url: this version has the embedded store only; write sqlite:PATH")]
-    NoMongoDb,
     /// NATS settings that cannot be used.
     #[error(transparent)]
     Nats(#[from] bus::ConnectError),
@@ -105,9 +104,7 @@ pub const CHECKS: [&str; 6] = ["store", "journal", "nats", "network", "identity"
 /// See [`NodeError`]: whatever an operator has to mend before a start can succeed.
 pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>, NodeError> {
     let settings = Arc::clone(&parts.settings.borrow());
-    let store = open_store(&settings)?;
-    store.ready().await?;
-    parts.readiness.set_ok("store");
+    let store = open_store(&settings, &parts).await?;
     let file = settings.state_dir.join(JOURNAL);
     let log = tokio::task::spawn_blocking(move || Log::open(&file))
         .await
@@ -135,13 +132,6 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
         end,
     };
     Ok(tokio::spawn(daemon.run(gossip, strangers, incoming)))
-}
-
-fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, NodeError> {
-    match &settings.store.url {
-        StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path)?)),
-        StoreUrl::MongoDb(_) => Err(NodeError::NoMongoDb),
-    }
 }
 
 fn network_config(

@@ -21,6 +21,8 @@ pub(super) struct Taking {
     pub(super) batch: Batch,
     /// Words owed to apps, once it is there.
     pub(super) answers: Vec<(async_nats::Subject, Bytes)>,
+    /// The daemon is leaving, and the store has not taken something of it.
+    pub(super) given_up: bool,
     /// How old the message in hand was when it was taken.
     pub(super) age: Duration,
     /// Of the message in hand, when it is from a stream.

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use mongodb::options::ConnectionString;
 
 use super::forms::{Form, form};
 use super::list::StoreUrl;
@@ -43,7 +44,16 @@ pub(super) fn store_url() -> Form<StoreUrl> {
         match rest.map(|rest| rest.split(['?', '#']).next().unwrap_or_default().split_once('/')) {
             None => Err("is neither `sqlite:PATH` nor `mongodb://host/database`".to_owned()),
             Some(Some((host, database))) if !host.is_empty() && !database.is_empty() => {
-                Ok(StoreUrl::MongoDb(text.to_owned()))
+                match ConnectionString::parse(text) {
+                    Ok(_) => Ok(StoreUrl::MongoDb(text.to_owned())),
+                    // What the driver says may repeat a password.
+                    Err(_) if text.contains('@') => {
+                        Err("is not an address that MongoDB's driver takes; is every sign of the \
+                         password that is no letter or digit written as %XX?"
+                            .to_owned())
+                    }
+                    Err(error) => Err(format!("is not an address that MongoDB's driver takes: {error}")),
+                }
             }
             Some(_) => Err("needs a host and a database: `mongodb://host/database`".to_owned()),
         }
@@ -217,15 +227,20 @@ mod tests {
         );
         assert_eq!(read(&store_url(), "sqlite:b.db"), Ok(StoreUrl::Sqlite("b.db".into())));
         assert!(matches!(
-            read(&store_url(), "mongodb://h:1/db?x=/y"),
+            read(&store_url(), "mongodb://h:1/db?appName=/y"),
             Ok(StoreUrl::MongoDb(_))
         ));
+        let secret = read(&store_url(), "mongodb://u:se/cret@h:x/db")
+            .map(|_| ())
+            .unwrap_err();
+        assert!(!secret.contains("cret"), "{secret}");
         for bad in [
             "",
             "sqlite:",
             "mongodb://h",
             "mongodb://h/?x=1",
             "mongodb:///db",
+            "mongodb://h/db?tls=maybe",
             "postgres://h/db",
         ] {
             assert!(read(&store_url(), bad).is_err(), "{bad}");

@@ -8,17 +8,34 @@ pub(super) fn together(settings: &Settings, reading: &mut Reading<'_>) {
     subjects_differ(settings, reading);
     log_in_is_one_way(settings, reading);
     bounds_fit(settings, reading);
+    store_is_reached(settings, reading);
+}
+
+fn store_is_reached(settings: &Settings, reading: &mut Reading<'_>) {
+    let store = &settings.store;
+    match &store.url {
+        StoreUrl::Sqlite(_) => {
+            if store.password_file.is_some() {
+                reading.mistake_about("store.password_file", "is for mongodb alone: a file has no password");
+            }
+            if store.manage_indexes {
+                reading.mistake_about("store.manage_indexes", "is for mongodb alone: a file has its indexes");
+            }
+        }
+        StoreUrl::MongoDb(url) => {
+            if store.password_file.is_some() && !url.contains('@') {
+                reading.mistake_about(
+                    "store.password_file",
+                    "needs a user: `store.url = \"mongodb://USER@host/database\"`",
+                );
+            }
+        }
+    }
 }
 
 /// Settings that are understood and belong to what is not there yet. Lift each one together with the part that
 /// brings it.
 pub(super) fn not_in_this_version(settings: &Settings, reading: &mut Reading<'_>) {
-    if matches!(settings.store.url, StoreUrl::MongoDb(_)) {
-        reading.mistake_about(
-            "store.url",
-            "this version has the embedded store only: use `sqlite:PATH`",
-        );
-    }
     if settings.discovery.role == Role::Indexer {
         reading.mistake_about("discovery.role", "this version has the node role only: use `node`");
     }

@@ -214,8 +214,14 @@ section! {
     /// Where documents are.
     #[derive(Debug)]
     pub struct StoreSettings in "store." {
-        /// The documents: a file of this daemon's own, or the database of the apps.
+        /// The documents: a file of this daemon's own, or the database of the apps. The options of a mongodb address say how it is
+        /// reached: `tls=true`, `tlsCAFile=PATH`, `replicaSet=NAME`, `readPreference=secondaryPreferred` (for searches alone).
         url: StoreUrl = is("sqlite:{state_dir}/documents.db"), store_url();
+        /// A file that holds the password of the user in `store.url`, with mongodb. It may stand in the address as well.
+        password_file: Option<PathBuf> = Preset::Unset, optional(path());
+        /// Whether the daemon may make the indexes that its searches need, with mongodb. Without them searches in large
+        /// collections are cut after 2 s, and the log says once how to make them.
+        manage_indexes: bool = is("false"), flag();
         /// Who writes them: the daemon, from what it sees on NATS, or the apps.
         writes: Writes = Preset::Computed {
             told: "`daemon` with sqlite, `apps` with mongodb",

@@ -177,13 +177,24 @@ fn what_must_hold_between_settings() {
 fn what_this_version_does_not_have_is_refused_clearly() {
     let peer = "/ip4/10.0.0.1/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
     let wrong = [
-        ("store.url=mongodb://db/discovery".to_owned(), "embedded store only"),
         ("discovery.role=indexer".to_owned(), "node role only"),
         (format!("discovery.indexers={peer}"), "stream_address"),
     ];
     for (set, expected) in &wrong {
         let told = load(&sources(&[set], &[])).unwrap_err();
         assert_eq!(told.0.len(), 1, "{told}");
+        assert!(told.to_string().contains(expected), "{told}");
+    }
+}
+
+#[test]
+fn what_belongs_to_one_kind_of_store_is_refused_with_the_other() {
+    for (set, expected) in [
+        (["store.manage_indexes=true", "name=n"], "for mongodb alone"),
+        (["store.password_file=/p", "name=n"], "for mongodb alone"),
+        (["store.password_file=/p", "store.url=mongodb://h/db"], "needs a user"),
+    ] {
+        let told = load(&sources(&set, &[])).unwrap_err();
         assert!(told.to_string().contains(expected), "{told}");
     }
 }
@@ -238,9 +249,10 @@ fn names_of_other_services_work() {
         ("OCDISCOVERY_MONGOURL", "mongodb://m:27017/?replicaSet=r"),
         ("OCDISCOVERY_MONGODATABASE", "db"),
     ];
-    let told = load(&sources(&[], &mongo)).unwrap_err();
-    assert_eq!(told.0.len(), 1, "{told}");
-    assert!(told.to_string().contains("embedded store only"), "{told}");
+    let loaded = load(&sources(&[], &mongo)).unwrap();
+    let url = "mongodb://m:27017/db?replicaSet=r".to_owned();
+    assert_eq!(loaded.settings.store.url, StoreUrl::MongoDb(url));
+    assert_eq!(loaded.settings.store.writes, Writes::Apps, "their database");
     assert!(load(&sources(&[], &[("OCDISCOVERY_MONGODATABASE", "db")])).is_err());
 }
 

@@ -81,6 +81,22 @@ pub enum StoreError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The database cannot be reached, or is stepping down or starting. It is tried again.
+    #[error("the document store {store} is away: {why}")]
+    Away {
+        /// Its address, without credentials.
+        store: String,
+        /// What the driver says.
+        why: String,
+    },
+    /// The database does not let us in.
+    #[error("the document store {store} does not let this daemon in: {why}; see store.url and store.password_file")]
+    NotLetIn {
+        /// Its address, without credentials.
+        store: String,
+        /// What the driver says.
+        why: String,
+    },
     /// Anything else the database says.
     #[error("the document store {store}: {why}")]
     Database {

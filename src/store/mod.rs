@@ -1,25 +1,29 @@
 //! Where documents are: behind one trait, embedded (SQLite) or shared with the apps.
 //!
 //! Owns what a stored document is found by. Never decides who is a partner or what is forwarded. Always holds: documents
-//! stay byte for byte, one `apply` is one transaction, and every call ends within a bound, with an error if it must.
+//! stay whole (in the embedded store byte for byte), every call ends within a bound, with an error if it must, and that a store
+//! is away is an error, never an absence.
 
 pub(crate) mod copy;
 mod error;
 pub(crate) mod file;
+mod mongodb;
 mod sqlite;
 mod types;
+mod words;
 
 use std::path::Path;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+pub use self::mongodb::{MongoOptions, MongoStore};
 pub use error::StoreError;
 pub use sqlite::SqliteStore;
 pub use types::{Applied, AskerId, Change, Found, Peers, SearchDone, SearchQuery, Write};
 
-use crate::model::{Document, Peer};
+use crate::model::{Document, ModelError, Peer};
 use crate::wire::DataType;
 
 /// Most peers one look-up by DID, peer id or name returns; a name may be borne by many.
@@ -56,11 +60,26 @@ pub trait Store: Send + Sync {
     /// makes it nobody's, and none when nothing is stored there.
     async fn owners(&self, keys: &[(DataType, String)]) -> Result<Vec<Option<String>>, StoreError>;
 
-    /// Applies all writes in one transaction, in their order, and says of each what became of it.
+    /// Applies all writes, those of one document in their order, and says of each what became of it. The embedded store does it
+    /// in one transaction; a MongoDB that stands alone has none.
     ///
     /// # Errors
-    /// Nothing was written, except after [`StoreError::Timeout`], when it may yet be; writes are idempotent.
+    /// Of a document that cannot be stored: nothing was written. Else some may be, or may yet be after
+    /// [`StoreError::Timeout`]: writes are idempotent, and whoever asked for them repeats all.
     async fn apply(&self, writes: Vec<Write>) -> Result<Vec<Applied>, StoreError>;
+
+    /// Whether the store can keep such a document at all; asked before it is taken from a partner.
+    ///
+    /// # Errors
+    /// Why not.
+    fn can_hold(&self, _document: &[u8]) -> Result<(), ModelError> {
+        Ok(())
+    }
+
+    /// Changes whenever peer documents may have been changed by somebody else; none when nobody else writes, or nothing tells.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 
     /// Makes what was applied outlive a power cut. A store that does so with every write does nothing here.
     async fn sync(&self) -> Result<(), StoreError> {
@@ -79,8 +98,8 @@ pub trait Store: Send + Sync {
     /// Sends every matching document the asker may see to `out`, as found, until the limit, the deadline, the cancelling of
     /// `cancel` or the closing of `out`.
     ///
-    /// A document matches when each word of the text is the beginning of a word of its name, description or short description,
-    /// whatever the case and accents; words written together (`a-b`) must stand together. An empty text matches all, a text
+    /// A document matches when each word of the text is the beginning of a word of its name, description, short description or
+    /// one of its kind's attributes, whatever the case and accents; words written together (`a-b`) must stand together. An empty text matches all, a text
     /// of nothing but signs matches nothing. No character of it is ever an operator.
     ///
     /// # Errors

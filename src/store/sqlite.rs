@@ -8,6 +8,7 @@ mod peers;
 mod readers;
 mod schema;
 mod search;
+mod words;
 mod writer;
 
 #[cfg(test)]

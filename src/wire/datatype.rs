@@ -98,6 +98,19 @@ impl DataType {
         Self::ALL.into_iter().find(|kind| is_name(name, kind.name()))
     }
 
+    /// The fields of this kind, besides name and descriptions, in which a search looks: what people call such a resource by.
+    /// Texts and lists of texts; what is deeper (instances, prices, addresses) is not looked at.
+    pub fn attributes(self) -> &'static [&'static str] {
+        match self {
+            Self::DataResource => &["type", "format", "license", "keywords", "tags"],
+            Self::ProcessingResource => &["type", "usage", "license", "maturity", "keywords", "tags"],
+            Self::StorageResource => &["type", "storage_type", "acronym", "keywords", "tags"],
+            Self::ComputeResource => &["type", "architecture", "infrastructure", "keywords", "tags"],
+            Self::WorkflowResource => &["type", "keywords", "tags"],
+            _ => &[],
+        }
+    }
+
     /// Whether searches look through this kind.
     pub fn is_resource_kind(self) -> bool {
         Self::RESOURCE_KINDS.contains(&self)
@@ -107,6 +120,16 @@ impl DataType {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_attribute_can_be_read() {
+        let all = DataType::ALL.into_iter().flat_map(DataType::attributes);
+        assert!(all.clone().count() > 0);
+        assert!(
+            all.into_iter()
+                .all(|attribute| crate::model::ATTRIBUTES.contains(attribute))
+        );
+    }
 
     #[test]
     fn codes_and_names_lead_back_to_the_kind() {

@@ -196,7 +196,7 @@ impl NatsServer {
 }
 
 /// An authority and a server certificate for `localhost`, made by openssl as an operator would.
-fn certificates(dir: &Path) {
+pub(crate) fn certificates(dir: &Path) {
     let run = |arguments: &[&str]| {
         let done = Command::new("openssl").args(arguments).current_dir(dir).output();
         let done = done.expect("openssl is on this machine, for tests with TLS");

@@ -17,6 +17,7 @@ mod hostile_setup;
 mod intake;
 mod kills;
 mod life;
+mod mongo;
 mod operator_search;
 mod outbox;
 mod propagation;

@@ -126,6 +126,7 @@ impl Daemon {
             store: Arc::clone(&self.store),
             bus: bus.clone(),
             document_bytes: self.settings.limits.document_bytes,
+            writes_store: self.settings.store.writes == Writes::Daemon,
         };
         let parts = delivery::Parts {
             own_did: did.to_owned(),

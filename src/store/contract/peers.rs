@@ -88,7 +88,8 @@ pub(crate) async fn peers_by_any_key(store: &dyn Store) {
         "a DID and a name may be the same word"
     );
     assert_eq!(dids(store, "d").await, ["d"]);
-    for nobody in ["", "site", "Sit", "%", "w", &peer_id().to_string()] {
+    let long = "1".repeat(1 << 20);
+    for nobody in [long.as_str(), "", "site", "Sit", "%", "w", &peer_id().to_string()] {
         assert!(dids(store, nobody).await.is_empty(), "{nobody}");
     }
 }

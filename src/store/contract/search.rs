@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{put, remove, store_all};
+use crate::model::lift;
 use crate::store::{AskerId, Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, Store, StoreError};
 use crate::wire::DataType::{self, ComputeResource, DataResource, Peer, Workflow, WorkflowResource};
 
@@ -87,6 +88,31 @@ pub(crate) async fn words_match_folded(store: &dyn Store) {
     ] {
         assert_eq!(ids(store, asking(text)).await, wanted, "{text:?}");
     }
+}
+
+/// The attributes of each kind are looked in, those of other kinds are not.
+pub(crate) async fn attributes_are_found(store: &dyn Store) {
+    let mut docs = [public("one", "x"), public("two", "x")];
+    docs[0]["architecture"] = json!("Aarch64-Neoverse");
+    docs[0]["tags"] = json!(["Accélérateur", 7, "edge site"]);
+    docs[0]["license"] = json!("not of this kind");
+    docs[1]["abstractresource"] = json!({ "infrastructure": "kubernetes" });
+    store_all(store, ComputeResource, &docs).await;
+    for (text, wanted) in [
+        ("aarch", vec!["one"]),
+        ("accel edge", vec!["one"]),
+        ("neoverse x", vec!["one"]),
+        ("kuber", vec!["two"]),
+        ("license", vec![]),
+        ("kind", vec![]),
+        ("7", vec![]),
+    ] {
+        assert_eq!(ids(store, asking(text)).await, wanted, "{text:?}");
+    }
+    docs[0]["architecture"] = json!("riscv");
+    store_all(store, ComputeResource, &docs[..1]).await;
+    assert_eq!(ids(store, asking("riscv")).await, ["one"]);
+    assert!(ids(store, asking("aarch")).await.is_empty());
 }
 
 /// Quotes, wildcards, operators and patterns are characters like any other; too long a text is refused.
@@ -349,7 +375,7 @@ pub(crate) async fn nested_documents_are_found(store: &dyn Store) {
                 results: 1
             }
         );
-        assert_eq!(found[0].document.as_ref(), nested.to_string().as_bytes());
+        assert_eq!(lift(found[0].document.value().unwrap()), lift(nested.clone()));
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::store_error;
+use super::words::{index, unindex};
 use crate::model::{Peer, StoredFields, read_stored};
 use crate::store::{Applied, Change, StoreError, Write};
 use crate::wire::DataType;
@@ -27,7 +28,7 @@ fn one(connection: &Connection, write: &Write, path: &Path) -> Result<Applied, S
         (Change::Remove, Some(stored)) => remove(connection, write.datatype, stored.n).map_err(failed),
         (Change::Put(doc), Some(stored)) if stored.doc == doc.as_ref() => Ok(Applied::Unchanged),
         (Change::Put(doc), stored) => {
-            let fields = read_stored(doc).map_err(|why| StoreError::Document {
+            let fields = read_stored(doc, write.datatype.attributes()).map_err(|why| StoreError::Document {
                 datatype: write.datatype.name(),
                 id: write.id.clone(),
                 why,
@@ -63,9 +64,7 @@ fn remove(connection: &Connection, datatype: DataType, n: i64) -> rusqlite::Resu
         .prepare_cached("DELETE FROM document WHERE n = ?1")?
         .execute([n])?;
     if datatype.is_resource_kind() {
-        connection
-            .prepare_cached("DELETE FROM words WHERE rowid = ?1")?
-            .execute([n])?;
+        unindex(connection, n)?;
     }
     Ok(Applied::Done)
 }
@@ -82,7 +81,7 @@ fn put(
         write.datatype.code(),
         write.id,
         fields.creator_id,
-        fields.public,
+        access(fields),
         peer.relation,
         peer.peer_id,
         peer.name,
@@ -107,36 +106,20 @@ fn put(
             .insert(columns)?,
     };
     if write.datatype.is_resource_kind() {
-        let before = stored.map(|stored| read_stored(&stored.doc).unwrap_or_default());
-        index_words(connection, n, fields, before.as_ref())?;
+        let attributes = write.datatype.attributes();
+        let before = stored.map(|stored| read_stored(&stored.doc, attributes).unwrap_or_default());
+        index(connection, n, fields, before.as_ref())?;
     }
     Ok(Applied::Done)
 }
 
-/// Keeps the words in step; most changes of a document do not touch them.
-fn index_words(
-    connection: &Connection,
-    n: i64,
-    now: &StoredFields,
-    before: Option<&StoredFields>,
-) -> rusqlite::Result<()> {
-    let words = |fields: &StoredFields| {
-        [
-            fields.name.clone(),
-            fields.description.clone(),
-            fields.short_description.clone(),
-        ]
-    };
-    let [name, description, short_description] = words(now);
-    let sql = match before {
-        Some(before) if words(before) == words(now) => return Ok(()),
-        Some(_) => "UPDATE words SET name = ?2, description = ?3, short_description = ?4 WHERE rowid = ?1",
-        None => "INSERT INTO words (rowid, name, description, short_description) VALUES (?1, ?2, ?3, ?4)",
-    };
-    connection
-        .prepare_cached(sql)?
-        .execute(params![n, name, description, short_description])?;
-    Ok(())
+/// Who may see it at all: only its creator (0), everyone (1), or whoever a partnership names (2).
+pub(super) fn access(fields: &StoredFields) -> u8 {
+    match (fields.public, fields.shared) {
+        (true, _) => 1,
+        (false, true) => 2,
+        (false, false) => 0,
+    }
 }
 
 /// What a peer is found by; empty for other kinds.

@@ -1,10 +1,9 @@
 //! Reading peer documents: the one that is us, all of them, those of a key.
 
-use libp2p::PeerId;
 use rusqlite::{Connection, Row, params};
 
 use super::ReadError;
-use crate::model::{ModelError, Peer, Relation};
+use crate::model::{ModelError, Peer, Relation, peer_id_of};
 use crate::store::{FIND_PEERS_MAX, Peers, StoreError};
 use crate::wire::DataType;
 
@@ -62,7 +61,7 @@ pub(super) fn find(connection: &Connection, key: &str) -> rusqlite::Result<Vec<P
     let mut query = connection.prepare_cached(
         "SELECT id, doc FROM document WHERE datatype = 9 AND (id = ?1 OR peer_id = ?2 OR name = ?1) ORDER BY id LIMIT ?3",
     )?;
-    let peer_id = key.parse::<PeerId>().ok().map(|peer_id| peer_id.to_string());
+    let peer_id = peer_id_of(key).map(|peer_id| peer_id.to_string());
     let found = query.query_map(params![key, peer_id, FIND_PEERS_MAX as i64], read)?;
     found
         .filter_map(|found| found.map(|(_, peer)| peer.ok()).transpose())

@@ -3,13 +3,17 @@
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
+use tracing::info;
 
-use super::store_error;
+use super::apply::access;
+use super::{store_error, words};
+use crate::model::read_stored;
 use crate::store::StoreError;
 use crate::store::file::{self, pragma};
+use crate::wire::DataType;
 
 /// The format this version writes, kept in `user_version`.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
 /// `OCDS`: says that the file is a document store.
 const APPLICATION: i64 = 0x4f43_4453;
 
@@ -31,11 +35,7 @@ const TABLES: &str = "
     CREATE INDEX resource_by_creator ON document (creator_id, datatype) WHERE datatype BETWEEN 1 AND 5;
     CREATE INDEX peer_by_relation ON document (relation) WHERE datatype = 9;
     CREATE INDEX peer_by_peer_id ON document (peer_id) WHERE datatype = 9;
-    CREATE INDEX peer_by_name ON document (name) WHERE datatype = 9;
-    CREATE VIRTUAL TABLE words USING fts5 (
-        name, description, short_description,
-        content = '', contentless_delete = 1, tokenize = 'unicode61 remove_diacritics 2'
-    );";
+    CREATE INDEX peer_by_name ON document (name) WHERE datatype = 9;";
 
 /// Opens the writer's connection; makes the file and its tables when there are none.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -84,15 +84,45 @@ fn check_format(connection: &Connection, path: &Path) -> Result<(), StoreError> 
     Ok(())
 }
 
+/// Makes the tables, or brings those of an earlier version forward, in one transaction: a start that is cut begins again.
 fn make_tables(connection: &mut Connection) -> rusqlite::Result<()> {
     if pragma(connection, "user_version")? == FORMAT {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    if pragma(&transaction, "user_version")? == 0 {
-        transaction.execute_batch(TABLES)?;
-        transaction.pragma_update(None, "application_id", APPLICATION)?;
-        transaction.pragma_update(None, "user_version", FORMAT)?;
+    match pragma(&transaction, "user_version")? {
+        0 => {
+            transaction.execute_batch(TABLES)?;
+            transaction.execute_batch(words::TABLE)?;
+            transaction.pragma_update(None, "application_id", APPLICATION)?;
+        }
+        1 => words_of_format_2(&transaction)?,
+        _ => return Ok(()),
     }
+    transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
+}
+
+/// Format 2 finds the attributes of a kind, too, and knows of each document whether any partnership names anybody.
+fn words_of_format_2(connection: &Connection) -> rusqlite::Result<()> {
+    let count: i64 = connection.query_row("SELECT count(*) FROM document", [], |row| row.get(0))?;
+    info!(
+        documents = count,
+        "the documents are indexed anew for this version; of a million that takes some minutes"
+    );
+    connection.execute_batch("DROP TABLE words;")?;
+    connection.execute_batch(words::TABLE)?;
+    let mut all =
+        connection.prepare("SELECT n, datatype, doc FROM document WHERE datatype BETWEEN 1 AND 5 ORDER BY n")?;
+    let mut note = connection.prepare("UPDATE document SET access = ?2 WHERE n = ?1")?;
+    let mut rows = all.query([])?;
+    while let Some(row) = rows.next()? {
+        let n: i64 = row.get(0)?;
+        let attributes = DataType::from_code(row.get::<_, u8>(1)?.into()).map_or(&[][..], DataType::attributes);
+        let doc = row.get_ref(2)?.as_blob().unwrap_or_default();
+        let fields = read_stored(doc, attributes).unwrap_or_default();
+        note.execute((n, access(&fields)))?;
+        words::index(connection, n, &fields, None)?;
+    }
+    Ok(())
 }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::readers::{Readers, Stop};
+use super::words::expression;
 use super::{document, store_error};
 use crate::model::may_see;
 use crate::store::{Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, StoreError};
@@ -82,7 +83,10 @@ impl Walk {
 
     /// Sends what matches; false when it was stopped before the end.
     fn walk(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
-        let words = match_expression(&self.query.text);
+        let SearchQuery {
+            text, own_did, asker, ..
+        } = &self.query;
+        let words = expression(text, own_did, asker.trusted);
         let Some(sql) = statement(&self.query.datatypes, words.is_some()) else {
             return Ok(true);
         };
@@ -153,34 +157,9 @@ fn statement(datatypes: &[DataType], by_words: bool) -> Option<String> {
     };
     (!kinds.is_empty()).then(|| {
         format!(
-            "SELECT datatype, doc FROM {from} WHERE {matching} creator_id = ?1 AND (access = 1 OR ?2)
+            "SELECT datatype, doc FROM {from} WHERE {matching} creator_id = ?1 AND (access = 1 OR access = 2 AND ?2)
              AND datatype BETWEEN 1 AND 5 AND datatype IN ({})",
             kinds.join(",")
         )
     })
-}
-
-/// The text as an index query: every word quoted, as the beginning of a word, all of them needed. None for no words at all.
-fn match_expression(text: &str) -> Option<String> {
-    let words = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .filter(|word| !word.is_empty());
-    let quoted: Vec<String> = words
-        .map(|word| format!("\"{}\"*", word.replace('"', "\"\"")))
-        .collect();
-    (!quoted.is_empty()).then(|| quoted.join(" "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_character_is_an_operator() {
-        assert_eq!(
-            match_expression("a NEAR\t\"b\"\0c*"),
-            Some(r#""a"* "NEAR"* """b"""* "c*"*"#.to_owned())
-        );
-        assert_eq!(match_expression(" \n\0 "), None);
-    }
 }

@@ -10,9 +10,10 @@ use super::*;
 use crate::store::Change;
 use crate::store::contract::store_contract;
 
-async fn make() -> (SqliteStore, TempDir) {
+async fn make() -> Option<(SqliteStore, TempDir)> {
     let dir = tempfile::tempdir().unwrap();
-    (SqliteStore::open(&dir.path().join("documents.db")).unwrap(), dir)
+    let store = SqliteStore::open(&dir.path().join("documents.db")).unwrap();
+    Some((store, dir))
 }
 
 store_contract!(make);
@@ -24,6 +25,23 @@ fn put(id: &str, doc: &str) -> Write {
         id: id.to_owned(),
         change,
         only_if_owner: None,
+    }
+}
+
+/// Order, spaces, doubled keys and the spelling of numbers come back as they were.
+#[tokio::test]
+async fn every_byte_stays() {
+    let (store, _dir) = make().await.unwrap();
+    let doc = "{ \"id\":\"r\",\n\"b\":1.50,\"a\":[1e3, 123456789012345678901234567890],\"a\":\"\\u0061é🦀\" } ";
+    for (doc, wanted) in [
+        (doc, Applied::Done),
+        (doc, Applied::Unchanged),
+        ("{ }", Applied::Done),
+        ("{}", Applied::Done),
+    ] {
+        assert_eq!(store.apply(vec![put("r", doc)]).await, Ok(vec![wanted]));
+        let stored = store.get(DataType::DataResource, "r").await.unwrap().unwrap();
+        assert_eq!(stored.as_ref(), doc.as_bytes());
     }
 }
 
@@ -42,7 +60,7 @@ async fn what_was_stored_is_there_after_reopening() {
 
 #[tokio::test]
 async fn many_callers_share_commits_and_all_are_answered() {
-    let (store, _dir) = make().await;
+    let (store, _dir) = make().await.unwrap();
     let writes = (0..500).map(|n| {
         store.apply(vec![
             put(&format!("r{n}"), "{}"),
@@ -101,6 +119,70 @@ fn files_that_are_no_store_are_refused_by_name() {
         matches!(SqliteStore::open(dir.path()), Err(StoreError::CannotOpen { .. })),
         "a directory"
     );
+}
+
+/// A file of the first format, as that version made it, is found by words, attributes and partnerships of now.
+#[tokio::test]
+async fn an_older_file_is_brought_forward() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("documents.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(
+        "CREATE TABLE document (n INTEGER PRIMARY KEY, datatype INTEGER NOT NULL, id TEXT NOT NULL, creator_id TEXT,
+            access INTEGER NOT NULL, relation INTEGER, peer_id TEXT, name TEXT, doc BLOB NOT NULL, UNIQUE (datatype, id)) STRICT;
+         CREATE INDEX resource_by_creator ON document (creator_id, datatype) WHERE datatype BETWEEN 1 AND 5;
+         CREATE INDEX peer_by_relation ON document (relation) WHERE datatype = 9;
+         CREATE INDEX peer_by_peer_id ON document (peer_id) WHERE datatype = 9;
+         CREATE INDEX peer_by_name ON document (name) WHERE datatype = 9;
+         CREATE VIRTUAL TABLE words USING fts5 (name, description, short_description, content = '', contentless_delete = 1,
+            tokenize = 'unicode61 remove_diacritics 2');
+         PRAGMA application_id = 1329808467; PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    let shared = r#"{"id":"shared","creator_id":"me","name":"alpha","architecture":"x86",
+        "instances":[{"partnerships":[{"peer_groups":{"did:a":[]}}]}]}"#;
+    let insert = "INSERT INTO document (datatype, id, creator_id, access, doc) VALUES (?1, ?2, 'me', ?3, ?4)";
+    let public = r#"{"id":"public","creator_id":"me","access_mode":1,"name":"beta"}"#;
+    let private = r#"{"id":"private","creator_id":"me","name":"alpha beta"}"#;
+    for (kind, id, access, doc) in [
+        (4, "shared", 0, shared),
+        (4, "public", 1, public),
+        (4, "private", 0, private),
+    ] {
+        old.execute(insert, (kind, id, access, doc.as_bytes())).unwrap();
+    }
+    drop(old);
+    for _ in 0..2 {
+        let store = SqliteStore::open(&path).unwrap();
+        for (text, wanted) in [
+            ("alpha", vec!["shared"]),
+            ("x8", vec!["shared"]),
+            ("", vec!["shared", "public"]),
+            ("be", vec!["public"]),
+        ] {
+            let (out, mut found) = mpsc::channel(10);
+            let query = SearchQuery {
+                text: text.to_owned(),
+                datatypes: Vec::new(),
+                own_did: "me".to_owned(),
+                asker: crate::store::AskerId {
+                    did: "did:a".to_owned(),
+                    peer_id: None,
+                    trusted: true,
+                },
+                limit: 10,
+                deadline: Instant::now() + Duration::from_secs(60),
+                cancel: CancellationToken::new(),
+            };
+            store.search(query, out).await.unwrap();
+            let mut ids = Vec::new();
+            while let Some(one) = found.recv().await {
+                ids.push(one.document.value().unwrap()["id"].as_str().unwrap().to_owned());
+            }
+            assert_eq!(ids, wanted, "{text}");
+        }
+        store.apply(vec![put("new", "{\"creator_id\":\"me\"}")]).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,266 @@
+//! Writes. A server that stands alone has no transactions, so a batch is not one: it is done in the order of each id, each
+//! write by itself whole, and said to be done when all are.
+//!
+//! Always: every document is read before anything is written, so that what cannot be kept leaves all as it was; a write meets
+//! exactly the document that its decision was made on, or is decided again; all of it can be repeated, and a batch that failed
+//! midway is repeated whole by whoever asked.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::error::Error;
+use mongodb::{Collection, Database};
+use serde_json::{Map, Value};
+
+use super::fault::is_duplicate;
+use super::from_json::{put, read};
+use super::link::Link;
+use super::paths::{HEADER, text_at};
+use super::read::{Keys, Part, by_ids, owner};
+use crate::store::{Applied, Change, StoreError, Write};
+use crate::wire::DataType;
+
+/// Ids written at once: what a server of modest size takes without its apps noticing.
+const AT_ONCE: usize = 16;
+/// How often a write is decided anew because the document changed meanwhile; an app that writes faster is the owner of it.
+const DECISIONS: usize = 8;
+
+/// A write whose document was read.
+struct Step {
+    place: usize,
+    fields: Option<Map<String, Value>>,
+    only_if_owner: Option<String>,
+}
+
+/// The writes of one id, in their order.
+struct Chain {
+    datatype: DataType,
+    id: String,
+    steps: Vec<Step>,
+    stored: Option<Document>,
+}
+
+/// What is to be done about a write.
+#[derive(Debug, PartialEq)]
+enum Plan {
+    Answer(Applied),
+    Insert(Document),
+    Replace { only: Document, with: Document },
+    Delete { only: Document },
+}
+
+/// Applies the writes, and says what became of each.
+pub(super) async fn all(
+    link: &Link,
+    database: &Database,
+    keys: &Keys,
+    writes: Vec<Write>,
+) -> Result<Vec<Applied>, StoreError> {
+    let count = writes.len();
+    let mut chains = chains(writes)?;
+    let failed = |error: Error| link.told(&error);
+    let mut by_kind: HashMap<DataType, HashSet<&str>> = HashMap::new();
+    for chain in &chains {
+        by_kind.entry(chain.datatype).or_default().insert(&chain.id);
+    }
+    let mut stored = HashMap::new();
+    for (datatype, ids) in &by_kind {
+        let found = by_ids(database, keys, *datatype, ids, Part::Whole)
+            .await
+            .map_err(failed)?;
+        stored.extend(found.into_iter().map(|(id, document)| ((*datatype, id), document)));
+    }
+    for chain in &mut chains {
+        chain.stored = stored.remove(&(chain.datatype, chain.id.clone()));
+    }
+    let writing = stream::iter(chains.into_iter().map(|chain| chain.run(database, keys)));
+    let done: Vec<Vec<(usize, Applied)>> = writing.buffer_unordered(AT_ONCE).try_collect().await.map_err(failed)?;
+    let mut answers = vec![Applied::Unchanged; count];
+    for (place, applied) in done.into_iter().flatten() {
+        if let Some(answer) = answers.get_mut(place) {
+            *answer = applied;
+        }
+    }
+    Ok(answers)
+}
+
+fn chains(writes: Vec<Write>) -> Result<Vec<Chain>, StoreError> {
+    let mut chains: Vec<Chain> = Vec::new();
+    let mut known: HashMap<(DataType, String), usize> = HashMap::new();
+    for (place, write) in writes.into_iter().enumerate() {
+        let Write {
+            datatype,
+            id,
+            change,
+            only_if_owner,
+        } = write;
+        let fields = match change {
+            Change::Remove => None,
+            Change::Put(document) => Some(read(&document).map_err(|why| StoreError::Document {
+                datatype: datatype.name(),
+                id: id.clone(),
+                why,
+            })?),
+        };
+        let step = Step {
+            place,
+            fields,
+            only_if_owner,
+        };
+        let at = *known.entry((datatype, id.clone())).or_insert(chains.len());
+        match chains.get_mut(at) {
+            Some(chain) => chain.steps.push(step),
+            None => chains.push(Chain {
+                datatype,
+                id,
+                steps: vec![step],
+                stored: None,
+            }),
+        }
+    }
+    Ok(chains)
+}
+
+impl Chain {
+    async fn run(mut self, database: &Database, keys: &Keys) -> Result<Vec<(usize, Applied)>, Error> {
+        let collection: Collection<Document> = database.collection(self.datatype.name());
+        let mut answers = Vec::with_capacity(self.steps.len());
+        for step in std::mem::take(&mut self.steps) {
+            let mut decided = 0;
+            let applied = loop {
+                let plan = plan(&self.id, &step, self.stored.as_ref());
+                if let Some(applied) = self.carry_out(&collection, plan).await? {
+                    break applied;
+                }
+                decided += 1;
+                if decided == DECISIONS {
+                    return Err(Error::custom(
+                        "somebody else keeps changing a document that is being written".to_owned(),
+                    ));
+                }
+                let ids = HashSet::from([self.id.as_str()]);
+                let mut found = by_ids(database, keys, self.datatype, &ids, Part::Whole).await?;
+                self.stored = found.remove(&self.id);
+            };
+            answers.push((step.place, applied));
+        }
+        Ok(answers)
+    }
+
+    /// None when the stored document is another one by now.
+    async fn carry_out(&mut self, collection: &Collection<Document>, plan: Plan) -> Result<Option<Applied>, Error> {
+        match plan {
+            Plan::Answer(applied) => Ok(Some(applied)),
+            Plan::Insert(document) => match collection.insert_one(&document).await {
+                Ok(_) => {
+                    self.stored = Some(document);
+                    Ok(Some(Applied::Done))
+                }
+                Err(error) if is_duplicate(&error) => Ok(None),
+                Err(error) => Err(error),
+            },
+            Plan::Replace { only, with } => {
+                let done = collection.replace_one(only, &with).await?;
+                let met = done.matched_count > 0;
+                if met {
+                    self.stored = Some(with);
+                }
+                Ok(met.then_some(Applied::Done))
+            }
+            Plan::Delete { only } => {
+                let met = collection.delete_one(only).await?.deleted_count > 0;
+                if met {
+                    self.stored = None;
+                }
+                Ok(met.then_some(Applied::Done))
+            }
+        }
+    }
+}
+
+fn plan(id: &str, step: &Step, stored: Option<&Document>) -> Plan {
+    if let (Some(stored), Some(wanted)) = (stored, &step.only_if_owner)
+        && owner(stored) != Some(wanted.as_str())
+    {
+        return Plan::Answer(Applied::NotOwner);
+    }
+    let key = stored.and_then(|stored| stored.get("_id").cloned());
+    match (&step.fields, stored) {
+        (None, None) => Plan::Answer(Applied::Unchanged),
+        (None, Some(stored)) => Plan::Delete {
+            only: exactly(stored, step),
+        },
+        (Some(fields), stored) => {
+            let document = put(key.unwrap_or_else(|| id.into()), fields.clone(), stored);
+            match stored {
+                None => Plan::Insert(document),
+                Some(stored) if is_same(stored, &document) => Plan::Answer(Applied::Unchanged),
+                Some(stored) => Plan::Replace {
+                    only: exactly(stored, step),
+                    with: document,
+                },
+            }
+        }
+    }
+}
+
+/// Whether two documents have the same fields, in whatever order.
+fn is_same(one: &Document, other: &Document) -> bool {
+    one.len() == other.len() && one.iter().all(|(key, value)| other.get(key) == Some(value))
+}
+
+/// The stored document, as long as it is still whose it was decided to be.
+fn exactly(stored: &Document, step: &Step) -> Document {
+    let mut only = doc! { "_id": stored.get("_id").cloned().unwrap_or(Bson::Null) };
+    if step.only_if_owner.is_some()
+        && let Some((path, creator)) = text_at(stored, &HEADER, "creator_id")
+    {
+        only.insert(path, creator);
+    }
+    only
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn step(document: Option<Value>, owner: Option<&str>) -> Step {
+        Step {
+            place: 0,
+            fields: document.map(|document| read(document.to_string().as_bytes()).unwrap()),
+            only_if_owner: owner.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_write_is_decided_on_what_is_stored() {
+        let theirs = doc! { "_id": "r", "abstractobject": { "id": "r", "creator_id": "a" } };
+        let new = || Some(json!({ "id": "r", "creator_id": "a", "n": 1 }));
+        let only = doc! { "_id": "r", "abstractobject.creator_id": "a" };
+        assert_eq!(
+            plan("r", &step(new(), Some("a")), Some(&theirs)),
+            Plan::Replace {
+                only: only.clone(),
+                with: doc! { "_id": "r", "abstractobject": { "id": "r", "creator_id": "a" }, "n": 1 }
+            }
+        );
+        assert_eq!(plan("r", &step(None, Some("a")), Some(&theirs)), Plan::Delete { only });
+        assert_eq!(
+            plan("r", &step(new(), Some("b")), Some(&theirs)),
+            Plan::Answer(Applied::NotOwner)
+        );
+        assert_eq!(
+            plan("r", &step(None, Some("b")), None),
+            Plan::Answer(Applied::Unchanged)
+        );
+        let same = Some(json!({ "creator_id": "a", "id": "r" }));
+        assert_eq!(
+            plan("r", &step(same, Some("a")), Some(&theirs)),
+            Plan::Answer(Applied::Unchanged)
+        );
+        assert!(matches!(plan("r", &step(new(), Some("b")), None), Plan::Insert(_)));
+    }
+}

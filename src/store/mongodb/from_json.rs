@@ -1,0 +1,253 @@
+//! JSON as a document to store, and put over one that is there: the types and the shape that its driver gave it stay.
+//!
+//! Pure. Always: what a Put does not change keeps its BSON type; parts that the Go driver nested stay nested; what the new
+//! document does not say any more is gone, as in any store; the key stays.
+
+use mongodb::bson::{Bson, Decimal128, Document};
+use serde_json::{Map, Value};
+
+use super::to_json::value_json;
+use crate::model::{ModelError, NEST_DEPTH_MAX, NESTS};
+
+/// Levels of nesting that MongoDB keeps, less one for the document itself.
+const DEPTH_MAX: usize = 99;
+/// Most bytes of a document. BSON may need somewhat more than JSON, and the server takes 16 MiB.
+const BYTES_MAX: usize = 12 << 20;
+
+/// The fields of a document that MongoDB can keep.
+///
+/// # Errors
+/// No JSON object; a name with NUL, or one that begins with `$` and would be an operator to some servers; nested too deep; too
+/// large.
+pub(super) fn read(document: &[u8]) -> Result<Map<String, Value>, ModelError> {
+    if document.len() > BYTES_MAX {
+        return Err(ModelError::NotStorable("it is larger than 12 MiB"));
+    }
+    let value: Value = serde_json::from_slice(document).map_err(|error| ModelError::NotJson(error.to_string()))?;
+    let Value::Object(fields) = value else {
+        return Err(ModelError::NotObject);
+    };
+    check_fields(&fields, DEPTH_MAX)?;
+    Ok(fields)
+}
+
+fn check_fields(fields: &Map<String, Value>, depth: usize) -> Result<(), ModelError> {
+    fields.iter().try_for_each(|(key, value)| {
+        if key.contains('\0') {
+            return Err(ModelError::NotStorable("a key holds NUL"));
+        }
+        if key.starts_with('$') {
+            return Err(ModelError::NotStorable("a key begins with `$`"));
+        }
+        check(value, depth)
+    })
+}
+
+fn check(value: &Value, depth: usize) -> Result<(), ModelError> {
+    let deeper = || {
+        depth
+            .checked_sub(1)
+            .ok_or(ModelError::NotStorable("it is nested too deep"))
+    };
+    match value {
+        Value::Object(fields) => check_fields(fields, deeper()?),
+        Value::Array(items) => {
+            let deeper = deeper()?;
+            items.iter().try_for_each(|item| check(item, deeper))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The document under `key`, in place of `stored` when there is one.
+pub(super) fn put(key: Bson, mut fields: Map<String, Value>, stored: Option<&Document>) -> Document {
+    // Only the database's key is called so; a document's own field of that name is no part of it.
+    fields.shift_remove("_id");
+    let mut document = Document::new();
+    document.insert("_id", key);
+    if let Some(stored) = stored {
+        fold(stored, &mut fields, NEST_DEPTH_MAX, &mut document);
+    }
+    for (key, value) in fields {
+        document.insert(key, bson(value));
+    }
+    document
+}
+
+/// Takes out of `fields` what `stored` has, into `document`, each where it stood.
+fn fold(stored: &Document, fields: &mut Map<String, Value>, depth: usize, document: &mut Document) {
+    for (key, old) in stored {
+        let nested = match (old, depth.checked_sub(1)) {
+            (Bson::Document(part), Some(deeper)) if NESTS.contains(&key.as_str()) => Some((part, deeper)),
+            _ => None,
+        };
+        // A document that names the part itself says all that shall be in it.
+        if let Some((part, deeper)) = nested.filter(|_| !fields.contains_key(key)) {
+            let mut folded = Document::new();
+            fold_below(part, stored, fields, deeper, &mut folded);
+            document.insert(key, folded);
+        } else if let Some(new) = fields.shift_remove(key) {
+            document.insert(key, over(old, new));
+        }
+    }
+}
+
+/// As [`fold`], for a part: what stands above it too is the upper one's.
+fn fold_below(
+    part: &Document,
+    above: &Document,
+    fields: &mut Map<String, Value>,
+    depth: usize,
+    document: &mut Document,
+) {
+    let mut hidden = Map::new();
+    for key in above.keys().filter(|key| part.contains_key(key.as_str())) {
+        if let Some(value) = fields.shift_remove(key) {
+            hidden.insert(key.clone(), value);
+        }
+    }
+    fold(part, fields, depth, document);
+    fields.extend(hidden);
+}
+
+/// The new value, with the type of the old one where that says the same.
+fn over(old: &Bson, new: Value) -> Bson {
+    match (old, new) {
+        (Bson::Document(old), Value::Object(fields)) => {
+            let merged = fields.into_iter().map(|(key, value)| {
+                let value = old
+                    .get(&key)
+                    .map_or_else(|| bson(value.clone()), |old| over(old, value.clone()));
+                (key, value)
+            });
+            Bson::Document(merged.collect())
+        }
+        (Bson::Array(old), Value::Array(items)) => {
+            let merged = items.into_iter().enumerate().map(|(n, item)| match old.get(n) {
+                Some(old) => over(old, item),
+                None => bson(item),
+            });
+            Bson::Array(merged.collect())
+        }
+        (old, new) if says(old, &new) => old.clone(),
+        (_, new) => bson(new),
+    }
+}
+
+fn says(old: &Bson, new: &Value) -> bool {
+    match old {
+        // These are what JSON has itself: only the same type says the same.
+        Bson::Document(_) | Bson::Array(_) => false,
+        old => serde_json::from_slice::<Value>(&value_json(old)).is_ok_and(|told| told == *new),
+    }
+}
+
+/// A JSON value as the drivers store it: whole numbers in the smallest type that holds them.
+pub(super) fn bson(value: Value) -> Bson {
+    match value {
+        Value::Null => Bson::Null,
+        Value::Bool(yes) => Bson::Boolean(yes),
+        Value::String(text) => Bson::String(text),
+        Value::Array(items) => Bson::Array(items.into_iter().map(bson).collect()),
+        Value::Object(fields) => Bson::Document(fields.into_iter().map(|(key, value)| (key, bson(value))).collect()),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => i32::try_from(whole).map_or(Bson::Int64(whole), Bson::Int32),
+            // Beyond what BSON's integers hold: exact all the same.
+            (None, Some(whole)) => match whole.to_string().parse::<Decimal128>() {
+                Ok(exact) => Bson::Decimal128(exact),
+                Err(_) => Bson::Double(whole as f64),
+            },
+            (None, None) => Bson::Double(number.as_f64().unwrap_or_default()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::oid::ObjectId;
+    use mongodb::bson::{DateTime, doc};
+    use serde_json::json;
+
+    use super::super::to_json::to_json;
+    use super::*;
+
+    fn fields(value: Value) -> Map<String, Value> {
+        read(value.to_string().as_bytes()).unwrap()
+    }
+
+    fn told(document: &Document) -> Value {
+        serde_json::from_slice(&to_json(document)).unwrap()
+    }
+
+    #[test]
+    fn what_mongodb_cannot_keep_is_refused_with_a_reason() {
+        let deep = |levels: usize| format!("{}{}", "{\"a\":".repeat(levels), "1") + &"}".repeat(levels);
+        for (document, wanted) in [
+            ("[]".to_owned(), "not_object"),
+            ("{".to_owned(), "not_json"),
+            ("{\"a\\u0000b\":1}".to_owned(), "not_storable"),
+            ("{\"a\":[{\"b\\u0000\":1}]}".to_owned(), "not_storable"),
+            ("{\"$set\":{}}".to_owned(), "not_storable"),
+            ("{\"a\":{\"$where\":\"1\"}}".to_owned(), "not_storable"),
+            (deep(101), "not_storable"),
+            (format!("{{\"a\":\"{}\"}}", "x".repeat(BYTES_MAX)), "not_storable"),
+            ("{\"a\":\"\\ud800\"}".to_owned(), "not_json"),
+        ] {
+            assert_eq!(read(document.as_bytes()).map_err(|error| error.rule()), Err(wanted));
+        }
+        for document in [deep(99), "{\"a.b\":1,\"\":2,\"a$\":\"$x\\u0000\"}".to_owned()] {
+            assert!(read(document.as_bytes()).is_ok(), "{document}");
+        }
+    }
+
+    #[test]
+    fn json_comes_back_as_it_was() {
+        let value = json!({ "id": "r", "n": null, "yes": true, "small": -7, "large": i64::MAX, "huge": u64::MAX, "real": 1.5,
+            "text": "é\u{0}", "list": [1, [2.0], {}], "part": { "a.b": { "": [] } } });
+        assert_eq!(told(&put("r".into(), fields(value.clone()), None)), value);
+        let with_key = json!({ "_id": "other", "id": "r" });
+        assert_eq!(put("r".into(), fields(with_key), None), doc! { "_id": "r", "id": "r" });
+    }
+
+    #[test]
+    fn an_update_keeps_types_and_shape() {
+        let (id, at) = (ObjectId::from_bytes([7; 12]), DateTime::from_millis(1_700_000_000_000));
+        let stored = doc! {
+            "_id": "r",
+            "abstractinstanciatedresource": {
+                "abstractresource": { "abstractobject": { "id": "r", "name": "old", "creation_date": at }, "description": "d" },
+                "instances": [{ "price": "1.10".parse::<Decimal128>().unwrap(), "count": 3_i64 }, { "of": id }],
+            },
+            "owner": id,
+            "gone": 1,
+        };
+        let mut new = told(&stored);
+        new["name"] = json!("new");
+        new["extra"] = json!({ "kept": [1] });
+        new["instances"][0]["count"] = json!(4);
+        new.as_object_mut().unwrap().remove("gone");
+        let wanted = doc! {
+            "_id": "r",
+            "abstractinstanciatedresource": {
+                "abstractresource": { "abstractobject": { "id": "r", "name": "new", "creation_date": at }, "description": "d" },
+                "instances": [{ "price": "1.10".parse::<Decimal128>().unwrap(), "count": 4 }, { "of": id }],
+            },
+            "owner": id,
+            "extra": { "kept": [1] },
+        };
+        let written = put("r".into(), fields(new.clone()), Some(&stored));
+        assert_eq!(written, wanted);
+        assert_eq!(told(&written), new);
+        assert_eq!(put("r".into(), fields(new), Some(&written)), written, "nothing changes");
+    }
+
+    #[test]
+    fn what_stands_twice_is_the_upper_ones() {
+        let stored = doc! { "_id": "r", "name": "top", "abstractobject": { "name": "below", "id": "r" } };
+        let written = put("r".into(), fields(json!({ "id": "r", "name": "new" })), Some(&stored));
+        assert_eq!(told(&written), json!({ "name": "new", "id": "r" }));
+        let nested = json!({ "id": "r", "abstractobject": { "name": "said so" } });
+        let written = put("r".into(), fields(nested), Some(&stored));
+        assert_eq!(told(&written), json!({ "id": "r", "name": "said so" }));
+    }
+}

@@ -1,0 +1,179 @@
+//! Searching: kind after kind, streaming what is found.
+//!
+//! The server narrows, the access rule and the words decide: every document sent has passed both. Always: it ends at the limit,
+//! the deadline, the cancelling or when nobody listens, at the server as well (its time limit, and the end of its cursor);
+//! what no index leads to is looked through one search at a time, and not for longer than [`SCAN_MAX`].
+
+use std::time::{Duration, Instant};
+
+use mongodb::Database;
+use mongodb::bson::{Document, RawDocumentBuf};
+use mongodb::error::Error;
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::fault;
+use super::indexes::Indexes;
+use super::link::Link;
+use super::narrow;
+use super::to_json::to_json;
+use crate::model::{Document as Json, may_see, search_texts};
+use crate::store::words::Wanted;
+use crate::store::{Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, StoreError};
+use crate::wire::DataType;
+
+/// Longest a search may run, whatever its deadline.
+const SEARCH_MAX: Duration = Duration::from_secs(60);
+/// Longest a search may look through a collection without an index.
+const SCAN_MAX: Duration = Duration::from_secs(2);
+/// Searches at once; further ones wait.
+const AT_ONCE: usize = 4;
+/// Documents of the first answers of the server: few, so that the first leave early, and an end is soon seen.
+const BATCH: u32 = 100;
+
+/// How many may search.
+pub(super) struct Turns {
+    all: Semaphore,
+    scans: Semaphore,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            all: Semaphore::new(AT_ONCE),
+            scans: Semaphore::new(1),
+        }
+    }
+}
+
+/// How a walk through one kind ended.
+enum Walked {
+    ToItsEnd,
+    Cut,
+    Stopped,
+}
+
+pub(super) async fn run(
+    link: &Link,
+    turns: &Turns,
+    indexes: &Indexes,
+    mut query: SearchQuery,
+    out: mpsc::Sender<Found>,
+) -> Result<SearchDone, StoreError> {
+    let size = query.text.len();
+    if size > SEARCH_TEXT_MAX {
+        return Err(StoreError::TextTooLong {
+            size,
+            limit: SEARCH_TEXT_MAX,
+        });
+    }
+    query.deadline = query.deadline.min(Instant::now() + SEARCH_MAX);
+    let mut walk = Walk {
+        wanted: Wanted::read(&query.text),
+        query,
+        out,
+        results: 0,
+    };
+    let cancel = walk.query.cancel.clone();
+    let deadline = walk.query.deadline.into();
+    let ended = tokio::select! {
+        biased;
+        () = cancel.cancelled() => None,
+        () = tokio::time::sleep_until(deadline) => None,
+        ended = walk.all(link, turns, indexes) => Some(ended),
+    };
+    let truncated = match ended {
+        Some(ended) => ended?,
+        None => true,
+    };
+    Ok(SearchDone {
+        truncated,
+        results: walk.results,
+    })
+}
+
+struct Walk {
+    wanted: Wanted,
+    query: SearchQuery,
+    out: mpsc::Sender<Found>,
+    results: usize,
+}
+
+impl Walk {
+    /// Whether it was cut.
+    async fn all(&mut self, link: &Link, turns: &Turns, indexes: &Indexes) -> Result<bool, StoreError> {
+        let _turn = turns.all.acquire().await.map_err(|_| StoreError::Closed)?;
+        let database = &link.handles().await?.searching;
+        let mut cut = false;
+        for kind in DataType::RESOURCE_KINDS {
+            if !(self.query.datatypes.is_empty() || self.query.datatypes.contains(&kind)) {
+                continue;
+            }
+            let (own, trusted) = (&self.query.own_did, self.query.asker.trusted);
+            let Some(filter) = narrow::filter(kind, own, trusted, &self.wanted) else {
+                continue;
+            };
+            let walked = if indexes.lead_to_owner(kind) {
+                self.one(database, kind, filter, self.query.deadline).await
+            } else {
+                let _scan = turns.scans.acquire().await.map_err(|_| StoreError::Closed)?;
+                let deadline = self.query.deadline.min(Instant::now() + SCAN_MAX);
+                self.one(database, kind, filter, deadline).await
+            };
+            match walked {
+                Ok(Walked::ToItsEnd) => {}
+                Ok(Walked::Cut) => cut = true,
+                Ok(Walked::Stopped) => return Ok(true),
+                Err(error) if fault::is_time(&error) => cut = true,
+                Err(error) => return Err(link.told(&error)),
+            }
+        }
+        Ok(cut)
+    }
+
+    async fn one(
+        &mut self,
+        database: &Database,
+        kind: DataType,
+        filter: Document,
+        deadline: Instant,
+    ) -> Result<Walked, Error> {
+        let time = deadline.saturating_duration_since(Instant::now());
+        if time.is_zero() {
+            return Ok(Walked::Cut);
+        }
+        let walking = async {
+            let collection = database.collection::<RawDocumentBuf>(kind.name());
+            let mut cursor = collection.find(filter).batch_size(BATCH).max_time(time).await?;
+            // Dropped at every end of this function, the cursor ends at the server, too.
+            while cursor.advance().await? {
+                let Ok(document) = Document::try_from(cursor.current()) else {
+                    continue;
+                };
+                let Some(found) = self.visible(kind, &document) else {
+                    continue;
+                };
+                if self.results >= self.query.limit || self.out.send(found).await.is_err() {
+                    return Ok(Walked::Stopped);
+                }
+                self.results += 1;
+            }
+            Ok(Walked::ToItsEnd)
+        };
+        tokio::time::timeout_at(deadline.into(), walking)
+            .await
+            .unwrap_or(Ok(Walked::Cut))
+    }
+
+    /// The document when it is meant and the asker may see it. One that cannot be read wholly is shown to nobody.
+    fn visible(&self, kind: DataType, document: &Document) -> Option<Found> {
+        let document = Json::new(to_json(document)).ok()?;
+        let value: Value = document.value().ok()?;
+        let meant = may_see(&value, &self.query.own_did, &self.query.asker.as_asker())
+            && self.wanted.is_in(search_texts(&value, kind.attributes()));
+        meant.then_some(Found {
+            datatype: kind,
+            document,
+        })
+    }
+}

@@ -1,0 +1,171 @@
+//! Beside apps whose documents are in MongoDB, written as oc-lib writes them; and a database that goes and comes.
+
+use oc_testkit::{
+    DataType, Federation, Identity, Mongo, MongoDatabase, Peer, Relation, connect, partners, peer_document, public,
+    resource, store_as_oc_lib, until,
+};
+use serde_json::{Map, Value, json};
+
+const CREATE: &str = "create_resource";
+
+/// A document as the Go driver writes it: the header is a part of its own.
+fn nested(document: Value, within: &[&str]) -> Value {
+    let Value::Object(mut fields) = document else {
+        panic!("a document is an object")
+    };
+    let header: Map<String, Value> = ["id", "name", "is_draft", "creator_id", "access_mode"]
+        .into_iter()
+        .filter_map(|key| Some((key.to_owned(), fields.shift_remove(key)?)))
+        .collect();
+    let part = within.iter().rev().fold(
+        json!({ "abstractobject": header }),
+        |inner, name| json!({ *name: inner }),
+    );
+    fields.extend(part.as_object().unwrap().clone());
+    Value::Object(fields)
+}
+
+/// The apps of a database write who somebody is.
+async fn knows(database: &mongodb::Database, who: &Identity, relation: Relation) {
+    let document = nested(peer_document(who, relation), &[]);
+    store_as_oc_lib(database, "peer", &who.did, &document).await;
+}
+
+/// Alice and bob, whose apps say in their databases that they are partners; nobody says so on NATS.
+async fn by_their_databases(net: &Federation) -> Option<(Peer, Peer, MongoDatabase, MongoDatabase)> {
+    let (of_alice, of_bob) = (MongoDatabase::new().await?, MongoDatabase::new().await?);
+    let (alice, bob) = (net.identity("alice"), net.identity("bob"));
+    for (database, own, other) in [(&of_alice, &alice, &bob), (&of_bob, &bob, &alice)] {
+        let database = database.connect().await;
+        knows(&database, own, Relation::Own).await;
+        knows(&database, other, Relation::Partner).await;
+    }
+    let alice = net.peer("alice").set("store.url", of_alice.url()).start().await;
+    let bob = net.peer("bob").set("store.url", of_bob.url()).start().await;
+    partners(&[&alice, &bob]).await;
+    Some((alice, bob, of_alice, of_bob))
+}
+
+#[tokio::test]
+async fn the_apps_documents_say_who_is_who_and_what_is_found() {
+    let net = Federation::new();
+    let Some((alice, bob, of_alice, of_bob)) = by_their_databases(&net).await else {
+        return;
+    };
+    let gpu = resource(alice.did(), "gpu-1", "A graphics processor");
+    alice.publish_create(DataType::Compute, &gpu).await;
+    bob.expect_document(CREATE, "gpu-1").await;
+
+    let apps = of_bob.connect().await;
+    let within = ["abstractinstanciatedresource", "abstractresource"];
+    let disk = public(resource(bob.did(), "disk-1", "Disque d'été"));
+    store_as_oc_lib(&apps, "storage_resource", "disk-1", &nested(disk.clone(), &within)).await;
+    let flat = public(resource(bob.did(), "disk-2", "A disk"));
+    store_as_oc_lib(&apps, "storage_resource", "disk-2", &flat).await;
+    store_as_oc_lib(
+        &apps,
+        "storage_resource",
+        "disk-3",
+        &resource(bob.did(), "disk-3", "A private disk"),
+    )
+    .await;
+    let (results, end) = alice
+        .search(DataType::Storage, json!({"type": "partner", "search": "dis"}))
+        .await;
+    let mut found: Vec<Value> = results.iter().map(|result| result.document()).collect();
+    found.sort_by_key(|document| document["id"].to_string());
+    assert_eq!(found, [disk, flat], "flat, whatever the driver made of it: {end}");
+    let (results, _) = alice
+        .search(DataType::Storage, json!({"type": "partner", "search": "ETE"}))
+        .await;
+    assert_eq!(results.len(), 1);
+
+    // A change that no event tells of.
+    knows(&of_alice.connect().await, bob.identity(), Relation::None).await;
+    alice.wait_partner_down(bob.identity()).await;
+    knows(&of_alice.connect().await, bob.identity(), Relation::Partner).await;
+    alice.wait_partner_up(bob.identity()).await;
+}
+
+#[tokio::test]
+async fn the_daemon_writes_a_database_when_it_is_told_to() {
+    let net = Federation::new();
+    let Some(database) = MongoDatabase::new().await else {
+        return;
+    };
+    let builder = net.peer("bob").partner_of("alice").set("store.url", database.url());
+    let bob = builder.set("store.writes", "daemon").start().await;
+    let alice = net.peer("alice").partner_of("bob").start().await;
+    partners(&[&alice, &bob]).await;
+    let gpu = resource(alice.did(), "gpu-1", "A graphics processor");
+    alice.publish_create(DataType::Compute, &gpu).await;
+    bob.expect_document(CREATE, "gpu-1").await;
+    let apps = database.connect().await;
+    let stored = async |collection: &str| -> Vec<String> {
+        let all = apps.collection::<mongodb::bson::Document>(collection);
+        let ids = all.distinct("_id", mongodb::bson::doc! {}).await.unwrap();
+        ids.iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(
+        stored("compute_resource").await,
+        ["gpu-1"],
+        "before its app heard of it"
+    );
+    let mut peers = stored("peer").await;
+    peers.sort();
+    let mut wanted = vec![alice.did().to_owned(), bob.did().to_owned()];
+    wanted.sort();
+    assert_eq!(peers, wanted, "itself, and who it was told of");
+    alice.publish_delete(DataType::Compute, &gpu).await;
+    bob.expect_document("remove_resource", "gpu-1").await;
+    assert!(stored("compute_resource").await.is_empty());
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_holds_up_and_loses_nothing() {
+    let net = Federation::new();
+    let dir = net.dir().join("mongo");
+    std::fs::create_dir_all(&dir).unwrap();
+    let Some(mut server) = Mongo::stopped(&dir) else { return };
+    let url = server.url("documents");
+    let bob = net.peer("bob").set("store.url", url.clone()).launch().await;
+    let why = bob.wait_not_ready().await;
+    assert!(why.contains("store"), "up, and not ready: {why}");
+    server.start_again().await;
+    let apps = connect(&url).await;
+    knows(&apps, &net.identity("bob"), Relation::Own).await;
+    knows(&apps, &net.identity("alice"), Relation::Partner).await;
+    bob.wait_ready().await;
+    let alice = net.peer("alice").partner_of("bob").start().await;
+    partners(&[&alice, &bob]).await;
+
+    server.kill();
+    let gpu = |id: &str| resource(alice.did(), id, "A graphics processor");
+    alice.publish_create(DataType::Compute, &gpu("away")).await;
+    let own = resource(bob.did(), "of-bob", "Goes out although the database is away");
+    bob.publish_create(DataType::Compute, &own).await;
+    alice.expect_document(CREATE, "of-bob").await;
+    bob.publish_delete(DataType::Compute, &json!({"id": "never-propagated"}))
+        .await;
+    let why = bob.wait_not_ready().await;
+    assert!(why.contains("store"), "{why}");
+    assert!(bob.heard(CREATE).is_empty(), "whose it is cannot be known");
+    server.start_again().await;
+    bob.expect_document(CREATE, "away").await;
+    bob.wait_ready().await;
+    let told = |line: &&String| line.contains("document store does not answer; what needs it waits");
+    let times = bob.logs().iter().filter(told).count();
+    assert!((1..=2).contains(&times), "once now, and maybe at the start: {times}");
+
+    // Emptied: nobody is let go, and nothing is taken for deleted.
+    let peers = apps.collection::<mongodb::bson::Document>("peer");
+    peers.drop().await.unwrap();
+    let why = bob.wait_not_ready().await;
+    assert!(why.contains("identity"), "{why}");
+    alice.publish_create(DataType::Compute, &gpu("emptied")).await;
+    bob.expect_document(CREATE, "emptied").await;
+    assert!(alice.heard("remove_resource").is_empty());
+    knows(&apps, bob.identity(), Relation::Own).await;
+    knows(&apps, alice.identity(), Relation::Partner).await;
+    until("bob to be ready again", async || bob.is_ready().await.then_some(())).await;
+}
