@@ -19,7 +19,7 @@ use libp2p::PeerId;
 use libp2p::identity::{Keypair, PublicKey};
 use libp2p::pnet::PreSharedKey;
 
-pub use did::{derived_did, is_self_proving};
+pub use did::{derived_did, is_self_proving, key_of};
 pub use new_file::write_new;
 pub use psk_file::{generate_psk, parse_psk};
 pub use state_dir::{StateDir, make_dir};

@@ -7,7 +7,6 @@
 mod answers;
 mod events;
 mod heartbeat;
-mod lines;
 mod out_event;
 mod pace;
 mod partner;
@@ -17,9 +16,10 @@ mod table;
 mod writer;
 
 pub use answers::Asked;
-pub use events::{Inbound, key_of, may_send};
+pub use crate::identity::key_of;
+pub use events::{Inbound, may_send};
+pub use crate::network::{LineError, Lines, split};
 pub use heartbeat::{Beat, EXPIRY, PERIOD};
-pub use lines::{LineError, Lines, split};
 pub use out_event::OutEvent;
 pub use questions::{Answer, AnswerFrom, SearchLine};
 pub use table::{Direction, StreamTable};

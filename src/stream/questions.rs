@@ -3,12 +3,10 @@
 //! Owns the telling apart of the two and the checks of their sender. Never knows which searches are open: answers go up
 //! with everything that is needed to find theirs. Always: an answer that nobody waits for ends its stream.
 
-use super::events::key_of;
-use super::lines::{LineLimits, Lines, split};
 use super::{Asked, StreamService, locked};
-use crate::identity::is_self_proving;
+use crate::identity::{is_self_proving, key_of};
 use crate::model::Member;
-use crate::network::Incoming;
+use crate::network::{Incoming, LineLimits, Lines, split};
 use crate::wire::{Action, DataType, Event, Question, protocol, timestamp};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;

@@ -29,6 +29,14 @@ pub mod protocol {
     pub const DELIVERY: &str = "/opencloud/resource/delivery/1.1";
     /// The bandwidth challenge: bytes to echo.
     pub const PROBE: &str = "/opencloud/probe/1.0";
+    /// A node's heartbeat to an indexer, with its fresh record.
+    pub const HEARTBEAT: &str = "/opencloud/heartbeat/1.0";
+    /// A question for records.
+    pub const RECORD_GET: &str = "/opencloud/record/get/1.0";
+    /// A record for an indexer to keep.
+    pub const RECORD_PUBLISH: &str = "/opencloud/record/publish/1.0";
+    /// Kademlia, prefix `/oc`.
+    pub const KAD: &str = "/oc/kad/1.0.0";
     /// Ours, advertised by identify and never opened: this side takes unsigned events, the connection being proof
     /// enough of their sender. Others see one more name and ignore it.
     pub const TAKES_UNSIGNED: &str = "/opencloud/event/unsigned/1.0";
