@@ -168,6 +168,13 @@ pub fn public_key_base64(key: &PublicKey) -> String {
     STANDARD.encode(key.encode_protobuf())
 }
 
+/// The key that documents and records hold so; none when it is no key.
+#[must_use]
+pub fn public_key_of_base64(text: &str) -> Option<PublicKey> {
+    let bytes = STANDARD.decode(text.trim()).ok()?;
+    PublicKey::try_decode_protobuf(&bytes).ok()
+}
+
 /// Says the PeerId and, of the keys, nothing but whether there is a pre-shared one.
 impl fmt::Debug for Identity {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

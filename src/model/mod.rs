@@ -21,7 +21,7 @@ pub use error::ModelError;
 pub use federation::{Federation, Member};
 pub use header::{Header, ID_MAX, read_header};
 pub use lift::{SearchFields, lift, search_fields};
-pub use peer::{ADDRESSES_MAX, Peer};
+pub use peer::{ADDRESSES_MAX, Addresses, Peer};
 pub use relation::Relation;
 pub use stored::{StoredFields, read_stored};
 

@@ -28,6 +28,8 @@ const VERDICTS: usize = 10_000;
 pub enum Told {
     /// It is one of ours.
     Known,
+    /// It is not, but an indexer has a record of it.
+    Vouched,
     /// Nobody who was asked knows it.
     Unknown,
     /// Nobody could be asked.
@@ -59,6 +61,10 @@ pub struct Gate {
     known: Option<HashSet<PeerId>>,
     /// Whether one that nobody knows may stay.
     allows_unknown: bool,
+    /// Peers that others count on, our indexers: they never wait, and stay.
+    needed: HashSet<PeerId>,
+    /// Connected peers that somebody has vouched for.
+    admitted: HashSet<PeerId>,
     waiting: HashMap<PeerId, Waiting>,
     /// Those of them that are still to be asked about, in the order in which they came.
     queue: VecDeque<PeerId>,
@@ -75,7 +81,7 @@ impl Gate {
             self.wait(peer, source, now);
             return Standing::Waits;
         };
-        if known.contains(&peer) {
+        if known.contains(&peer) || self.needed.contains(&peer) {
             return Standing::Open;
         }
         if self.unknown.get(&peer).is_some_and(|until| now < *until) {
@@ -94,6 +100,11 @@ impl Gate {
 
     /// Its last connection ended.
     pub fn left(&mut self, peer: &PeerId) {
+        self.admitted.remove(peer);
+        self.leave_queue(peer);
+    }
+
+    fn leave_queue(&mut self, peer: &PeerId) {
         if self.waiting.remove(peer).is_some() {
             self.queue.retain(|queued| queued != peer);
         }
@@ -131,6 +142,10 @@ impl Gate {
         self.queue.retain(|queued| *queued != peer);
         Some(match told {
             Told::Known => Standing::Open,
+            Told::Vouched => {
+                self.admitted.insert(peer);
+                Standing::Open
+            }
             Told::Unknown | Told::Failed => self.unknown_gets(),
         })
     }
@@ -170,7 +185,7 @@ impl Gate {
 
     fn let_go(&mut self, peers: Vec<PeerId>, standing: Standing) -> Vec<(PeerId, Standing)> {
         for peer in &peers {
-            self.left(peer);
+            self.leave_queue(peer);
         }
         peers.into_iter().map(|peer| (peer, standing)).collect()
     }
@@ -197,6 +212,38 @@ impl Gate {
         self.let_go(known, Standing::Open)
     }
 
+    /// These are counted on from now on; says which of those who wait may go on.
+    pub fn need(&mut self, peers: HashSet<PeerId>) -> Vec<(PeerId, Standing)> {
+        self.needed = peers;
+        let waiting = self.waiting.keys().filter(|peer| self.needed.contains(peer));
+        let waiting: Vec<PeerId> = waiting.copied().collect();
+        self.let_go(waiting, Standing::Open)
+    }
+
+    /// A connected peer has shown a record of its own; says what becomes of it, if it waits.
+    pub fn admit(&mut self, peer: PeerId) -> Option<Standing> {
+        self.unknown.remove(&peer);
+        self.waiting.contains_key(&peer).then(|| {
+            self.admitted.insert(peer);
+            self.leave_queue(&peer);
+            Standing::Open
+        })
+    }
+
+    /// What the gate would do with `peer` now, in one word: `known`, `needed`, `admitted`, `waits`, `unknown` or `new`.
+    #[must_use]
+    pub fn view(&self, peer: &PeerId, now: Instant) -> &'static str {
+        let is_known = self.known.as_ref().is_some_and(|known| known.contains(peer));
+        match () {
+            () if is_known => "known",
+            () if self.needed.contains(peer) => "needed",
+            () if self.admitted.contains(peer) => "admitted",
+            () if self.waiting.contains_key(peer) => "waits",
+            () if self.unknown.get(peer).is_some_and(|until| now < *until) => "unknown",
+            () => "new",
+        }
+    }
+
     /// The peers of the store.
     pub fn known(&self) -> impl Iterator<Item = &PeerId> {
         self.known.iter().flatten()
@@ -206,7 +253,8 @@ impl Gate {
     #[must_use]
     pub fn must_go(&self, peer: &PeerId) -> bool {
         let is_known = self.known.as_ref().is_none_or(|known| known.contains(peer));
-        !is_known && !self.allows_unknown && !self.waiting.contains_key(peer)
+        let is_let_in = self.needed.contains(peer) || self.admitted.contains(peer);
+        !is_known && !is_let_in && !self.allows_unknown && !self.waiting.contains_key(peer)
     }
 }
 
@@ -230,6 +278,7 @@ mod tests {
         let table = [
             (Told::Known, false, Open),
             (Told::Known, true, Open),
+            (Told::Vouched, false, Open),
             (Told::Unknown, false, Refused),
             (Told::Unknown, true, Open),
             (Told::Failed, false, Refused),
@@ -311,6 +360,28 @@ mod tests {
             gate.arrived(PeerId::random(), source(from), now);
         }
         assert_eq!(std::iter::from_fn(|| gate.next()).count(), LOOK_UPS - 5);
+    }
+
+    #[test]
+    fn who_is_vouched_for_stays_while_it_is_connected_and_who_is_counted_on_always_does() {
+        let (now, [peer, needed, shows]) = (Instant::now(), [(); 3].map(|()| PeerId::random()));
+        let mut gate = gate([], false);
+        gate.arrived(peer, source(1), now);
+        gate.next();
+        assert_eq!(gate.told(peer, Told::Vouched, now), Some(Standing::Open));
+        assert!(!gate.must_go(&peer));
+        assert_eq!(gate.view(&peer, now), "admitted");
+        gate.left(&peer);
+        assert!(gate.must_go(&peer));
+        gate.arrived(needed, source(1), now);
+        assert_eq!(gate.need([needed].into()), [(needed, Standing::Open)]);
+        gate.left(&needed);
+        assert_eq!(gate.arrived(needed, source(1), now), Standing::Open);
+        assert!(!gate.must_go(&needed));
+        assert_eq!(gate.admit(shows), None, "nobody waits under that name");
+        gate.arrived(shows, source(1), now);
+        assert_eq!(gate.admit(shows), Some(Standing::Open));
+        assert!(!gate.must_go(&shows));
     }
 
     #[test]

@@ -119,6 +119,7 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
         network,
         gossip,
         strangers,
+        offered: _,
     } = network::start(config, end.clone()).await?;
     parts.readiness.set_ok("network");
     info!(peer_id = %network.local(), listening = ?*network.listening().borrow(), "network is up");

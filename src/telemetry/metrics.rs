@@ -100,6 +100,8 @@ pub struct Families {
     pub todo_waiting: Gauge,
     /// The journal on the disk, with its log.
     pub journal_bytes: Gauge,
+    /// Records of the DHT kept for others.
+    pub dht_records: Gauge,
     /// Seconds from the take of an event from NATS to its commit in the journal.
     pub event_seconds: Histogram,
 }
@@ -166,6 +168,7 @@ impl Metrics {
                 "Partners' changes that are committed and not known to be published",
             ),
             journal_bytes: Gauge::default(),
+            dht_records: family(&mut registry, "dht_records", "Records of the DHT kept here"),
             event_seconds: Histogram::new(EVENT_SECONDS),
             registry: Registry::default(),
         };

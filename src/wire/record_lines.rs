@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use super::error::WireError;
 use super::heartbeat::Heartbeat;
 use super::json::{self, ReadLimits};
+use super::names::NODE_KEY;
 use super::record::{PeerRecord, RECORD_BYTES};
 use super::write::ObjectWriter;
 
@@ -22,8 +23,6 @@ pub const RECORD_LINE_BYTES: usize = RECORDS_MAX * RECORD_BYTES + 4096;
 const KEY_BYTES: usize = 512;
 /// An object with a list of flat objects.
 const DEPTH: usize = 6;
-/// What stands before a DID in the DHT's keys.
-const NODE: &str = "/node/";
 
 fn checked(line: &[u8]) -> Result<&str, WireError> {
     ReadLimits {
@@ -123,7 +122,7 @@ impl RecordQuery {
         if key.is_empty() {
             key = json::needed_string(peer_id, "key")?;
         }
-        if let Some(did) = key.strip_prefix(NODE) {
+        if let Some(did) = key.strip_prefix(NODE_KEY) {
             key = did.to_owned();
         }
         match key.len() {

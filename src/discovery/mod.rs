@@ -1,0 +1,6 @@
+mod book;
+mod cache;
+mod choice;
+mod own;
+mod rules;
+mod shelf;
