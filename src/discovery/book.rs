@@ -231,12 +231,6 @@ impl Book {
         found
     }
 
-    /// Whether the peer has a live record here.
-    #[must_use]
-    pub fn has(&self, peer: &PeerId, now: u64) -> bool {
-        self.kept.get(peer).is_some_and(|kept| kept.is_live(now))
-    }
-
     /// Every record kept, and where it came from.
     pub fn all(&self) -> impl Iterator<Item = (&Kept, Source)> {
         self.kept.values().map(|kept| (kept, kept.source))

@@ -7,6 +7,7 @@
 use super::mesh::{Mesh, kept};
 use super::partners::{Conflict, PartnerTable, Unseen, member_of};
 use crate::delivery::{Log, Pin, now};
+use crate::discovery::Discovery;
 use crate::model::{Federation, Member, Relation};
 use crate::network::Network;
 use crate::settings::UnknownPeers;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub log: Log,
     /// To block and keep connections.
     pub network: Network,
+    /// To find peers that have moved.
+    pub discovery: Discovery,
     /// To connect and close partners.
     pub streams: StreamService,
     /// Where the snapshot goes.
@@ -284,10 +287,10 @@ impl Desk {
         let is_connected = |peer: &PeerId| network.is_connected(peer);
         let chance = || rand::Rng::r#gen(&mut rand::thread_rng());
         for member in self.mesh.wanted(&federation, is_connected, Instant::now(), chance) {
-            let network = network.clone();
+            let discovery = self.parts.discovery.clone();
             tokio::spawn(async move {
                 let Some(peer) = member.peer_id else { return };
-                if let Err(error) = network.connect(peer, &member.addresses).await {
+                if let Err(error) = discovery.connect(peer, &member.addresses).await {
                     debug!(did = %member.did, %error, "a known peer cannot be reached for gossip");
                 }
             });

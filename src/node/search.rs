@@ -3,9 +3,10 @@
 //! Owns the table of open searches and its I/O. Always: every search an app asks for ends with one report on
 //! `search_end`; answering others' questions happens beside it and is bounded by rate and number.
 
-use super::resolve::{get_peer_record, record_json};
+use super::resolve::get_peer_record;
 use super::searches::{Answered, AskedPeers, OpenSearch, Searches, TOO_MANY};
 use crate::bus::{Bus, Out};
+use crate::discovery::Discovery;
 use crate::model::{Federation, Member, Relation, TokenBucket, read_header};
 use crate::pubsub::PubSubService;
 use crate::settings::Settings;
@@ -20,12 +21,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 /// Wishes of the apps waiting. The node waits when it is full; the table behind it is bounded anyway.
 const WISHES: usize = 256;
 /// Peers asked at once for one search.
 const ASKING: usize = 32;
+/// Searches for peers at once. A further one is refused, and told to be over.
+const PEER_SEARCHES: usize = 64;
+/// How long those that are under way may take when the daemon leaves.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What the node asks of the desk.
 #[derive(Debug)]
@@ -54,11 +60,14 @@ pub enum Wish {
 }
 
 /// What the desk works with.
+#[derive(Clone)]
 pub struct SearchDesk {
     /// Our NATS.
     pub bus: Bus,
     /// Where resources and peers are.
     pub store: Arc<dyn Store>,
+    /// Who is behind a DID, a PeerId or a name.
+    pub discovery: Discovery,
     /// To ask and to answer.
     pub streams: StreamService,
     /// To ask everybody.
@@ -84,6 +93,7 @@ struct Running {
     table: Searches,
     rates: HashMap<String, TokenBucket>,
     not_asked: mpsc::Sender<NotAsked>,
+    peer_searches: TaskTracker,
 }
 
 impl SearchDesk {
@@ -103,6 +113,7 @@ impl SearchDesk {
             table,
             rates: HashMap::new(),
             not_asked,
+            peer_searches: TaskTracker::new(),
         };
         (wishes, tokio::spawn(running.run(wished, lines, failures, shutdown)))
     }
@@ -125,8 +136,10 @@ impl Running {
                     // The node has ended: whoever still asks is told that it is over.
                     None => {
                         for end in self.table.close_all() {
-                            self.report(&end).await;
+                            self.desk.report(&end).await;
                         }
+                        self.peer_searches.close();
+                        let _ = tokio::time::timeout(FAREWELL, self.peer_searches.wait()).await;
                         return;
                     }
                 },
@@ -135,7 +148,7 @@ impl Running {
                 () = until(deadline) => {}
             }
             for end in self.table.ended(Instant::now()) {
-                self.report(&end).await;
+                self.desk.report(&end).await;
             }
         }
     }
@@ -147,41 +160,21 @@ impl Running {
                 datatype,
                 user,
             } => self.search(request, datatype, user).await,
-            Wish::Peer { request, user } => self.search_peer(request, user).await,
+            Wish::Peer { request, user } if self.peer_searches.len() >= PEER_SEARCHES => {
+                self.desk.refusals.refuse(TOO_MANY, "search", format_args!("searches for peers, of {user:?}"));
+                let id = request.id.unwrap_or_else(new_id);
+                self.desk.report(&SearchEnd::without_answers(id)).await;
+            }
+            // Beside the others: indexers, or a DHT, may take their time.
+            Wish::Peer { request, user } => {
+                let desk = self.desk.clone();
+                self.peer_searches.spawn(async move { desk.search_peer(request, user).await });
+            }
             Wish::Close { id } => match self.table.close(&id) {
-                Some(end) => self.report(&end).await,
+                Some(end) => self.desk.report(&end).await,
                 None => debug!(id, "no such search is open"),
             },
         }
-    }
-
-    /// The diagrams' PB_SEARCH with datatype PEER.
-    async fn search_peer(&mut self, request: SearchRequest, user: String) {
-        self.desk.metrics.searched("peer");
-        let id = request.id.clone();
-        let hits = match get_peer_record(self.desk.store.as_ref(), &request.text).await {
-            Ok(hits) => hits,
-            Err(error) => {
-                self.desk.refusals.refuse("store_down", "search", &error);
-                Vec::new()
-            }
-        };
-        let most = request
-            .limit
-            .unwrap_or(usize::MAX)
-            .min(self.desk.settings.borrow().search.max_results);
-        let results = hits.len().min(most);
-        for peer in hits.iter().take(most) {
-            self.publish(DataType::Peer, record_json(peer).into(), &user, id.clone())
-                .await;
-        }
-        let truncated = hits.len() > most;
-        let end = SearchEnd {
-            results,
-            truncated,
-            ..SearchEnd::without_answers(id.unwrap_or_else(new_id))
-        };
-        self.report(&end).await;
     }
 
     /// The diagrams' PB_SEARCH with any other datatype.
@@ -192,7 +185,7 @@ impl Running {
             self.desk.refusals.refuse(rule, "search", format_args!("search {id:?}"));
             // Whoever asks is told that it is over; under an id in use the running search's own report says so.
             if rule == TOO_MANY {
-                self.report(&SearchEnd::without_answers(id)).await;
+                self.desk.report(&SearchEnd::without_answers(id)).await;
             }
             return;
         }
@@ -333,7 +326,7 @@ impl Running {
         {
             Answered::Publish { user, search_id } => {
                 self.desk.metrics.search_answered();
-                self.publish(event.datatype, event.payload, &user, search_id).await;
+                self.desk.publish(event.datatype, event.payload, &user, search_id).await;
             }
             Answered::Drop(reason) => {
                 self.desk.metrics.dropped("search_answer", reason);
@@ -341,6 +334,36 @@ impl Running {
                 stream.cancel();
             }
         }
+    }
+}
+
+impl SearchDesk {
+    /// The diagrams' PB_SEARCH with datatype PEER.
+    async fn search_peer(&self, request: SearchRequest, user: String) {
+        self.metrics.searched("peer");
+        let id = request.id.clone();
+        let longest = self.settings.borrow().search.timeout;
+        let time = request.timeout_ms.map_or(longest, |ms| Duration::from_millis(ms).min(longest));
+        let asked = get_peer_record(self.store.as_ref(), &self.discovery, &request.text);
+        let (hits, error) = tokio::time::timeout(time, asked).await.unwrap_or_default();
+        if let Some(error) = error {
+            self.refusals.refuse("store_down", "search", &error);
+        }
+        let most = request
+            .limit
+            .unwrap_or(usize::MAX)
+            .min(self.settings.borrow().search.max_results);
+        let results = hits.len().min(most);
+        for hit in hits.iter().take(most) {
+            self.publish(DataType::Peer, hit.json().into(), &user, id.clone()).await;
+        }
+        let truncated = hits.len() > most;
+        let end = SearchEnd {
+            results,
+            truncated,
+            ..SearchEnd::without_answers(id.unwrap_or_else(new_id))
+        };
+        self.report(&end).await;
     }
 
     async fn publish(&self, datatype: DataType, payload: Bytes, user: &str, search_id: Option<String>) {
@@ -353,19 +376,18 @@ impl Running {
             search_id,
         };
         if let Err(error) = self
-            .desk
             .bus
             .publish_now(Out::SearchEvent, envelope.write().into())
             .await
         {
-            self.desk.refusals.refuse("nats_refused", "search_event", error);
+            self.refusals.refuse("nats_refused", "search_event", error);
         }
     }
 
     async fn report(&self, end: &SearchEnd) {
         debug!(id = %end.search_id, results = end.results, answered = end.answered, "a search is over");
-        if let Err(error) = self.desk.bus.publish_now(Out::SearchEnd, end.write().into()).await {
-            self.desk.refusals.refuse("nats_refused", "search_end", error);
+        if let Err(error) = self.bus.publish_now(Out::SearchEnd, end.write().into()).await {
+            self.refusals.refuse("nats_refused", "search_end", error);
         }
     }
 }

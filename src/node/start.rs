@@ -11,11 +11,12 @@ use super::strangers::Strangers;
 use super::{Node, stored_did};
 use crate::bus::{self, Bus, IntakeState, Lease};
 use crate::delivery::{Delivery, JournalError, Log};
+use crate::discovery::{self, Discovery};
 use crate::identity::{Identity, remember_did};
 use crate::model::Federation;
-use crate::network::{self, Network, Started, Stranger};
+use crate::network::{self, Network, Offered, Started, Stranger};
 use crate::pubsub::PubSubService;
-use crate::settings::{Settings, StoreUrl, Writes};
+use crate::settings::{Settings, StoreUrl, UnknownPeers, Writes};
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::stream::{self, Upward};
 use crate::telemetry::{Metrics, Readiness, Refusals};
@@ -65,6 +66,10 @@ pub struct Up {
     pub intake: watch::Receiver<IntakeState>,
     /// Who is who.
     pub federation: watch::Receiver<Arc<Federation>>,
+    /// Connections.
+    pub network: Network,
+    /// Who is known from the network.
+    pub discovery: Discovery,
 }
 
 /// What the daemon cannot start or go on with.
@@ -111,7 +116,9 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
         .unwrap_or(Err(JournalError::Closed))?;
     parts.readiness.set_ok("journal");
     let bus = bus::connect(&settings.nats, &settings.limits, parts.metrics.clone()).await?;
-    let (doors, incoming) = stream::inbox();
+    let (mut doors, incoming) = stream::inbox();
+    let (record_doors, records) = discovery::inbox(settings.discovery.role);
+    doors.extend(record_doors);
     // Ends after `shutdown`, when what was in hand is finished.
     let end = CancellationToken::new();
     let config = network_config(&settings, &parts, doors);
@@ -119,7 +126,7 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
         network,
         gossip,
         strangers,
-        offered: _,
+        offered,
     } = network::start(config, end.clone()).await?;
     parts.readiness.set_ok("network");
     info!(peer_id = %network.local(), listening = ?*network.listening().borrow(), "network is up");
@@ -132,7 +139,14 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
         network,
         end,
     };
-    Ok(tokio::spawn(daemon.run(gossip, strangers, incoming)))
+    let heard = Heard {
+        gossip,
+        strangers,
+        incoming,
+        records,
+        offered,
+    };
+    Ok(tokio::spawn(daemon.run(heard)))
 }
 
 fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, NodeError> {
@@ -164,6 +178,16 @@ fn network_config(
     }
 }
 
+/// What comes from other daemons.
+struct Heard {
+    gossip: mpsc::Receiver<network::Gossip>,
+    strangers: mpsc::Receiver<Stranger>,
+    incoming: mpsc::Receiver<network::Incoming>,
+    /// Streams of the record protocols, when we are an indexer.
+    records: mpsc::Receiver<network::Incoming>,
+    offered: mpsc::Receiver<Offered>,
+}
+
 struct Daemon {
     parts: NodeParts,
     settings: Arc<Settings>,
@@ -175,15 +199,10 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn run(
-        self,
-        gossip: mpsc::Receiver<network::Gossip>,
-        strangers: mpsc::Receiver<Stranger>,
-        incoming: mpsc::Receiver<network::Incoming>,
-    ) -> Result<(), NodeError> {
+    async fn run(self, heard: Heard) -> Result<(), NodeError> {
         let shutdown = self.parts.shutdown.clone();
         let outcome = match self.wait_for_did().await {
-            Some(did) => self.serve(did, gossip, strangers, incoming).await,
+            Some(did) => self.serve(did, heard).await,
             None => Ok(()),
         };
         if let Err(error) = &outcome {
@@ -234,24 +253,28 @@ impl Daemon {
         }
     }
 
-    async fn serve(
-        &self,
-        did: String,
-        gossip: mpsc::Receiver<network::Gossip>,
-        asked: mpsc::Receiver<Stranger>,
-        incoming: mpsc::Receiver<network::Incoming>,
-    ) -> Result<(), NodeError> {
+    async fn serve(&self, did: String, heard: Heard) -> Result<(), NodeError> {
+        let Heard {
+            gossip,
+            strangers: asked,
+            incoming,
+            records,
+            offered,
+        } = heard;
         let (parts, end) = (&self.parts, &self.end);
         let bus = self.bus.clone().marked_as(&did);
         let (federation, seen) = watch::channel(Arc::new(Federation::default()));
-        let (streams, upward) = self.streams(&did, seen.clone());
+        let discovery = self.start_discovery(&did, seen.clone(), records, offered).await?;
+        let (streams, upward) = self.streams(&did, seen.clone(), discovery.clone());
         let registry = tokio::select! {
             () = parts.shutdown.cancelled() => return Ok(()),
-            registry = self.start_registry(&did, federation, &streams) => registry?,
+            registry = self.start_registry(&did, federation, &discovery, &streams) => registry?,
         };
         let strangers = Strangers {
             store: Arc::clone(&self.store),
             registry: registry.clone(),
+            discovery: discovery.clone(),
+            refuses: self.settings.discovery.unknown_peers == UnknownPeers::Refuse,
             federation: seen.clone(),
         };
         tokio::spawn(strangers.run(asked, end.clone()));
@@ -269,11 +292,12 @@ impl Daemon {
         tokio::spawn(
             pubsub
                 .clone()
-                .subscribe_events(self.listening(gossip, &seen, &streams), end.clone()),
+                .subscribe_events(self.listening(gossip, &seen, &streams, &discovery), end.clone()),
         );
         let desk = SearchDesk {
             bus: bus.clone(),
             store: Arc::clone(&self.store),
+            discovery: discovery.clone(),
             streams: streams.clone(),
             pubsub,
             federation: seen.clone(),
@@ -308,6 +332,8 @@ impl Daemon {
             store: Arc::clone(&self.store),
             intake: intake.clone(),
             federation: asked_of,
+            network: self.network.clone(),
+            discovery,
         }));
         tokio::spawn(tell_intake(intake.clone(), parts.readiness.clone()));
         delivery.follow(intake);

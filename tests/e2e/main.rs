@@ -5,6 +5,7 @@
 
 mod create_resource;
 mod delivery;
+mod discovery;
 mod foreign;
 mod gate;
 mod history;
