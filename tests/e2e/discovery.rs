@@ -104,22 +104,30 @@ async fn ten_peers_that_know_one_of_three_indexers_each_find_all_others_whatever
 }
 
 #[tokio::test]
-async fn a_peer_that_nobody_asked_for_before_is_found_by_the_dht_when_all_indexers_are_gone() {
+async fn by_the_dht_a_peer_finds_those_that_it_never_heard_of_when_all_indexers_are_gone() {
     let net = Federation::new();
     let mut index = indexer(&net, "index", &[]).start().await;
     let names = ["alice", "bob", "carol", "dave"];
-    let peers: Vec<Peer> = join_all(names.iter().map(|name| knowing(&net, name, &["index"]).start())).await;
-    // Each record is on some of the others.
+    let starting = names.iter().map(|name| {
+        let peer = knowing(&net, name, &["index"]);
+        if *name == "alice" { peer.partner_of("bob").start() } else { peer.start() }
+    });
+    let mut peers: Vec<Peer> = join_all(starting).await;
+    // Each record is on all the others.
     for peer in &peers {
         peer.wait_metric("ocd_dht_records", &[], |kept| kept >= 4.0).await;
     }
     index.kill9();
-    join_all(peers.iter().map(|peer| keeps(peer, 0))).await;
+    // Alice forgets everything but that bob is her partner.
+    assert_eq!(peers[0].stop().await, 0);
+    std::fs::remove_file(peers[0].dir().join("records.jsonl")).unwrap();
+    peers[0].restart().await;
     let (alice, dave) = (&peers[0], &peers[3]);
     finds(alice, dave.did(), dave.did()).await;
     let metrics = alice.metrics().await;
     let by_dht = metrics.sum("ocd_lookups_total", &[("way", "dht"), ("result", "found")]);
     assert!(by_dht >= 1.0, "{by_dht}");
+    assert_eq!(metrics.sum("ocd_lookups_total", &[("way", "indexer"), ("result", "found")]), 0.0);
 }
 
 /// Moves a peer to another port.
