@@ -110,10 +110,10 @@ enum Verb {
     },
     /// What each partner has received, and what is parked
     Outbox(outbox::Wanted),
-    /// What concerns one partner
+    /// Who there is, who somebody is, and how one becomes a partner
     Peer {
         #[command(subcommand)]
-        what: PeerVerb,
+        what: peer::PeerVerb,
     },
     /// Copy journal and documents while the daemon runs
     Backup {
@@ -121,17 +121,6 @@ enum Verb {
         common: Common,
         #[command(flatten)]
         wanted: backup::Wanted,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum PeerVerb {
-    /// Compare everything with a partner, both ways; only what differs is sent
-    Resync {
-        #[command(flatten)]
-        common: Common,
-        #[command(flatten)]
-        wanted: peer::Wanted,
     },
 }
 
@@ -227,9 +216,7 @@ fn act(Cli { common: before, verb }: Cli) -> Result<(), Failure> {
         Some(Verb::Health { common, ready }) => health::health(&before.and(common), ready),
         Some(Verb::Status { common }) => status::status(&before.and(common)),
         Some(Verb::Outbox(wanted)) => outbox::outbox(before, wanted),
-        Some(Verb::Peer {
-            what: PeerVerb::Resync { common, wanted },
-        }) => peer::resync(&before.and(common), wanted),
+        Some(Verb::Peer { what }) => peer::peer(before, what),
         Some(Verb::Backup { common, wanted }) => backup::backup(&before.and(common), wanted),
     }
 }

@@ -6,8 +6,11 @@
 mod ask;
 mod backup;
 mod explain;
+mod explain_peer;
+mod peers;
 mod serve;
 mod told;
+mod told_peers;
 mod verbs;
 
 #[cfg(test)]
@@ -16,6 +19,7 @@ mod tests;
 pub use ask::{AskError, ask};
 pub use serve::{Control, ControlError};
 pub use told::{Answer, Backup, Destination, Dropped, Outbox, ParkedChange, Refused, Request, Resync, Retried, Status};
+pub use told_peers::{Explained, ExplainedPeer, IndexerRow, NewPeer, OwnAddresses, PeerChanged, PeerList, PeerRow};
 pub use verbs::Verbs;
 
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //!
 //! Pure data. Always: no secret and no payload is among them.
 
+use super::told_peers::{IndexerRow, NewPeer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -45,6 +46,25 @@ pub enum Request {
         #[serde(default)]
         allow_deletes: bool,
     },
+    /// Who there is.
+    PeerList {},
+    /// What the daemon does with a peer, and why.
+    PeerExplain {
+        /// A DID, PeerId or name.
+        who: String,
+    },
+    /// Add a peer.
+    PeerAdd {
+        /// Its document.
+        peer: NewPeer,
+    },
+    /// Remove a peer.
+    PeerRemove {
+        /// A DID, PeerId or name.
+        who: String,
+    },
+    /// Where others reach us.
+    OwnAddresses {},
     /// Copy journal and documents.
     Backup {
         /// The directory to make; absolute.
@@ -56,7 +76,19 @@ pub enum Request {
 }
 
 /// The verbs that [`Request`] knows.
-pub(super) const VERBS: [&str; 6] = ["status", "outbox", "outbox_retry", "outbox_drop", "resync", "backup"];
+pub(super) const VERBS: [&str; 11] = [
+    "status",
+    "outbox",
+    "outbox_retry",
+    "outbox_drop",
+    "resync",
+    "peer_list",
+    "peer_explain",
+    "peer_add",
+    "peer_remove",
+    "own_addresses",
+    "backup",
+];
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +141,12 @@ pub struct Status {
     pub partners: Vec<Destination>,
     /// What is parked, in all.
     pub parked: ParkedCount,
+    /// The indexers that are known.
+    #[serde(default)]
+    pub indexers: Vec<IndexerRow>,
+    /// Records kept for others; of an indexer only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
 }
 
 /// One check of readiness.

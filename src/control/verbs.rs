@@ -6,7 +6,7 @@ use super::backup::backup;
 use super::told::{
     Check, Destination, Dropped, IntakePlace, Outbox, ParkedChange, ParkedCount, Resync, Retried, VERBS,
 };
-use super::{Answer, INTAKE, Refused, Request, Status, explain};
+use super::{Answer, INTAKE, Refused, Request, Status, explain, peers};
 use crate::bus::IntakeState;
 use crate::delivery::{JournalError, PARKED_COUNTED, Parked, PartnerStatus};
 use crate::model::{Federation, Member};
@@ -93,6 +93,20 @@ impl Verbs {
             Request::OutboxRetry { partner, id } => value(&retry(&up, &partner, id.as_deref()).await?),
             Request::OutboxDrop { partner, id } => value(&drop_parked(&up, &partner, id.as_deref()).await?),
             Request::Resync { partner, allow_deletes } => value(&resync(&up, &partner, allow_deletes).await?),
+            Request::PeerList {} => value(&peers::list(&up)),
+            Request::PeerExplain { who } => {
+                let settings = Arc::clone(&self.settings.borrow());
+                value(&peers::explain(&up, &settings, &who).await)
+            }
+            Request::PeerAdd { peer } => {
+                let settings = Arc::clone(&self.settings.borrow());
+                value(&peers::add(&up, &settings, &peer).await?)
+            }
+            Request::PeerRemove { who } => {
+                let settings = Arc::clone(&self.settings.borrow());
+                value(&peers::remove(&up, &settings, &who).await?)
+            }
+            Request::OwnAddresses {} => value(&peers::own_addresses(&up)),
             Request::Backup { to, with_keys } => {
                 let Ok(_one) = self.copying.try_lock() else {
                     return Err(Refused::new("busy", "another backup is being made"));
@@ -139,6 +153,11 @@ impl Verbs {
                 partners: outbox.partners.iter().map(|partner| partner.parked).sum(),
             },
             partners: outbox.partners,
+            indexers: up.as_ref().map(|up| peers::list(up).indexers).unwrap_or_default(),
+            records: up
+                .as_ref()
+                .filter(|up| up.discovery.is_indexer())
+                .map(|up| up.discovery.records().0 as u64),
         }
     }
 }

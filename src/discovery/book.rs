@@ -140,7 +140,12 @@ impl Book {
         if !is_here && self.kept.len() >= self.bounds.records {
             return Err(Refused::Full);
         }
-        if moves && self.of_address.get(&source).is_some_and(|count| *count >= self.bounds.of_address) {
+        if moves
+            && self
+                .of_address
+                .get(&source)
+                .is_some_and(|count| *count >= self.bounds.of_address)
+        {
             return Err(Refused::AddressFull);
         }
         if self.by_did.len() >= self.bounds.records.saturating_mul(PINS_PER_RECORD) && !self.by_did.contains_key(did) {
@@ -151,7 +156,9 @@ impl Book {
     }
 
     fn may_have(&mut self, did: &str, record: &Verified, now: u64) -> Result<(), Refused> {
-        let Some(pin) = self.by_did.get(did).copied() else { return Ok(()) };
+        let Some(pin) = self.by_did.get(did).copied() else {
+            return Ok(());
+        };
         let holds = pin.peer != record.peer && now.saturating_sub(pin.seen) < PINNED;
         match holds {
             true if record.proven && !pin.proven => {

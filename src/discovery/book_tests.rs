@@ -91,7 +91,11 @@ fn a_did_stays_with_its_key_unless_another_proves_it() {
     let claim = good(&squatter, "did:1", "false", at);
     assert_eq!(book.take(&claim, source(2), now), Err(Refused::DidTaken));
     book.sweep(now + 200_000);
-    assert_eq!(book.take(&claim, source(2), now + 200_000), Err(Refused::DidTaken), "it is only away");
+    assert_eq!(
+        book.take(&claim, source(2), now + 200_000),
+        Err(Refused::DidTaken),
+        "it is only away"
+    );
     let later = now + PINNED + 200_000;
     book.sweep(later);
     assert_eq!(book.take(&claim, source(2), later), Ok(()));
@@ -112,7 +116,12 @@ fn a_peer_has_one_did_at_a_time() {
     let (mut book, now, at) = (Book::new(BOUNDS), 1_000_000, SystemTime::now());
     let one = key();
     for n in 0..100u64 {
-        let record = good(&one, &format!("did:{n}"), &format!("name {n}"), at + Duration::from_secs(n / 2));
+        let record = good(
+            &one,
+            &format!("did:{n}"),
+            &format!("name {n}"),
+            at + Duration::from_secs(n / 2),
+        );
         let taken = book.take(&record, source(1), now);
         assert_eq!(taken, Ok(()), "{n}");
     }

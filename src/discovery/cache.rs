@@ -30,6 +30,17 @@ pub enum Whence {
     Before,
 }
 
+impl std::fmt::Display for Whence {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Book => out.write_str("our own book"),
+            Self::Indexer(peer) => write!(out, "the indexer {peer}"),
+            Self::Dht => out.write_str("the DHT"),
+            Self::Before => out.write_str("an earlier life of this daemon"),
+        }
+    }
+}
+
 /// A record, where it came from, and when.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -188,7 +199,10 @@ impl Cache {
     /// All records under a DID, PeerId or name that are not older than a day.
     #[must_use]
     pub fn last_known(&self, key: &str, now: u64) -> Vec<Found> {
-        let live = self.by_peer.values().filter(|found| now.saturating_sub(found.at) < LAST_KNOWN);
+        let live = self
+            .by_peer
+            .values()
+            .filter(|found| now.saturating_sub(found.at) < LAST_KNOWN);
         live.filter(|found| is_meant(key, found)).cloned().collect()
     }
 
@@ -217,7 +231,10 @@ impl Cache {
 /// Makes room for `key` by the entry with the smallest time.
 fn bounded<V>(map: &mut HashMap<String, V>, key: &str, time: impl Fn(&V) -> u64) {
     if map.len() >= KEPT && !map.contains_key(key) {
-        let oldest = map.iter().min_by_key(|(_, value)| time(value)).map(|(key, _)| key.clone());
+        let oldest = map
+            .iter()
+            .min_by_key(|(_, value)| time(value))
+            .map(|(key, _)| key.clone());
         if let Some(oldest) = oldest {
             map.remove(&oldest);
         }
@@ -283,7 +300,10 @@ mod tests {
         assert_eq!(found.last().unwrap().record.record.name, "real");
         let (found2, again) = cache.take(vec![false_claim()], nobody, now);
         assert_eq!((found2.len(), again.len(), conflicts.len()), (0, 1, 0));
-        assert_eq!(cache.conflict(&proven).unwrap().owner, Some(owner.public().to_peer_id()));
+        assert_eq!(
+            cache.conflict(&proven).unwrap().owner,
+            Some(owner.public().to_peer_id())
+        );
         assert_eq!(found.len(), 2);
 
         let pinned = |_: &str| Some(owner.public().to_peer_id());
@@ -296,7 +316,9 @@ mod tests {
     fn a_did_that_two_claim_at_once_and_nobody_proves_is_nobodys() {
         let (mut cache, at) = (Cache::default(), SystemTime::now());
         let claim = |n: u8| (good(&key(), "did:1", "n", at), Whence::Indexer(PeerId::random()), n);
-        let records = vec![claim(1), claim(2)].into_iter().map(|(record, from, _)| (record, from));
+        let records = vec![claim(1), claim(2)]
+            .into_iter()
+            .map(|(record, from, _)| (record, from));
         let (found, conflicts) = cache.take(records.collect(), nobody, 1);
         assert_eq!((found.len(), conflicts.len()), (0, 2));
     }
@@ -305,7 +327,10 @@ mod tests {
     fn of_two_records_of_a_peer_the_newer_counts_whatever_comes_last() {
         let (mut cache, at) = (Cache::default(), SystemTime::now());
         let owner = key();
-        let (old, new) = (good(&owner, "did:1", "old", at), good(&owner, "did:1", "new", at + Duration::from_secs(1)));
+        let (old, new) = (
+            good(&owner, "did:1", "old", at),
+            good(&owner, "did:1", "new", at + Duration::from_secs(1)),
+        );
         cache.take(vec![(new, Whence::Dht)], nobody, 1);
         let (found, _) = cache.take(vec![(old, Whence::Dht)], nobody, 2);
         assert_eq!((found[0].record.record.name.as_str(), found[0].at), ("new", 2));

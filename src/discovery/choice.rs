@@ -104,7 +104,9 @@ impl Choice {
     }
 
     fn add(&mut self, address: &Multiaddr, seed: bool, now: Instant) {
-        let Some(Protocol::P2p(peer)) = address.iter().last() else { return };
+        let Some(Protocol::P2p(peer)) = address.iter().last() else {
+            return;
+        };
         let mut bare = address.clone();
         bare.pop();
         if peer == self.own || bare.is_empty() {
@@ -150,7 +152,9 @@ impl Choice {
                 let rank = |peer| self.known.get(peer).map(|known| known.rank(&taken));
                 rank(a).cmp(&rank(b)).then(x.total_cmp(y))
             });
-            let Some(index) = best.map(|(index, _)| index) else { break };
+            let Some(index) = best.map(|(index, _)| index) else {
+                break;
+            };
             let (peer, _) = waiting.swap_remove(index);
             if let Some(known) = self.known.get_mut(&peer) {
                 known.state = State::Trying;
@@ -167,7 +171,9 @@ impl Choice {
     pub fn due(&self) -> Option<Instant> {
         let busy = self.known.values().filter(|known| known.state != State::Idle).count();
         let idle = self.known.values().filter(|known| known.state == State::Idle);
-        (busy < self.wanted).then(|| idle.map(|known| known.due).min()).flatten()
+        (busy < self.wanted)
+            .then(|| idle.map(|known| known.due).min())
+            .flatten()
     }
 
     /// A heartbeat was written to it.
@@ -223,7 +229,9 @@ impl Choice {
 
     /// A look-up there ended; true when it is to be let go for having been silent too often.
     pub fn asked(&mut self, peer: &PeerId, answered: bool) -> bool {
-        let Some(known) = self.known.get_mut(peer) else { return false };
+        let Some(known) = self.known.get_mut(peer) else {
+            return false;
+        };
         known.silences = if answered { 0 } else { known.silences + 1 };
         known.silences >= SILENCES
     }
@@ -231,7 +239,10 @@ impl Choice {
     /// Those that are kept now.
     #[must_use]
     pub fn kept(&self) -> Vec<PeerId> {
-        let kept = self.known.iter().filter(|(_, known)| matches!(known.state, State::Kept { .. }));
+        let kept = self
+            .known
+            .iter()
+            .filter(|(_, known)| matches!(known.state, State::Kept { .. }));
         kept.map(|(peer, _)| *peer).collect()
     }
 

@@ -42,7 +42,11 @@ impl Discovery {
             let (kept, any, idle) = {
                 let choice = locked(&self.0.choice);
                 let tried = choice.shown().iter().all(|shown| shown.last != "not tried yet");
-                (choice.kept().len(), choice.knows_any(), tried && choice.needed().is_empty())
+                (
+                    choice.kept().len(),
+                    choice.knows_any(),
+                    tried && choice.needed().is_empty(),
+                )
             };
             self.0.parts.metrics.set_indexers(kept, self.indexers().len());
             let now_alone = if alone { kept == 0 } else { any && kept == 0 && idle };
@@ -169,7 +173,10 @@ impl Discovery {
                 debug!(%indexer, why = answer.why, "an indexer does not take our record");
                 return Err(match answer.why.as_str() {
                     "full" | "address_full" => Lost::Full,
-                    why => Lost::Away(format!("it does not take our record: {}", why.chars().take(64).collect::<String>())),
+                    why => Lost::Away(format!(
+                        "it does not take our record: {}",
+                        why.chars().take(64).collect::<String>()
+                    )),
                 });
             }
             self.is_kept(indexer, Some(&answer));

@@ -109,7 +109,9 @@ impl Discovery {
             };
             let now = SystemTime::now();
             let read = PeerRecord::read(&value).map_err(super::rules::Wrong::from);
-            let verified = read.and_then(|record| verify(record, now)).map_err(|wrong| wrong.rule());
+            let verified = read
+                .and_then(|record| verify(record, now))
+                .map_err(|wrong| wrong.rule());
             let kept = verified.and_then(|record| {
                 let federation = self.0.parts.federation.borrow();
                 let pinned = federation.get(&record.record.did).and_then(|member| member.peer_id);
@@ -124,7 +126,11 @@ impl Discovery {
                     self.0.parts.network.dht_keep(key, value, life).await;
                 }
                 Err("older") => {}
-                Err(rule) => self.0.parts.refusals.refuse(rule, &from.to_string(), "a record for the DHT"),
+                Err(rule) => self
+                    .0
+                    .parts
+                    .refusals
+                    .refuse(rule, &from.to_string(), "a record for the DHT"),
             }
         }
     }

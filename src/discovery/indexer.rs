@@ -43,12 +43,19 @@ struct Rates(HashMap<PeerId, (TokenBucket, TokenBucket, Instant)>);
 impl Rates {
     fn take(&mut self, peer: PeerId, gets: bool, now: Instant) -> bool {
         if self.0.len() >= PEERS && !self.0.contains_key(&peer) {
-            self.0.retain(|_, (_, _, used)| now.duration_since(*used) < Duration::from_secs(10));
+            self.0
+                .retain(|_, (_, _, used)| now.duration_since(*used) < Duration::from_secs(10));
             if self.0.len() >= PEERS {
                 return false;
             }
         }
-        let fresh = || (TokenBucket::new(BEATS.0, BEATS.1), TokenBucket::new(GETS.0, GETS.1), now);
+        let fresh = || {
+            (
+                TokenBucket::new(BEATS.0, BEATS.1),
+                TokenBucket::new(GETS.0, GETS.1),
+                now,
+            )
+        };
         let (beats, questions, used) = self.0.entry(peer).or_insert_with(fresh);
         *used = now;
         if gets { questions.take(now) } else { beats.take(now) }
@@ -174,11 +181,15 @@ impl Discovery {
         let stored = parts.federation.borrow().get(did).and_then(|member| member.peer_id);
         let own = (did == parts.own.did).then(|| parts.network.local());
         if stored.or(own).is_some_and(|owner| owner != record.peer) {
-            parts.refusals.refuse("did_of_another", did, format_args!("{} claims it", record.peer));
+            parts
+                .refusals
+                .refuse("did_of_another", did, format_args!("{} claims it", record.peer));
             return Err("did_taken");
         }
         let source = parts.network.source_of(&from).unwrap_or(Source::Other);
-        let taken = locked(&self.0.book).take(record, source, now()).map_err(super::book::Refused::word);
+        let taken = locked(&self.0.book)
+            .take(record, source, now())
+            .map_err(super::book::Refused::word);
         match taken {
             Ok(()) => parts.metrics.beat_taken(),
             Err(rule) => parts.refusals.refuse(rule, &from.to_string(), "a record"),

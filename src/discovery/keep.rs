@@ -65,7 +65,9 @@ fn read(path: &Path) -> io::Result<Vec<Value>> {
     let mut line = Vec::new();
     while {
         line.clear();
-        let bytes = (&mut lines).take(4 * RECORD_BYTES as u64).read_until(b'\n', &mut line)?;
+        let bytes = (&mut lines)
+            .take(4 * RECORD_BYTES as u64)
+            .read_until(b'\n', &mut line)?;
         bytes > 0
     } {
         read.extend(serde_json::from_slice::<Value>(&line).ok());
@@ -84,7 +86,9 @@ impl Discovery {
         let lines = tokio::task::spawn_blocking(move || read(&path)).await;
         let lines = match lines {
             Ok(Ok(lines)) => lines,
-            Ok(Err(error)) => return warn!(%error, "what was known of other peers cannot be read; it is asked for anew"),
+            Ok(Err(error)) => {
+                return warn!(%error, "what was known of other peers cannot be read; it is asked for anew");
+            }
             Err(_) => return,
         };
         for line in lines {

@@ -41,7 +41,11 @@ impl Discovery {
         }
         if locked(&self.0.cache).is_absent(key, now()) {
             self.count("cache", false);
-            return if depth == Depth::All { self.last_known(key) } else { Vec::new() };
+            return if depth == Depth::All {
+                self.last_known(key)
+            } else {
+                Vec::new()
+            };
         }
         self.fly((key.to_owned(), depth, false)).await
     }
@@ -101,7 +105,11 @@ impl Discovery {
             return Vec::new();
         }
         // A DID has no spaces in it, a name may.
-        let records = if key.contains(char::is_whitespace) { Vec::new() } else { self.ask_dht(key).await };
+        let records = if key.contains(char::is_whitespace) {
+            Vec::new()
+        } else {
+            self.ask_dht(key).await
+        };
         let found = self.taken(records);
         self.count("dht", !found.is_empty());
         if !found.is_empty() {
@@ -131,7 +139,10 @@ impl Discovery {
         }
         let texts: Vec<Box<[u8]>> = {
             let book = locked(&self.0.book);
-            book.find(key, now()).into_iter().map(|kept| kept.text.clone()).collect()
+            book.find(key, now())
+                .into_iter()
+                .map(|kept| kept.text.clone())
+                .collect()
         };
         let read = texts.iter().filter_map(|text| PeerRecord::read(text).ok());
         let good = read.filter_map(|record| verify(record, SystemTime::now()).ok());
@@ -152,8 +163,16 @@ impl Discovery {
             let read = PeerRecord::read(&value).map_err(super::rules::Wrong::from);
             match read.and_then(|record| verify(record, SystemTime::now())) {
                 Ok(record) if record.record.did == did => records.push((record, Whence::Dht)),
-                Ok(_) => self.0.parts.refusals.refuse("dht_other_key", &did, "a record of another DID"),
-                Err(wrong) => self.0.parts.refusals.refuse(wrong.rule(), &did, format_args!("from the DHT: {wrong}")),
+                Ok(_) => self
+                    .0
+                    .parts
+                    .refusals
+                    .refuse("dht_other_key", &did, "a record of another DID"),
+                Err(wrong) => self
+                    .0
+                    .parts
+                    .refusals
+                    .refuse(wrong.rule(), &did, format_args!("from the DHT: {wrong}")),
             }
         }
         records
@@ -178,21 +197,29 @@ impl Discovery {
         let Conflict {
             claims, owner, from, ..
         } = conflict;
-        let whose = owner.map_or("several claim it and nobody proves it".to_owned(), |owner| format!("it is {owner}'s"));
-        let detail = format_args!("{claims} claims this DID, by {from:?}; {whose}");
+        let whose = owner.map_or("several claim it and nobody proves it".to_owned(), |owner| {
+            format!("it is {owner}'s")
+        });
+        let detail = format_args!("{claims} claims this DID, by {from}; {whose}");
         self.0.parts.refusals.refuse("did_of_another", did, detail);
         debug!(did, %claims, "a record was refused for its DID");
     }
 
     fn count(&self, way: &'static str, found: bool) {
-        self.0.parts.metrics.looked_up(way, if found { "found" } else { "none" });
+        self.0
+            .parts
+            .metrics
+            .looked_up(way, if found { "found" } else { "none" });
     }
 
     /// Another daemon asks us, an indexer.
     pub(super) async fn find_for(&self, key: &str, forwarded: bool) -> Vec<Vec<u8>> {
         let here: Vec<Vec<u8>> = {
             let book = locked(&self.0.book);
-            book.find(key, now()).into_iter().map(|kept| kept.text.to_vec()).collect()
+            book.find(key, now())
+                .into_iter()
+                .map(|kept| kept.text.to_vec())
+                .collect()
         };
         let has_all = here.iter().any(|text| {
             let record = PeerRecord::read(text).ok();

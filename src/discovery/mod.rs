@@ -11,6 +11,7 @@ mod choice;
 mod client;
 mod dht;
 mod indexer;
+mod invite;
 mod keep;
 mod lookup;
 mod own;
@@ -20,6 +21,7 @@ mod shelf;
 pub use book::{Book, Bounds};
 pub use cache::{Conflict, Found};
 pub use choice::Shown;
+pub use invite::{read_invite, write_invite};
 pub use lookup::Depth;
 pub use own::Own;
 pub use rules::{Verified, millis};
@@ -159,7 +161,7 @@ impl Discovery {
         for found in self.find(&peer.to_string(), Depth::All).await {
             let record = &found.record;
             let new = record.addresses.iter().filter(|address| !addresses.contains(address));
-            others.extend(new.cloned().filter(|_| record.peer == peer));
+            others.extend(new.filter(|_| record.peer == peer).cloned());
         }
         if others.is_empty() {
             return Err(first);

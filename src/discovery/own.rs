@@ -50,7 +50,10 @@ impl Own {
         record.api_url.clone_from(&self.api_url);
         record.nats_address.clone_from(&self.nats_address);
         record.wallet_address.clone_from(&self.wallet_address);
-        let listed = addresses.told_to(to).into_iter().map(|address| format!("{address}/p2p/{peer}"));
+        let listed = addresses
+            .told_to(to)
+            .into_iter()
+            .map(|address| format!("{address}/p2p/{peer}"));
         record.stream_address = listed.collect::<Vec<_>>().join(",");
         record.sign(&self.keypair)?;
         Ok(record)
@@ -93,7 +96,12 @@ impl Ours {
         if !self.announced.is_empty() {
             return self.announced.clone();
         }
-        let far: Vec<Multiaddr> = self.found.iter().filter(|address| reach_of(address) >= reach).cloned().collect();
+        let far: Vec<Multiaddr> = self
+            .found
+            .iter()
+            .filter(|address| reach_of(address) >= reach)
+            .cloned()
+            .collect();
         far
     }
 
@@ -122,7 +130,9 @@ pub fn witnessed(
     let mut witnesses: HashMap<Multiaddr, HashSet<Source>> = HashMap::new();
     let mut counted: Vec<Multiaddr> = Vec::new();
     for (peer, address) in seen {
-        let Some(there) = with_our_port(address, listening) else { continue };
+        let Some(there) = with_our_port(address, listening) else {
+            continue;
+        };
         let sources = witnesses.entry(there.clone()).or_default();
         sources.extend(source_of(peer));
         if (indexers.contains(peer) || sources.len() >= WITNESSES) && !counted.contains(&there) {
@@ -139,7 +149,10 @@ pub fn witnessed(
 fn with_our_port(seen: &Multiaddr, listening: &[Multiaddr]) -> Option<Multiaddr> {
     let seen = socket_of(seen)?;
     let fits = listening.iter().filter_map(socket_of);
-    let port = fits.filter(|own| own.is_ipv4() == seen.is_ipv4()).map(|own| own.port()).next()?;
+    let port = fits
+        .filter(|own| own.is_ipv4() == seen.is_ipv4())
+        .map(|own| own.port())
+        .next()?;
     Some(Multiaddr::from(seen.ip()).with(Protocol::Tcp(port)))
 }
 
@@ -204,8 +217,16 @@ mod tests {
         assert_eq!(told(&[(one, a)], &[one]), there);
         assert_eq!(told(&[(one, a), (two, b)], &[]), there);
         assert_eq!(told(&[(three, a), (four, b)], &[]), all(&[]));
-        assert_eq!(told(&[(one, "/ip6/2001:db8::1/tcp/1")], &[one]), all(&[]), "we do not listen on such");
-        assert_eq!(told(&[(one, "/ip4/192.168.1.5/tcp/9")], &[one]), all(&[]), "known already");
+        assert_eq!(
+            told(&[(one, "/ip6/2001:db8::1/tcp/1")], &[one]),
+            all(&[]),
+            "we do not listen on such"
+        );
+        assert_eq!(
+            told(&[(one, "/ip4/192.168.1.5/tcp/9")], &[one]),
+            all(&[]),
+            "known already"
+        );
         assert_eq!(told(&[(one, "/ip4/127.0.0.1/tcp/9")], &[one]), all(&[]));
     }
 

@@ -171,7 +171,11 @@ pub(super) mod tests {
 
     #[test]
     fn whatever_does_not_fit_together_is_refused_by_its_rule() {
-        let (key, other, now) = (Keypair::generate_ed25519(), Keypair::generate_ed25519(), SystemTime::now());
+        let (key, other, now) = (
+            Keypair::generate_ed25519(),
+            Keypair::generate_ed25519(),
+            SystemTime::now(),
+        );
         let change = |with: &dyn Fn(&mut PeerRecord), sign: bool| {
             let mut record = made(&key, "d", "n", now);
             with(&mut record);
@@ -183,8 +187,14 @@ pub(super) mod tests {
         };
         let other_id = other.public().to_peer_id().to_string();
         assert_eq!(change(&|_| {}, true), Ok(()));
-        assert_eq!(change(&|record| record.peer_id = "nobody".into(), true), Err("record_peer_id"));
-        assert_eq!(change(&|record| record.peer_id = other_id.clone(), true), Err("record_key"));
+        assert_eq!(
+            change(&|record| record.peer_id = "nobody".into(), true),
+            Err("record_peer_id")
+        );
+        assert_eq!(
+            change(&|record| record.peer_id = other_id.clone(), true),
+            Err("record_key")
+        );
         let take_over = |record: &mut PeerRecord| {
             record.peer_id = other_id.clone();
             record.pub_key = public_key_base64(&other.public());
@@ -192,9 +202,15 @@ pub(super) mod tests {
         };
         assert_eq!(change(&take_over, true), Err("bad_signature"));
         let elsewhere = format!("/ip4/1.2.3.4/tcp/1/p2p/{other_id}");
-        assert_eq!(change(&|record| record.stream_address = elsewhere.clone(), true), Err("record_address"));
+        assert_eq!(
+            change(&|record| record.stream_address = elsewhere.clone(), true),
+            Err("record_address")
+        );
         assert_eq!(change(&|record| record.did = "a\u{7}".into(), true), Err("record_did"));
-        assert_eq!(change(&|record| record.expiry_date = "soon".into(), true), Err("record_expiry"));
+        assert_eq!(
+            change(&|record| record.expiry_date = "soon".into(), true),
+            Err("record_expiry")
+        );
         assert_eq!(change(&|record| record.signature = None, false), Err("not_signed"));
     }
 }

@@ -77,9 +77,8 @@ mod tests {
         let now = millis(at);
         let (owner, squatter) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
         let did = derived_did(&owner.public());
-        let mut keep = |key: &Keypair, at: SystemTime, now: u64| {
-            shelf.may_keep(&key_of_did(&did), &good(key, &did, "n", at), now)
-        };
+        let mut keep =
+            |key: &Keypair, at: SystemTime, now: u64| shelf.may_keep(&key_of_did(&did), &good(key, &did, "n", at), now);
         let later = |seconds| at + Duration::from_secs(seconds);
         assert_eq!(keep(&squatter, at, now), Ok(()));
         assert_eq!(keep(&owner, later(1), now), Ok(()));

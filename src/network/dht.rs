@@ -180,7 +180,8 @@ impl Actor {
                 // Kademlia has checked that it speaks for itself. One key is known here; others take no room.
                 let known = provider.key.as_ref() == super::INDEXERS_KEY.as_slice();
                 if !known || self.kad().store_mut().add_provider(provider).is_err() {
-                    self.metrics.dropped("dht_provider", if known { "full" } else { "other_key" });
+                    self.metrics
+                        .dropped("dht_provider", if known { "full" } else { "other_key" });
                 }
             }
             kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.on_result(id, result, step.last),
@@ -189,27 +190,38 @@ impl Actor {
     }
 
     fn on_result(&mut self, id: QueryId, result: QueryResult, last: bool) {
-        let Some(waiting) = self.dht.waiting.get_mut(&id) else { return };
+        let Some(waiting) = self.dht.waiting.get_mut(&id) else {
+            return;
+        };
         let mut done = last;
         match (waiting, result) {
             (Waiting::Get(found, _), QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(record)))) => {
                 found.push(record.record.value);
                 done = last || found.len() >= VALUES;
             }
-            (Waiting::Providers(found, _), QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. }))) => {
+            (
+                Waiting::Providers(found, _),
+                QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })),
+            ) => {
                 found.extend(providers);
             }
             (Waiting::Addresses(..), QueryResult::GetClosestPeers(result)) => {
-                let Some(Waiting::Addresses(of, reply)) = self.dht.waiting.remove(&id) else { return };
+                let Some(Waiting::Addresses(of, reply)) = self.dht.waiting.remove(&id) else {
+                    return;
+                };
                 let peers = match result {
-                    Ok(GetClosestPeersOk { peers, .. }) | Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
+                    Ok(GetClosestPeersOk { peers, .. }) | Err(kad::GetClosestPeersError::Timeout { peers, .. }) => {
+                        peers
+                    }
                 };
                 let found = peers.into_iter().find(|info| info.peer_id == of);
                 let _ = reply.send(found.map(|info| info.addrs).unwrap_or_default());
                 return;
             }
             (Waiting::Put(_), QueryResult::PutRecord(result)) => {
-                let Some(Waiting::Put(reply)) = self.dht.waiting.remove(&id) else { return };
+                let Some(Waiting::Put(reply)) = self.dht.waiting.remove(&id) else {
+                    return;
+                };
                 let _ = reply.send(result.is_ok());
                 return;
             }

@@ -99,7 +99,10 @@ impl RecordStore for DhtStore {
         list.retain(|kept| kept.provider != provider.provider);
         if list.len() >= PROVIDERS {
             // Our own has no end and stays.
-            let first = list.iter().enumerate().min_by_key(|(_, kept)| (kept.expires.is_none(), kept.expires));
+            let first = list
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, kept)| (kept.expires.is_none(), kept.expires));
             let first = first.map(|(index, _)| index).ok_or(Error::MaxProvidedKeys)?;
             list.swap_remove(first);
         }

@@ -107,8 +107,13 @@ impl Actor {
     /// Those whose time is up.
     pub(super) fn let_overdue_go(&mut self) {
         for (peer, standing) in self.gate.overdue(Instant::now()) {
-            self.refusals
-                .dropped("quarantine", "no_verdict", 1, &peer.to_string(), "nobody could tell in time");
+            self.refusals.dropped(
+                "quarantine",
+                "no_verdict",
+                1,
+                &peer.to_string(),
+                "nobody could tell in time",
+            );
             self.stands(peer, standing);
         }
     }

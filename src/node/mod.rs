@@ -20,6 +20,8 @@ mod start;
 mod strangers;
 mod taking;
 
+pub use partners::member_of;
+pub use resolve::{Hit, get_peer_record};
 pub use start::{CHECKS, NodeParts, Up, start};
 
 use crate::bus::{Bus, Taken};

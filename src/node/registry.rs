@@ -40,7 +40,10 @@ enum Event {
 
 /// Cloneable handle.
 #[derive(Clone)]
-pub struct Registry(mpsc::Sender<Event>);
+pub struct Registry {
+    events: mpsc::Sender<Event>,
+    conflicts: watch::Receiver<Arc<Vec<Conflict>>>,
+}
 
 /// What the desk works with.
 pub struct Parts {
@@ -79,11 +82,13 @@ impl Registry {
             .into_iter()
             .filter_map(|pin| Some((pin.did, pin.peer_id.parse().ok()?)));
         table.remember_pins(pins);
+        let (told, conflicts) = watch::channel(Arc::default());
         let mut desk = Desk {
             parts,
             table,
             linked: HashSet::new(),
             mesh: Mesh::default(),
+            conflicts: told,
         };
         // Without it nobody would be a partner, and what is held of partners would be forgotten.
         while !desk.read_store().await {
@@ -91,7 +96,16 @@ impl Registry {
         }
         desk.put_into_effect().await;
         tokio::spawn(desk.run(events, shutdown));
-        Self(sender)
+        Self {
+            events: sender,
+            conflicts,
+        }
+    }
+
+    /// The documents that are not used now, and why.
+    #[must_use]
+    pub fn conflicts(&self) -> Arc<Vec<Conflict>> {
+        Arc::clone(&self.conflicts.borrow())
     }
 
     /// A peer was created or changed here; returns when that is in effect.
@@ -111,7 +125,7 @@ impl Registry {
 
     async fn tell(&self, event: impl FnOnce(oneshot::Sender<()>) -> Event) {
         let (done, in_effect) = oneshot::channel();
-        if self.0.send(event(done)).await.is_ok() {
+        if self.events.send(event(done)).await.is_ok() {
             let _ = in_effect.await;
         }
     }
@@ -123,6 +137,8 @@ struct Desk {
     /// The partners that are being kept connected.
     linked: HashSet<String>,
     mesh: Mesh,
+    /// Whoever asks finds here which documents are not used.
+    conflicts: watch::Sender<Arc<Vec<Conflict>>>,
 }
 
 impl Desk {
@@ -207,9 +223,10 @@ impl Desk {
 
     async fn put_into_effect(&mut self) {
         let (federation, conflicts) = self.table.settle();
-        for Conflict { did, rule, why } in conflicts {
-            self.parts.refusals.refuse(rule, &did, why);
+        for Conflict { did, rule, why } in &conflicts {
+            self.parts.refusals.refuse(rule, did, why);
         }
+        self.conflicts.send_replace(Arc::new(conflicts));
         self.save_pins().await;
         self.count(&federation);
         let before = Arc::clone(&self.parts.federation.borrow());

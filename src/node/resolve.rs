@@ -20,11 +20,7 @@ pub enum Hit {
 }
 
 /// Every peer that `search` (a DID, a PeerId or a name) means; and why the store could not be asked.
-pub async fn get_peer_record(
-    store: &dyn Store,
-    discovery: &Discovery,
-    search: &str,
-) -> (Vec<Hit>, Option<StoreError>) {
+pub async fn get_peer_record(store: &dyn Store, discovery: &Discovery, search: &str) -> (Vec<Hit>, Option<StoreError>) {
     let (stored, error) = match store.find_peers(search).await {
         Ok(stored) => (stored, None),
         Err(error) => (Vec::new(), Some(error)),
@@ -35,7 +31,9 @@ pub async fn get_peer_record(
     let mut hits: Vec<Hit> = stored.into_iter().map(|peer| Hit::Stored(Box::new(peer))).collect();
     if !settled {
         let found = discovery.find(search, Depth::All).await;
-        let new = found.into_iter().filter(|found| !dids.contains(&found.record.record.did));
+        let new = found
+            .into_iter()
+            .filter(|found| !dids.contains(&found.record.record.did));
         hits.extend(new.map(Hit::Record));
     }
     (hits, error)

@@ -161,14 +161,17 @@ impl Running {
                 user,
             } => self.search(request, datatype, user).await,
             Wish::Peer { request, user } if self.peer_searches.len() >= PEER_SEARCHES => {
-                self.desk.refusals.refuse(TOO_MANY, "search", format_args!("searches for peers, of {user:?}"));
+                self.desk
+                    .refusals
+                    .refuse(TOO_MANY, "search", format_args!("searches for peers, of {user:?}"));
                 let id = request.id.unwrap_or_else(new_id);
                 self.desk.report(&SearchEnd::without_answers(id)).await;
             }
             // Beside the others: indexers, or a DHT, may take their time.
             Wish::Peer { request, user } => {
                 let desk = self.desk.clone();
-                self.peer_searches.spawn(async move { desk.search_peer(request, user).await });
+                self.peer_searches
+                    .spawn(async move { desk.search_peer(request, user).await });
             }
             Wish::Close { id } => match self.table.close(&id) {
                 Some(end) => self.desk.report(&end).await,
@@ -343,7 +346,9 @@ impl SearchDesk {
         self.metrics.searched("peer");
         let id = request.id.clone();
         let longest = self.settings.borrow().search.timeout;
-        let time = request.timeout_ms.map_or(longest, |ms| Duration::from_millis(ms).min(longest));
+        let time = request
+            .timeout_ms
+            .map_or(longest, |ms| Duration::from_millis(ms).min(longest));
         let asked = get_peer_record(self.store.as_ref(), &self.discovery, &request.text);
         let (hits, error) = tokio::time::timeout(time, asked).await.unwrap_or_default();
         if let Some(error) = error {
@@ -375,11 +380,7 @@ impl SearchDesk {
             payload,
             search_id,
         };
-        if let Err(error) = self
-            .bus
-            .publish_now(Out::SearchEvent, envelope.write().into())
-            .await
-        {
+        if let Err(error) = self.bus.publish_now(Out::SearchEvent, envelope.write().into()).await {
             self.refusals.refuse("nats_refused", "search_event", error);
         }
     }

@@ -6,6 +6,7 @@
 mod wiring;
 
 use super::own_document::make_self;
+use super::registry::Registry;
 use super::search::SearchDesk;
 use super::strangers::Strangers;
 use super::{Node, stored_did};
@@ -70,6 +71,8 @@ pub struct Up {
     pub network: Network,
     /// Who is known from the network.
     pub discovery: Discovery,
+    /// To change who is who.
+    pub registry: Registry,
 }
 
 /// What the daemon cannot start or go on with.
@@ -306,7 +309,7 @@ impl Daemon {
             refusals: parts.refusals.clone(),
         };
         let (searches, desk) = desk.start(search, end.clone());
-        let asked_of = seen.clone();
+        let (asked_of, registry_of_up) = (seen.clone(), registry.clone());
         let node = Node {
             own_did: did.clone(),
             store: Arc::clone(&self.store),
@@ -334,6 +337,7 @@ impl Daemon {
             federation: asked_of,
             network: self.network.clone(),
             discovery,
+            registry: registry_of_up,
         }));
         tokio::spawn(tell_intake(intake.clone(), parts.readiness.clone()));
         delivery.follow(intake);

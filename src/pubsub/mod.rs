@@ -176,7 +176,9 @@ impl PubSubService {
 
     /// A genuine question of a peer that our store does not know: `getPeerRecord(from)`, and it gets what is public.
     fn answer_stranger(&self, listening: &Listening, strangers: &Arc<Semaphore>, source: PeerId, event: &Event) {
-        let Some(question) = Question::read(&event.payload) else { return };
+        let Some(question) = Question::read(&event.payload) else {
+            return;
+        };
         let Ok(turn) = Arc::clone(strangers).try_acquire_owned() else {
             let detail = "too many askers are being looked up";
             return listening

@@ -5,8 +5,8 @@
 //! the reading, which is the back-pressure that the sender feels.
 
 use super::{StreamService, locked};
-use crate::model::{Federation, Member};
 use crate::identity::key_of;
+use crate::model::{Federation, Member};
 use crate::network::{Incoming, LineLimits, Lines, split};
 use crate::wire::{Action, Event};
 use libp2p::PeerId;

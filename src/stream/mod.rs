@@ -15,10 +15,10 @@ mod questions;
 mod table;
 mod writer;
 
-pub use answers::Asked;
 pub use crate::identity::key_of;
-pub use events::{Inbound, may_send};
 pub use crate::network::{LineError, Lines, split};
+pub use answers::Asked;
+pub use events::{Inbound, may_send};
 pub use heartbeat::{Beat, EXPIRY, PERIOD};
 pub use out_event::OutEvent;
 pub use questions::{Answer, AnswerFrom, SearchLine};

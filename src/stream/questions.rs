@@ -226,7 +226,9 @@ impl StreamService {
             return false;
         }
         let found = self.0.discovery.find(did, Depth::Indexers).await;
-        found.iter().any(|found| found.record.peer == peer && found.record.record.did == did)
+        found
+            .iter()
+            .any(|found| found.record.peer == peer && found.record.record.did == did)
     }
 
     /// Who wrote `event` on `peer`'s stream.

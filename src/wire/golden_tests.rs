@@ -171,7 +171,10 @@ fn peer_records_and_their_signatures() {
     for line in lines(file) {
         let mut record = PeerRecord::read(line.as_bytes()).unwrap();
         assert_eq!(String::from_utf8(record.write()).unwrap(), line.trim_end());
-        assert_eq!(timestamp(parse_timestamp(&record.expiry_date).unwrap()), record.expiry_date);
+        assert_eq!(
+            timestamp(parse_timestamp(&record.expiry_date).unwrap()),
+            record.expiry_date
+        );
         assert_eq!(record.peer_id, key().public().to_peer_id().to_string());
         if record.signature.is_some() {
             signed += 1;
@@ -189,6 +192,9 @@ fn peer_records_and_their_signatures() {
     let answers = include_str!("../../tests/golden/record_answer.jsonl");
     for line in lines(answers) {
         let (answer, bad) = RecordAnswer::read_line(line.as_bytes()).unwrap();
-        assert_eq!((String::from_utf8(answer.write_line()).unwrap().as_str(), bad), (line, 0));
+        assert_eq!(
+            (String::from_utf8(answer.write_line()).unwrap().as_str(), bad),
+            (line, 0)
+        );
     }
 }

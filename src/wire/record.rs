@@ -246,7 +246,12 @@ mod tests {
         assert_eq!(read.write(), text.as_bytes());
         let other = Keypair::generate_ed25519().public();
         assert_eq!(read.verify(&other), Err(WireError::BadSignature));
-        for (from, to) in [("did:a", "did:b"), ("4001", "4002"), ("03:04", "04:04"), ("KooW", "KooX")] {
+        for (from, to) in [
+            ("did:a", "did:b"),
+            ("4001", "4002"),
+            ("03:04", "04:04"),
+            ("KooW", "KooX"),
+        ] {
             let changed = PeerRecord::read(text.replacen(from, to, 1).as_bytes()).unwrap();
             assert_eq!(changed.verify(&key.public()), Err(WireError::BadSignature), "{from}");
         }

@@ -247,9 +247,7 @@ impl BeatAnswer {
             object = object.string("why", &self.why);
         }
         if self.capacity > 0 {
-            object = object
-                .number("records", self.records)
-                .number("capacity", self.capacity);
+            object = object.number("records", self.records).number("capacity", self.capacity);
         }
         if !self.indexers.is_empty() {
             object = object.strings("indexers", &self.indexers);

@@ -11,7 +11,10 @@ pub fn indexer<'a>(net: &'a Federation, name: &str, others: &[&str]) -> PeerBuil
 
 /// A peer, not started yet, that begins with these indexers.
 pub fn knowing<'a>(net: &'a Federation, name: &str, indexers: &[&str]) -> PeerBuilder<'a> {
-    let addresses: Vec<String> = indexers.iter().map(|name| net.identity(name).stream_address()).collect();
+    let addresses: Vec<String> = indexers
+        .iter()
+        .map(|name| net.identity(name).stream_address())
+        .collect();
     net.peer(name).set("discovery.indexers", json!(addresses))
 }
 
@@ -93,7 +96,11 @@ async fn ten_peers_that_know_one_of_three_indexers_each_find_all_others_whatever
     all_find_all(&peers).await;
     for peer in &peers {
         peer.wait_log(&["no indexer can be reached"]).await;
-        let said = peer.logs().iter().filter(|line| line.contains("no indexer can be reached")).count();
+        let said = peer
+            .logs()
+            .iter()
+            .filter(|line| line.contains("no indexer can be reached"))
+            .count();
         assert_eq!(said, 1, "{}", peer.name());
     }
     for index in &mut indexers {
@@ -110,7 +117,11 @@ async fn by_the_dht_a_peer_finds_those_that_it_never_heard_of_when_all_indexers_
     let names = ["alice", "bob", "carol", "dave"];
     let starting = names.iter().map(|name| {
         let peer = knowing(&net, name, &["index"]);
-        if *name == "alice" { peer.partner_of("bob").start() } else { peer.start() }
+        if *name == "alice" {
+            peer.partner_of("bob").start()
+        } else {
+            peer.start()
+        }
     });
     let mut peers: Vec<Peer> = join_all(starting).await;
     // Each record is on all the others.
@@ -127,7 +138,10 @@ async fn by_the_dht_a_peer_finds_those_that_it_never_heard_of_when_all_indexers_
     let metrics = alice.metrics().await;
     let by_dht = metrics.sum("ocd_lookups_total", &[("way", "dht"), ("result", "found")]);
     assert!(by_dht >= 1.0, "{by_dht}");
-    assert_eq!(metrics.sum("ocd_lookups_total", &[("way", "indexer"), ("result", "found")]), 0.0);
+    assert_eq!(
+        metrics.sum("ocd_lookups_total", &[("way", "indexer"), ("result", "found")]),
+        0.0
+    );
 }
 
 /// Moves a peer to another port.

@@ -33,7 +33,11 @@ impl Discovery {
     pub(super) fn new(registry: &mut Registry) -> Self {
         Self {
             indexers: family(registry, "indexers", "Indexers, by state"),
-            lookups: family(registry, "lookups", "Look-ups of peers, by where they ended and with what"),
+            lookups: family(
+                registry,
+                "lookups",
+                "Look-ups of peers, by where they ended and with what",
+            ),
             dht_puts: family(registry, "dht_puts", "Times our record was put into the DHT, by result"),
             found_elsewhere: family(
                 registry,
