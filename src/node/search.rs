@@ -3,9 +3,8 @@
 //! Owns the table of open searches and its I/O. Always: every search an app asks for ends with one report on
 //! `search_end`; answering others' questions happens beside it and is bounded by rate and number.
 
-use super::resolve::get_peer_record;
 use super::searches::{Answered, AskedPeers, OpenSearch, Searches, TOO_MANY};
-use crate::bus::{Bus, Out};
+use crate::bus::Bus;
 use crate::discovery::Discovery;
 use crate::model::{Federation, Member, Relation, TokenBucket, read_header};
 use crate::pubsub::PubSubService;
@@ -13,8 +12,7 @@ use crate::settings::Settings;
 use crate::store::Store;
 use crate::stream::{Answer, Asked, SearchLine, StreamService};
 use crate::telemetry::{Metrics, Refusals};
-use crate::wire::{DataType, Envelope, OWN_NAME, Question, SearchEnd, SearchRequest, SearchScope};
-use bytes::Bytes;
+use crate::wire::{DataType, Question, SearchEnd, SearchRequest, SearchScope};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -340,60 +338,7 @@ impl Running {
     }
 }
 
-impl SearchDesk {
-    /// The diagrams' PB_SEARCH with datatype PEER.
-    async fn search_peer(&self, request: SearchRequest, user: String) {
-        self.metrics.searched("peer");
-        let id = request.id.clone();
-        let longest = self.settings.borrow().search.timeout;
-        let time = request
-            .timeout_ms
-            .map_or(longest, |ms| Duration::from_millis(ms).min(longest));
-        let asked = get_peer_record(self.store.as_ref(), &self.discovery, &request.text);
-        let (hits, error) = tokio::time::timeout(time, asked).await.unwrap_or_default();
-        if let Some(error) = error {
-            self.refusals.refuse("store_down", "search", &error);
-        }
-        let most = request
-            .limit
-            .unwrap_or(usize::MAX)
-            .min(self.settings.borrow().search.max_results);
-        let results = hits.len().min(most);
-        for hit in hits.iter().take(most) {
-            self.publish(DataType::Peer, hit.json().into(), &user, id.clone()).await;
-        }
-        let truncated = hits.len() > most;
-        let end = SearchEnd {
-            results,
-            truncated,
-            ..SearchEnd::without_answers(id.unwrap_or_else(new_id))
-        };
-        self.report(&end).await;
-    }
-
-    async fn publish(&self, datatype: DataType, payload: Bytes, user: &str, search_id: Option<String>) {
-        let envelope = Envelope {
-            from_app: OWN_NAME.to_owned(),
-            datatype,
-            user: user.to_owned(),
-            groups: Vec::new(),
-            payload,
-            search_id,
-        };
-        if let Err(error) = self.bus.publish_now(Out::SearchEvent, envelope.write().into()).await {
-            self.refusals.refuse("nats_refused", "search_event", error);
-        }
-    }
-
-    async fn report(&self, end: &SearchEnd) {
-        debug!(id = %end.search_id, results = end.results, answered = end.answered, "a search is over");
-        if let Err(error) = self.bus.publish_now(Out::SearchEnd, end.write().into()).await {
-            self.refusals.refuse("nats_refused", "search_end", error);
-        }
-    }
-}
-
-fn new_id() -> String {
+pub(super) fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 

@@ -86,10 +86,10 @@ async fn ten_peers_that_know_one_of_three_indexers_each_find_all_others_whatever
     all_find_all(&peers).await;
     // Of the others they learn.
     join_all(peers.iter().map(|peer| keeps(peer, 3))).await;
-    for gone in 0..2 {
-        indexers[gone].kill9();
+    for left in [2, 1] {
+        indexers[2 - left].kill9();
         all_find_all(&peers).await;
-        join_all(peers.iter().map(|peer| keeps(peer, 2 - gone))).await;
+        join_all(peers.iter().map(|peer| keeps(peer, left))).await;
     }
     indexers[2].kill9();
     join_all(peers.iter().map(|peer| keeps(peer, 0))).await;
