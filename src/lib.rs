@@ -58,7 +58,8 @@
 //! | swarm's commands | 256 | callers wait |
 //! | gossip not yet judged | 1,024 | the newest lost: `gossip_waiting` |
 //! | gossip to send, each peer | 256 | dropped for that peer: gossip carries questions only |
-//! | apps' searches, and peers that could not be asked | 256 each | the node, or the asking task, waits |
+//! | apps' and operators' searches, and peers that could not be asked | 256 each | the node, or the asking task, waits |
+//! | an operator's results not yet read | 256 | dropped: `search_answer`, `slow_asker`; the end says that there was more |
 //! | open searches | `limits.open_searches` | a further one is refused: `too_many_searches` |
 //! | search lines read, not handled | 256 | readers wait |
 //! | others' questions | 256; `limits.search_concurrency` at once, 2 of one asker | refused: `too_many_questions`; a turn is waited for until the asker's time is up |

@@ -11,6 +11,7 @@ mod init;
 mod outbox;
 mod peer;
 mod run;
+mod search;
 mod status;
 mod table;
 
@@ -110,6 +111,13 @@ enum Verb {
     },
     /// What each partner has received, and what is parked
     Outbox(outbox::Wanted),
+    /// Search what other peers have
+    Search {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        wanted: search::Wanted,
+    },
     /// Who there is, who somebody is, and how one becomes a partner
     Peer {
         #[command(subcommand)]
@@ -215,6 +223,7 @@ fn act(Cli { common: before, verb }: Cli) -> Result<(), Failure> {
         }) => config::show(&before.and(common)),
         Some(Verb::Health { common, ready }) => health::health(&before.and(common), ready),
         Some(Verb::Status { common }) => status::status(&before.and(common)),
+        Some(Verb::Search { common, wanted }) => search::search(&before.and(common), wanted),
         Some(Verb::Outbox(wanted)) => outbox::outbox(before, wanted),
         Some(Verb::Peer { what }) => peer::peer(before, what),
         Some(Verb::Backup { common, wanted }) => backup::backup(&before.and(common), wanted),

@@ -57,45 +57,91 @@ pub enum AskError {
 /// # Errors
 /// See [`AskError`].
 pub fn ask<T: DeserializeOwned>(state_dir: &Path, request: &Request) -> Result<T, AskError> {
-    let socket = socket_of(state_dir);
-    if !fits(&socket) {
-        return Err(AskError::TooLong { socket });
-    }
-    let stream = UnixStream::connect(&socket).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoDaemon {
-            state_dir: state_dir.to_owned(),
-        },
-        io::ErrorKind::PermissionDenied => AskError::NotOurs { socket: socket.clone() },
-        _ => AskError::Broke {
-            socket: socket.clone(),
-            source,
-        },
-    })?;
     let wait = match request {
         Request::Backup { .. } => WAIT_BACKUP,
         _ => WAIT,
     };
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    let answer = exchange(&stream, &line, wait).map_err(|source| AskError::Broke { socket, source })?;
-    match serde_json::from_slice(&answer)? {
-        Answer::Ok(value) => Ok(serde_json::from_value(value)?),
-        Answer::Error(Refused { text, .. }) => Err(AskError::Refused(text)),
-    }
+    let mut talk = Talk::begin(state_dir, request, wait)?;
+    talk.answer()
 }
 
-fn exchange(mut stream: &UnixStream, line: &[u8], wait: Duration) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(wait))?;
-    stream.set_write_timeout(Some(wait))?;
-    stream.write_all(line)?;
-    let mut answer = Vec::new();
-    BufReader::new(stream.take(ANSWER_BYTES)).read_until(b'\n', &mut answer)?;
-    if answer.ends_with(b"\n") {
-        Ok(answer)
-    } else {
-        Err(io::Error::new(
-            io::ErrorKind::UnexpectedEof,
-            "it ended in the middle of its answer",
-        ))
+/// Asks for what has many answers; `take` says of each whether it was the last.
+///
+/// # Errors
+/// See [`AskError`]; and what `take` returns.
+pub fn ask_many<T, E>(
+    state_dir: &Path,
+    request: &Request,
+    wait: Duration,
+    mut take: impl FnMut(T) -> Result<bool, E>,
+) -> Result<(), E>
+where
+    T: DeserializeOwned,
+    E: From<AskError>,
+{
+    let mut talk = Talk::begin(state_dir, request, wait)?;
+    while !take(talk.answer()?)? {}
+    Ok(())
+}
+
+/// A request that was sent, and the answers to come.
+struct Talk {
+    socket: PathBuf,
+    answers: BufReader<UnixStream>,
+}
+
+impl Talk {
+    fn begin(state_dir: &Path, request: &Request, wait: Duration) -> Result<Self, AskError> {
+        let socket = socket_of(state_dir);
+        if !fits(&socket) {
+            return Err(AskError::TooLong { socket });
+        }
+        let mut stream = UnixStream::connect(&socket).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NoDaemon {
+                state_dir: state_dir.to_owned(),
+            },
+            io::ErrorKind::PermissionDenied => AskError::NotOurs { socket: socket.clone() },
+            _ => AskError::Broke {
+                socket: socket.clone(),
+                source,
+            },
+        })?;
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        let sent = stream
+            .set_read_timeout(Some(wait))
+            .and_then(|()| stream.set_write_timeout(Some(wait)))
+            .and_then(|()| stream.write_all(&line));
+        match sent {
+            Ok(()) => Ok(Self {
+                socket,
+                answers: BufReader::new(stream),
+            }),
+            Err(source) => Err(AskError::Broke { socket, source }),
+        }
+    }
+
+    fn answer<T: DeserializeOwned>(&mut self) -> Result<T, AskError> {
+        let line = self.line().map_err(|source| AskError::Broke {
+            socket: self.socket.clone(),
+            source,
+        })?;
+        match serde_json::from_slice(&line)? {
+            Answer::Ok(value) => Ok(serde_json::from_value(value)?),
+            Answer::Error(Refused { text, .. }) => Err(AskError::Refused(text)),
+        }
+    }
+
+    fn line(&mut self) -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        (&mut self.answers).take(ANSWER_BYTES).read_until(b'\n', &mut line)?;
+        if line.ends_with(b"\n") {
+            Ok(line)
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                "it ended in the middle of its answer",
+            ))
+        }
     }
 }

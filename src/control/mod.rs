@@ -7,7 +7,9 @@ mod ask;
 mod backup;
 mod explain;
 mod explain_peer;
+mod intake;
 mod peers;
+mod search;
 mod serve;
 mod told;
 mod told_peers;
@@ -16,9 +18,12 @@ mod verbs;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{AskError, ask};
+pub use ask::{AskError, ask, ask_many};
 pub use serve::{Control, ControlError};
-pub use told::{Answer, Backup, Destination, Dropped, Outbox, ParkedChange, Refused, Request, Resync, Retried, Status};
+pub use told::{
+    Answer, Backup, Destination, Dropped, Named, Outbox, ParkedChange, Refused, Request, Resync, Retried, SearchLine,
+    Status,
+};
 pub use told_peers::{Explained, ExplainedPeer, IndexerRow, NewPeer, OwnAddresses, PeerChanged, PeerList, PeerRow};
 pub use verbs::Verbs;
 

@@ -2,9 +2,10 @@
 //!
 //! Owns the document that is made of an invite. Never writes where the apps own the store: then it says what to publish.
 
-use super::Refused;
 use super::explain_peer::Facts;
 use super::told_peers::{Explained, IndexerRow, NewPeer, OwnAddresses, PeerChanged, PeerList, PeerRow};
+use super::verbs::value;
+use super::{Refused, Request};
 use crate::discovery::{Depth, millis};
 use crate::model::{Member, Peer, Relation};
 use crate::node::{Hit, Up, get_peer_record, member_of};
@@ -22,6 +23,17 @@ type Done<T> = Result<T, Refused>;
 
 fn texts(addresses: &[libp2p::Multiaddr]) -> Vec<String> {
     addresses.iter().map(ToString::to_string).collect()
+}
+
+/// Does what one of these verbs asks.
+pub(super) async fn act(up: &Up, settings: &Settings, request: Request) -> Done<Value> {
+    match request {
+        Request::PeerList {} => value(&list(up)),
+        Request::PeerExplain { who } => value(&explain(up, settings, &who).await),
+        Request::PeerAdd { peer } => value(&add(up, settings, &peer).await?),
+        Request::PeerRemove { who } => value(&remove(up, settings, &who).await?),
+        _ => value(&own_addresses(up)),
+    }
 }
 
 /// Who there is.
@@ -65,7 +77,7 @@ pub(super) fn list(up: &Up) -> PeerList {
 }
 
 /// What the daemon does with whoever `who` means.
-pub(super) async fn explain(up: &Up, settings: &Settings, who: &str) -> Explained {
+async fn explain(up: &Up, settings: &Settings, who: &str) -> Explained {
     let federation = Arc::clone(&up.federation.borrow());
     let mut facts: Vec<Facts> = Vec::new();
     let new = || Facts {
@@ -136,7 +148,7 @@ async fn complete(up: &Up, fact: &mut Facts) {
 }
 
 /// Where others reach us.
-pub(super) fn own_addresses(up: &Up) -> OwnAddresses {
+fn own_addresses(up: &Up) -> OwnAddresses {
     OwnAddresses {
         addresses: texts(&up.discovery.own_addresses()),
     }
@@ -191,7 +203,7 @@ fn message(subject: &str, did: &str, document: &Value) -> PeerChanged {
 }
 
 /// Adds a peer, or says what to publish.
-pub(super) async fn add(up: &Up, settings: &Settings, new: &NewPeer) -> Done<PeerChanged> {
+async fn add(up: &Up, settings: &Settings, new: &NewPeer) -> Done<PeerChanged> {
     let document = document(&up.did, new)?;
     let bytes = document.to_string().into_bytes();
     let peer = Peer::read(&bytes).map_err(|error| Refused::new("bad_request", error.to_string()))?;
@@ -216,7 +228,7 @@ pub(super) async fn add(up: &Up, settings: &Settings, new: &NewPeer) -> Done<Pee
 }
 
 /// Removes a peer, or says what to publish.
-pub(super) async fn remove(up: &Up, settings: &Settings, who: &str) -> Done<PeerChanged> {
+async fn remove(up: &Up, settings: &Settings, who: &str) -> Done<PeerChanged> {
     let federation = Arc::clone(&up.federation.borrow());
     let meant: Vec<Arc<Member>> = match federation.find(who) {
         Some(member) => vec![Arc::clone(member)],

@@ -2,6 +2,7 @@
 //!
 //! Owns the socket's file, and how many may be connected, how long a request may be and how long it may take to come.
 
+use super::verbs::Answering;
 use super::{Verbs, fits, socket_of};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{ReadHalf, WriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -135,16 +137,34 @@ async fn talk(mut stream: UnixStream, verbs: &Verbs) -> io::Result<()> {
             return Ok(());
         }
         let whole = line.ends_with(b"\n");
-        let mut answer = if whole {
-            verbs.answer(&line).await
-        } else {
-            Verbs::cut_short()
-        };
-        answer.push(b'\n');
-        timeout(TALK_TIME, writing.write_all(&answer)).await??;
         if !whole {
-            return Ok(());
+            return write(&mut writing, Verbs::cut_short()).await;
+        }
+        match verbs.answer(&line).await {
+            Answering::One(answer) => write(&mut writing, answer).await?,
+            // Dropping the lines ends what makes them.
+            Answering::Many(mut lines) => loop {
+                tokio::select! {
+                    line = lines.recv() => match line {
+                        Some(line) => write(&mut writing, line).await?,
+                        None => break,
+                    },
+                    // Whoever has asked something else by then is answered behind the last line.
+                    left = has_left(&mut reading), if reading.buffer().is_empty() => if left? {
+                        return Ok(());
+                    },
+                }
+            },
         }
     }
     Ok(())
+}
+
+async fn write(writing: &mut WriteHalf<'_>, mut line: Vec<u8>) -> io::Result<()> {
+    line.push(b'\n');
+    timeout(TALK_TIME, writing.write_all(&line)).await?
+}
+
+async fn has_left(reading: &mut BufReader<ReadHalf<'_>>) -> io::Result<bool> {
+    reading.fill_buf().await.map(<[u8]>::is_empty)
 }

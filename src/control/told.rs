@@ -1,6 +1,6 @@
 //! The words of the door: what is asked, and what is answered. Programs lean on them (`--json` prints them as they are).
 //!
-//! Pure data. Always: no secret and no payload is among them.
+//! Pure data. Always: no secret is among them, and no payload but what a search was for.
 
 use super::told_peers::{IndexerRow, NewPeer};
 use serde::{Deserialize, Serialize};
@@ -65,6 +65,24 @@ pub enum Request {
     },
     /// Where others reach us.
     OwnAddresses {},
+    /// Search what others have. The answer is many lines: the results as they come, then the end.
+    Search {
+        /// What to look for; empty matches everything.
+        #[serde(default)]
+        text: String,
+        /// `all`, `known` or `partner`; all when it does not say.
+        #[serde(default)]
+        scope: Option<String>,
+        /// Only this kind.
+        #[serde(default)]
+        datatype: Option<String>,
+        /// Most results.
+        #[serde(default)]
+        limit: Option<usize>,
+        /// Milliseconds until it ends.
+        #[serde(default)]
+        timeout_ms: Option<u64>,
+    },
     /// Copy journal and documents.
     Backup {
         /// The directory to make; absolute.
@@ -76,7 +94,7 @@ pub enum Request {
 }
 
 /// The verbs that [`Request`] knows.
-pub(super) const VERBS: [&str; 11] = [
+pub(super) const VERBS: [&str; 12] = [
     "status",
     "outbox",
     "outbox_retry",
@@ -87,6 +105,7 @@ pub(super) const VERBS: [&str; 11] = [
     "peer_add",
     "peer_remove",
     "own_addresses",
+    "search",
     "backup",
 ];
 
@@ -289,4 +308,45 @@ pub struct Backup {
     pub path: PathBuf,
     /// The files in it.
     pub files: Vec<String>,
+}
+
+/// A peer, as a search names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Its DID.
+    pub did: String,
+    /// Its name; empty when we do not know it.
+    pub name: String,
+}
+
+/// One line of the answer to a search.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SearchLine {
+    /// One result.
+    Result {
+        /// Whose it is.
+        peer: Named,
+        /// Its kind's name.
+        datatype: String,
+        /// The document, as its owner wrote it.
+        document: Value,
+    },
+    /// The last line.
+    End {
+        /// How many were asked; for a gossiped question, how many listened at the least.
+        asked: usize,
+        /// How many results there were.
+        results: usize,
+        /// There was more than was wanted, or than could be told in time.
+        truncated: bool,
+        /// Who answered.
+        answered: Vec<Named>,
+        /// Who could not be asked, or broke off.
+        failed: Vec<Named>,
+        /// Who was asked and said nothing in time. A gossiped question names nobody.
+        silent: Vec<Named>,
+        /// Who was not asked: blacklisted, or without a PeerId.
+        skipped: Vec<Named>,
+    },
 }

@@ -3,11 +3,8 @@
 //! Owns who is meant by a partner's name. Never decides what delivery decides.
 
 use super::backup::backup;
-use super::told::{
-    Check, Destination, Dropped, IntakePlace, Outbox, ParkedChange, ParkedCount, Resync, Retried, VERBS,
-};
-use super::{Answer, INTAKE, Refused, Request, Status, explain, peers};
-use crate::bus::IntakeState;
+use super::told::{Check, Destination, Dropped, Outbox, ParkedChange, ParkedCount, Resync, Retried, VERBS};
+use super::{Answer, INTAKE, Refused, Request, Status, explain, intake, peers, search};
 use crate::delivery::{JournalError, PARKED_COUNTED, Parked, PartnerStatus};
 use crate::model::{Federation, Member};
 use crate::node::Up;
@@ -16,12 +13,20 @@ use crate::telemetry::{Readiness, process_start};
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 
 /// Most parked changes told at once.
 const TOLD: usize = 1_000;
 
 type Done<T> = Result<T, Refused>;
+
+/// What is written for one request.
+pub(super) enum Answering {
+    /// This line.
+    One(Vec<u8>),
+    /// These, as they come.
+    Many(mpsc::Receiver<Vec<u8>>),
+}
 
 /// What the answers are made of; see the module's first lines.
 pub struct Verbs {
@@ -63,13 +68,41 @@ impl Verbs {
         }
     }
 
-    /// The answer to one line.
-    pub(super) async fn answer(&self, line: &[u8]) -> Vec<u8> {
+    /// The answer to one line: one line, or as many as come.
+    pub(super) async fn answer(&self, line: &[u8]) -> Answering {
         let done = match read(line) {
+            Ok(Request::Search {
+                text,
+                scope,
+                datatype,
+                limit,
+                timeout_ms,
+            }) => {
+                let wanted = search::Wanted {
+                    text,
+                    scope,
+                    datatype,
+                    limit,
+                    timeout_ms,
+                };
+                match self.search(wanted).await {
+                    Ok(lines) => return Answering::Many(lines),
+                    Err(refused) => Err(refused),
+                }
+            }
             Ok(request) => self.act(request).await,
             Err(refused) => Err(refused),
         };
-        written(&done.map_or_else(Answer::Error, Answer::Ok))
+        Answering::One(written(&done.map_or_else(Answer::Error, Answer::Ok)))
+    }
+
+    async fn search(&self, wanted: search::Wanted) -> Done<mpsc::Receiver<Vec<u8>>> {
+        search::search(self.is_up()?, wanted).await
+    }
+
+    fn is_up(&self) -> Done<Up> {
+        let up = self.up.borrow().clone();
+        up.ok_or_else(|| Refused::new("starting", self.not_up()))
     }
 
     /// The answer to a line that did not end within its bound.
@@ -84,29 +117,23 @@ impl Verbs {
         if request == (Request::Status {}) {
             return value(&self.status().await);
         }
-        let Some(up) = self.up.borrow().clone() else {
-            return Err(Refused::new("starting", self.not_up()));
-        };
+        let up = self.is_up()?;
         match request {
             Request::Status {} => value(&self.status().await),
+            // Its answer has many lines, and is given above.
+            Request::Search { .. } => Err(Refused::new("bad_request", "a search has many answers")),
             Request::Outbox { partner, parked } => value(&outbox(&up, partner.as_deref(), parked).await?),
             Request::OutboxRetry { partner, id } => value(&retry(&up, &partner, id.as_deref()).await?),
             Request::OutboxDrop { partner, id } => value(&drop_parked(&up, &partner, id.as_deref()).await?),
             Request::Resync { partner, allow_deletes } => value(&resync(&up, &partner, allow_deletes).await?),
-            Request::PeerList {} => value(&peers::list(&up)),
-            Request::PeerExplain { who } => {
+            request @ (Request::PeerList {}
+            | Request::PeerExplain { .. }
+            | Request::PeerAdd { .. }
+            | Request::PeerRemove { .. }
+            | Request::OwnAddresses {}) => {
                 let settings = Arc::clone(&self.settings.borrow());
-                value(&peers::explain(&up, &settings, &who).await)
+                peers::act(&up, &settings, request).await
             }
-            Request::PeerAdd { peer } => {
-                let settings = Arc::clone(&self.settings.borrow());
-                value(&peers::add(&up, &settings, &peer).await?)
-            }
-            Request::PeerRemove { who } => {
-                let settings = Arc::clone(&self.settings.borrow());
-                value(&peers::remove(&up, &settings, &who).await?)
-            }
-            Request::OwnAddresses {} => value(&peers::own_addresses(&up)),
             Request::Backup { to, with_keys } => {
                 let Ok(_one) = self.copying.try_lock() else {
                     return Err(Refused::new("busy", "another backup is being made"));
@@ -147,7 +174,7 @@ impl Verbs {
                     why: why.unwrap_or_default(),
                 })
                 .collect(),
-            intake: intake_place(up.as_ref()).await,
+            intake: intake::place(up.as_ref()).await,
             parked: ParkedCount {
                 intake: outbox.intake_parked,
                 partners: outbox.partners.iter().map(|partner| partner.parked).sum(),
@@ -162,12 +189,12 @@ impl Verbs {
     }
 }
 
-fn written(answer: &Answer) -> Vec<u8> {
+pub(super) fn written(answer: &Answer) -> Vec<u8> {
     // Text keys and numbers only: it cannot fail, and an empty line is an answer that cannot be read.
     serde_json::to_vec(answer).unwrap_or_default()
 }
 
-fn value(told: &impl Serialize) -> Done<Value> {
+pub(super) fn value(told: &impl Serialize) -> Done<Value> {
     serde_json::to_value(told).map_err(|error| Refused::new("failed", error.to_string()))
 }
 
@@ -189,33 +216,6 @@ pub(super) fn read(line: &[u8]) -> Done<Request> {
 
 fn journal(error: JournalError) -> Refused {
     Refused::new("failed", error.to_string())
-}
-
-async fn intake_place(up: Option<&Up>) -> IntakePlace {
-    let mode = |mode: &str| IntakePlace {
-        mode: mode.to_owned(),
-        ..IntakePlace::default()
-    };
-    let Some(up) = up else {
-        return mode("starting");
-    };
-    let state = up.intake.borrow().clone();
-    match state {
-        IntakeState::Choosing(why) => IntakePlace {
-            why,
-            ..mode("choosing")
-        },
-        IntakeState::Core => mode("core"),
-        IntakeState::Stream { gaps, .. } => {
-            let cursor = up.delivery.place().await.ok().flatten();
-            IntakePlace {
-                stream: cursor.as_ref().map(|cursor| cursor.source.clone()),
-                cursor: cursor.map(|cursor| cursor.last_seq),
-                gaps: Some(gaps),
-                ..mode("stream")
-            }
-        }
-    }
 }
 
 fn destination(status: PartnerStatus, federation: &Federation) -> Destination {

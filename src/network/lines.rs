@@ -108,7 +108,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             if let Some(end) = self
                 .buffer
                 .get(self.scanned..)
-                .and_then(|new| new.iter().rposition(|b| *b == b'\n'))
+                .and_then(|new| memchr::memrchr(b'\n', new))
             {
                 let lines = self.buffer.split_to(self.scanned + end + 1).freeze();
                 self.scanned = 0;
@@ -178,9 +178,16 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
 /// The lines of a piece, without their ends; empty ones are skipped.
 pub fn split(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
-    lines
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.trim_ascii().is_empty())
+    let mut rest = lines;
+    let next = move || {
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let line = rest.get(..end)?;
+        (!rest.is_empty()).then(|| {
+            rest = rest.get(end + 1..).unwrap_or_default();
+            line
+        })
+    };
+    std::iter::from_fn(next).filter(|line| !line.trim_ascii().is_empty())
 }
 
 #[cfg(test)]

@@ -20,10 +20,13 @@ pub mod searches;
 mod start;
 mod strangers;
 mod taking;
+mod wishes;
 
 pub use partners::member_of;
 pub use resolve::{Hit, get_peer_record};
+pub use searches::SearchOver;
 pub use start::{CHECKS, NodeParts, Up, start};
+pub use wishes::{Search, SearchTold};
 
 use crate::bus::{Bus, Taken};
 use crate::delivery::{self, Delivery, Intake, Key, Log};
@@ -35,7 +38,6 @@ use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, DataType, ReadLimits};
 use dispatch::{Change, Decision, Directed, View, dispatch, not_ours};
 use registry::Registry;
-use search::Wish;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +45,7 @@ use taking::Taking;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span};
+use wishes::Wish;
 
 /// Messages taken from the queue in one go.
 const BATCH: usize = 256;

@@ -3,7 +3,8 @@
 //! Owns the table of open searches and its I/O. Always: every search an app asks for ends with one report on
 //! `search_end`; answering others' questions happens beside it and is bounded by rate and number.
 
-use super::searches::{Answered, AskedPeers, OpenSearch, Searches, TOO_MANY};
+use super::searches::{Answered, AskedPeers, OpenSearch, SearchOver, Searches, TOO_MANY};
+use super::wishes::{Search, SearchTold, Wish};
 use crate::bus::Bus;
 use crate::discovery::Discovery;
 use crate::model::{Federation, Member, Relation, TokenBucket, read_header};
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-/// Wishes of the apps waiting. The node waits when it is full; the table behind it is bounded anyway.
+/// Wishes of the apps and operators waiting. The node waits when it is full; the table behind it is bounded anyway.
 const WISHES: usize = 256;
 /// Peers asked at once for one search.
 const ASKING: usize = 32;
@@ -31,31 +32,8 @@ const PEER_SEARCHES: usize = 64;
 /// How long those that are under way may take when the daemon leaves.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// What the node asks of the desk.
-#[derive(Debug)]
-pub enum Wish {
-    /// PB_SEARCH.
-    Search {
-        /// What and whom.
-        request: SearchRequest,
-        /// The message's datatype.
-        datatype: DataType,
-        /// Who asks here.
-        user: String,
-    },
-    /// PB_SEARCH with datatype PEER.
-    Peer {
-        /// DID, PeerId or name, in `text`.
-        request: SearchRequest,
-        /// Who asks here.
-        user: String,
-    },
-    /// PB_CLOSE_SEARCH.
-    Close {
-        /// The search's id.
-        id: String,
-    },
-}
+/// How long such an end waits for its reader.
+const TOLD_TIME: Duration = Duration::from_secs(10);
 
 /// What the desk works with.
 #[derive(Clone)]
@@ -89,6 +67,8 @@ struct NotAsked {
 struct Running {
     desk: SearchDesk,
     table: Searches,
+    /// Who hears of a search in place of NATS; each as long as its search is open.
+    listeners: HashMap<String, mpsc::Sender<SearchTold>>,
     rates: HashMap<String, TokenBucket>,
     not_asked: mpsc::Sender<NotAsked>,
     peer_searches: TaskTracker,
@@ -101,7 +81,7 @@ impl SearchDesk {
         self,
         lines: mpsc::Receiver<SearchLine>,
         shutdown: CancellationToken,
-    ) -> (mpsc::Sender<Wish>, JoinHandle<()>) {
+    ) -> (mpsc::Sender<Wish>, Search, JoinHandle<()>) {
         let (wishes, wished) = mpsc::channel(WISHES);
         let (not_asked, failures) = mpsc::channel(WISHES);
         let limits = self.settings.borrow().limits.clone();
@@ -109,11 +89,14 @@ impl SearchDesk {
         let running = Running {
             desk: self,
             table,
+            listeners: HashMap::new(),
             rates: HashMap::new(),
             not_asked,
             peer_searches: TaskTracker::new(),
         };
-        (wishes, tokio::spawn(running.run(wished, lines, failures, shutdown)))
+        let search = Search::new(wishes.downgrade());
+        let running = tokio::spawn(running.run(wished, lines, failures, shutdown));
+        (wishes, search, running)
     }
 }
 
@@ -133,8 +116,8 @@ impl Running {
                     Some(wish) => self.on_wish(wish).await,
                     // The node has ended: whoever still asks is told that it is over.
                     None => {
-                        for end in self.table.close_all() {
-                            self.desk.report(&end).await;
+                        for over in self.table.close_all() {
+                            self.ended(over).await;
                         }
                         self.peer_searches.close();
                         let _ = tokio::time::timeout(FAREWELL, self.peer_searches.wait()).await;
@@ -145,8 +128,8 @@ impl Running {
                 Some(NotAsked { search, did }) = failures.recv() => self.table.failed(&search, &did),
                 () = until(deadline) => {}
             }
-            for end in self.table.ended(Instant::now()) {
-                self.desk.report(&end).await;
+            for over in self.table.ended(Instant::now()) {
+                self.ended(over).await;
             }
         }
     }
@@ -171,11 +154,24 @@ impl Running {
                 self.peer_searches
                     .spawn(async move { desk.search_peer(request, user).await });
             }
+            Wish::Operator { request, told } => self.search_for(request, told).await,
             Wish::Close { id } => match self.table.close(&id) {
-                Some(end) => self.desk.report(&end).await,
+                Some(over) => self.ended(over).await,
                 None => debug!(id, "no such search is open"),
             },
         }
+    }
+
+    /// PB_SEARCH, asked by an operator.
+    async fn search_for(&mut self, request: SearchRequest, told: mpsc::Sender<SearchTold>) {
+        let id = request.id.clone().unwrap_or_else(new_id);
+        if let Err(rule) = self.table.may_open(&id) {
+            // Nothing was sent to it yet: there is room.
+            let _ = told.try_send(SearchTold::Refused(rule));
+            return;
+        }
+        self.listeners.insert(id, told);
+        self.search(request, DataType::Invalid, String::new()).await;
     }
 
     /// The diagrams' PB_SEARCH with any other datatype.
@@ -228,7 +224,7 @@ impl Running {
                 0
             }
         };
-        self.table.set_asked(&id, AskedPeers::Everybody(listeners), 0);
+        self.table.set_asked(&id, AskedPeers::Everybody(listeners), Vec::new());
     }
 
     fn ask_each(
@@ -248,7 +244,8 @@ impl Running {
             .cloned()
             .partition(|member| member.relation != Relation::Blacklist && member.peer_id.is_some());
         let dids: HashSet<String> = ask.iter().map(|member| member.did.clone()).collect();
-        self.table.set_asked(&id, AskedPeers::These(dids), skip.len());
+        let skip = skip.iter().map(|member| member.did.clone()).collect();
+        self.table.set_asked(&id, AskedPeers::These(dids), skip);
         let (streams, not_asked) = (self.desk.streams.clone(), self.not_asked.clone());
         let deadline = self.table.deadline_of(&id).unwrap_or_else(Instant::now);
         tokio::spawn(async move {
@@ -325,15 +322,36 @@ impl Running {
             .table
             .answer(&from.did, event.search_id.as_deref(), &event.user, event.datatype, now)
         {
-            Answered::Publish { user, search_id } => {
+            Answered::Publish { id, user, search_id } => {
                 self.desk.metrics.search_answered();
-                self.desk.publish(event.datatype, event.payload, &user, search_id).await;
+                let Some(listener) = self.listeners.get(&id) else {
+                    return self.desk.publish(event.datatype, event.payload, &user, search_id).await;
+                };
+                let result = SearchTold::Result {
+                    did: from.did.clone(),
+                    datatype: event.datatype,
+                    document: event.payload,
+                };
+                if listener.try_send(result).is_err() {
+                    self.desk.metrics.dropped("search_answer", "slow_asker");
+                    self.table.cut(&id);
+                }
             }
             Answered::Drop(reason) => {
                 self.desk.metrics.dropped("search_answer", reason);
                 // Nobody waits for the rest of it either.
                 stream.cancel();
             }
+        }
+    }
+
+    async fn ended(&mut self, over: SearchOver) {
+        match self.listeners.remove(&over.report.search_id) {
+            // Not waited for here: it may be slow, and others' searches go on.
+            Some(listener) => drop(tokio::spawn(async move {
+                let _ = tokio::time::timeout(TOLD_TIME, listener.send(SearchTold::Over(over))).await;
+            })),
+            None => self.desk.report(&over.report).await,
         }
     }
 }

@@ -35,7 +35,7 @@ pub struct OpenSearch {
     /// Whom it was put to.
     pub asked: AskedPeers,
     /// Peers left out from the start: blacklisted, or without a way to reach them.
-    pub skipped: usize,
+    pub skipped: Vec<String>,
     serial: u64,
     results: usize,
     of_peer: HashMap<String, usize>,
@@ -56,7 +56,7 @@ impl OpenSearch {
             deadline,
             limit,
             asked: AskedPeers::Everybody(0),
-            skipped: 0,
+            skipped: Vec::new(),
             serial: 0,
             results: 0,
             of_peer: HashMap::new(),
@@ -87,6 +87,22 @@ impl OpenSearch {
         }
     }
 
+    fn over(self, id: String) -> SearchOver {
+        let report = self.report(&id);
+        let said = |did: &&String| self.answered.contains(*did) || self.failed.contains(*did);
+        let silent = match &self.asked {
+            AskedPeers::Everybody(_) => Vec::new(),
+            AskedPeers::These(dids) => sorted(dids.iter().filter(|did| !said(did))),
+        };
+        SearchOver {
+            report,
+            answered: sorted(&self.answered),
+            failed: sorted(self.failed.difference(&self.answered)),
+            silent,
+            skipped: sorted(&self.skipped),
+        }
+    }
+
     fn report(&self, id: &str) -> SearchEnd {
         let asked = match &self.asked {
             AskedPeers::Everybody(listeners) => (*listeners).max(self.answered.len()),
@@ -97,7 +113,7 @@ impl OpenSearch {
             asked,
             answered: self.answered.len(),
             failed: self.failed.difference(&self.answered).count(),
-            skipped: self.skipped,
+            skipped: self.skipped.len(),
             results: self.results,
             // At its limit nobody waits to hear whether there was more.
             truncated: self.truncated || self.results >= self.limit,
@@ -105,11 +121,34 @@ impl OpenSearch {
     }
 }
 
+fn sorted<'a>(dids: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    let mut dids: Vec<String> = dids.into_iter().cloned().collect();
+    dids.sort_unstable();
+    dids
+}
+
+/// How a search ended, and who had which part in it; each list in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchOver {
+    /// What apps are told.
+    pub report: SearchEnd,
+    /// DIDs of those who answered.
+    pub answered: Vec<String>,
+    /// Of those who could not be asked, or broke off before they had answered anything.
+    pub failed: Vec<String>,
+    /// Of those who were asked and said nothing; a gossiped question names nobody.
+    pub silent: Vec<String>,
+    /// Of those who were not asked.
+    pub skipped: Vec<String>,
+}
+
 /// What becomes of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answered {
-    /// It goes to NATS, for this search; the id only when the app gave it.
+    /// It goes to whoever asks; into the message the id only when the app gave it.
     Publish {
+        /// The search.
+        id: String,
         /// Whose search it is here.
         user: String,
         /// The id to repeat.
@@ -163,10 +202,17 @@ impl Searches {
     }
 
     /// The question was put, or not, after the search was opened.
-    pub fn set_asked(&mut self, id: &str, asked: AskedPeers, skipped: usize) {
+    pub fn set_asked(&mut self, id: &str, asked: AskedPeers, skipped: Vec<String>) {
         if let Some(search) = self.open.get_mut(id) {
             search.asked = asked;
             search.skipped = skipped;
+        }
+    }
+
+    /// An answer could not be given to whoever asks.
+    pub fn cut(&mut self, id: &str) {
+        if let Some(search) = self.open.get_mut(id) {
+            search.truncated = true;
         }
     }
 
@@ -206,7 +252,8 @@ impl Searches {
         search.results += 1;
         Answered::Publish {
             user: search.user.clone(),
-            search_id: search.named.then_some(id),
+            search_id: search.named.then(|| id.clone()),
+            id,
         }
     }
 
@@ -233,16 +280,14 @@ impl Searches {
     }
 
     /// The asker wants no more.
-    pub fn close(&mut self, id: &str) -> Option<SearchEnd> {
-        self.open.remove(id).map(|search| search.report(id))
+    pub fn close(&mut self, id: &str) -> Option<SearchOver> {
+        self.open.remove(id).map(|search| search.over(id.to_owned()))
     }
 
     /// Ends all of them.
-    pub fn close_all(&mut self) -> Vec<SearchEnd> {
-        std::mem::take(&mut self.open)
-            .iter()
-            .map(|(id, search)| search.report(id))
-            .collect()
+    pub fn close_all(&mut self) -> Vec<SearchOver> {
+        let all = std::mem::take(&mut self.open);
+        all.into_iter().map(|(id, search)| search.over(id)).collect()
     }
 
     /// When the time of a search is up.
@@ -252,16 +297,11 @@ impl Searches {
     }
 
     /// The searches that are over at `now`, removed from the table.
-    pub fn ended(&mut self, now: Instant) -> Vec<SearchEnd> {
-        let mut ended = Vec::new();
-        self.open.retain(|id, search| {
-            let over = search.deadline <= now || search.is_complete();
-            if over {
-                ended.push(search.report(id));
-            }
-            !over
-        });
-        ended
+    pub fn ended(&mut self, now: Instant) -> Vec<SearchOver> {
+        let is_over = |search: &OpenSearch| search.deadline <= now || search.is_complete();
+        let over = self.open.iter().filter(|(_, search)| is_over(search));
+        let over: Vec<String> = over.map(|(id, _)| id.clone()).collect();
+        over.iter().filter_map(|id| self.close(id)).collect()
     }
 
     /// When the next search's time is up.

@@ -36,7 +36,15 @@ fn ends_when_everybody_asked_has_ended_or_failed() {
         results: 1,
         truncated: true,
     };
-    assert_eq!(ended, [expected]);
+    let parts = |over: &SearchOver| {
+        let [answered, failed, silent, skipped] = [&over.answered, &over.failed, &over.silent, &over.skipped];
+        [answered, failed, silent, skipped].map(|dids| dids.join(" "))
+    };
+    assert_eq!(
+        ended.iter().map(|over| over.report.clone()).collect::<Vec<_>>(),
+        [expected]
+    );
+    assert_eq!(ended.iter().map(parts).collect::<Vec<_>>(), [["a b", "c", "", ""]]);
     assert!(table.ended(now).is_empty(), "a search ends once");
 }
 
@@ -47,7 +55,7 @@ fn ends_at_its_limit_at_its_time_and_by_its_askers_word() {
     assert!(published(&mut table_a, "a", Some("s"), "u", now));
     let ended = table_a.ended(now);
     assert_eq!(
-        ended.iter().map(|end| end.truncated).collect::<Vec<_>>(),
+        ended.iter().map(|over| over.report.truncated).collect::<Vec<_>>(),
         [true],
         "there may be more"
     );
@@ -90,7 +98,7 @@ fn one_peer_gives_only_so_many() {
         .filter(|_| published(&mut table, "a", Some("s"), "u", now))
         .count();
     assert_eq!(taken, 2);
-    assert!(table.close("s").unwrap().truncated);
+    assert!(table.close("s").unwrap().report.truncated);
 }
 
 #[test]
@@ -112,10 +120,10 @@ fn gossip_that_nobody_heard_is_over_at_once_and_else_waits_for_its_time() {
         "s".into(),
         OpenSearch::new("u".into(), false, None, now + Duration::from_secs(10), 5),
     );
-    table.set_asked("s", AskedPeers::Everybody(2), 0);
+    table.set_asked("s", AskedPeers::Everybody(2), Vec::new());
     table.over("a", Some("s"), true, false);
     table.over("b", Some("s"), true, false);
     assert!(table.ended(now).is_empty());
-    table.set_asked("s", AskedPeers::Everybody(0), 0);
+    table.set_asked("s", AskedPeers::Everybody(0), Vec::new());
     assert_eq!(table.ended(now).len(), 1);
 }

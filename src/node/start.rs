@@ -9,6 +9,7 @@ use super::own_document::make_self;
 use super::registry::Registry;
 use super::search::SearchDesk;
 use super::strangers::Strangers;
+use super::wishes::Search;
 use super::{Node, stored_did};
 use crate::bus::{self, Bus, IntakeState, Lease};
 use crate::delivery::{Delivery, JournalError, Log};
@@ -21,7 +22,6 @@ use crate::settings::{Settings, StoreUrl, UnknownPeers, Writes};
 use crate::store::{SqliteStore, Store, StoreError};
 use crate::stream::{self, Upward};
 use crate::telemetry::{Metrics, Readiness, Refusals};
-use crate::wire::{TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -73,6 +73,8 @@ pub struct Up {
     pub discovery: Discovery,
     /// To change who is who.
     pub registry: Registry,
+    /// To search what others have.
+    pub search: Search,
 }
 
 /// What the daemon cannot start or go on with.
@@ -124,7 +126,7 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
     doors.extend(record_doors);
     // Ends after `shutdown`, when what was in hand is finished.
     let end = CancellationToken::new();
-    let config = network_config(&settings, &parts, doors);
+    let config = wiring::network_config(&settings, &parts, doors);
     let Started {
         network,
         gossip,
@@ -156,28 +158,6 @@ fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, NodeError> {
     match &settings.store.url {
         StoreUrl::Sqlite(path) => Ok(Arc::new(SqliteStore::open(path)?)),
         StoreUrl::MongoDb(_) => Err(NodeError::NoMongoDb),
-    }
-}
-
-fn network_config(
-    settings: &Settings,
-    parts: &NodeParts,
-    inboxes: Vec<(network::StreamProtocol, network::Inbox)>,
-) -> network::Config {
-    network::Config {
-        keypair: parts.identity.keypair.clone(),
-        psk: parts.identity.psk,
-        listen: settings.network.listen.clone(),
-        announce: settings.network.announce.clone(),
-        inboxes,
-        streams_per_protocol: settings.limits.streams_per_protocol,
-        connections: u32::try_from(settings.limits.connections).unwrap_or(u32::MAX),
-        connections_per_peer: u32::try_from(settings.limits.connections_per_peer).unwrap_or(u32::MAX),
-        dial_timeout: settings.limits.dial_timeout,
-        handshake_timeout: settings.limits.handshake_timeout,
-        topics: vec![TOPIC_SEARCH, TOPIC_SEARCH_ALIAS],
-        metrics: parts.metrics.clone(),
-        refusals: parts.refusals.clone(),
     }
 }
 
@@ -308,7 +288,7 @@ impl Daemon {
             metrics: parts.metrics.clone(),
             refusals: parts.refusals.clone(),
         };
-        let (searches, desk) = desk.start(search, end.clone());
+        let (searches, search, desk) = desk.start(search, end.clone());
         let (asked_of, registry_of_up) = (seen.clone(), registry.clone());
         let node = Node {
             own_did: did.clone(),
@@ -338,6 +318,7 @@ impl Daemon {
             network: self.network.clone(),
             discovery,
             registry: registry_of_up,
+            search,
         }));
         tokio::spawn(tell_intake(intake.clone(), parts.readiness.clone()));
         delivery.follow(intake);

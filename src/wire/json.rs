@@ -50,10 +50,11 @@ impl ReadLimits {
     /// Refuses what is nested deeper than the limit, by one scan that knows strings and nothing else.
     pub(super) fn check_depth(&self, bytes: &[u8]) -> Result<(), WireError> {
         let mut depth = 0_usize;
-        let mut rest = bytes.iter();
-        while let Some(byte) = rest.next() {
+        let mut rest = bytes;
+        while let Some((byte, after)) = rest.split_first() {
+            rest = after;
             match byte {
-                b'"' => skip_string(&mut rest),
+                b'"' => rest = behind_string(rest),
                 b'{' | b'[' => {
                     depth += 1;
                     if depth > self.depth {
@@ -68,14 +69,16 @@ impl ReadLimits {
     }
 }
 
-/// Moves past the end of a string whose opening quote was just read.
-fn skip_string(rest: &mut std::slice::Iter<'_, u8>) {
-    while let Some(byte) = rest.find(|byte| matches!(byte, b'"' | b'\\')) {
-        if *byte == b'"' {
-            return;
+/// What follows a string whose opening quote was just read. Most of a message is one string, hence the fast search.
+fn behind_string(mut rest: &[u8]) -> &[u8] {
+    while let Some(at) = memchr::memchr2(b'"', b'\\', rest) {
+        let escape = rest.get(at) == Some(&b'\\');
+        rest = rest.get(at + 1 + usize::from(escape)..).unwrap_or_default();
+        if !escape {
+            return rest;
         }
-        rest.next();
     }
+    &[]
 }
 
 /// The raw texts of the wanted values of one JSON object, in the order of `names`.

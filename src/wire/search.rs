@@ -22,7 +22,9 @@ pub enum SearchScope {
 }
 
 impl SearchScope {
-    fn from_name(name: &str) -> Option<Self> {
+    /// By its name on the wire.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
         match name {
             "all" => Some(Self::All),
             "known" => Some(Self::Known),

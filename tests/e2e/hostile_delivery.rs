@@ -1,9 +1,10 @@
 //! What a partner may do wrong on a delivery stream: each is refused with its rule, and the next session is served.
 
 use crate::hostile_peer::{alice_and_gopher, ended, good_one_arrives, raw};
-use oc_testkit::Federation;
+use oc_testkit::{Federation, resource};
 use serde_json::json;
 
+const CREATE: &str = "create_resource";
 const DELIVERY: &str = "/opencloud/resource/delivery/1.1";
 const TOKEN: &str = "000102030405060708090a0b0c0d0e0f";
 
@@ -60,4 +61,22 @@ async fn a_session_that_says_nothing_ends_and_a_newer_one_takes_its_turn_at_once
         .await;
     ended(&go, &newer).await;
     good_one_arrives(&go, &alice).await;
+}
+
+#[tokio::test]
+async fn what_stands_before_a_line_without_sense_counts() {
+    let net = Federation::new();
+    let Some((alice, go)) = alice_and_gopher(&net, net.peer("alice")).await else {
+        return;
+    };
+    let good = json!({"line": {
+        "seq": 1, "as": "/opencloud/resource/create/1.0", "datatype": 4, "id": "before",
+        "payload": resource(go.did(), "before", "Before"),
+    }});
+    let text = format!("{{\"list\":{{}}}}\n{good}\nnot json\n");
+    raw(&go, &alice, json!({"protocol": DELIVERY, "text": text})).await;
+    alice
+        .wait_metrics("the end of the session", |metrics| metrics.refused("not_json") >= 1.0)
+        .await;
+    alice.expect_document(CREATE, "before").await;
 }

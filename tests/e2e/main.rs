@@ -19,6 +19,7 @@ mod hostile_setup;
 mod intake;
 mod kills;
 mod life;
+mod operator_search;
 mod outbox;
 mod peers;
 mod propagation;

@@ -32,17 +32,23 @@ impl Sessions {
         piece: &[u8],
     ) -> Result<(), End> {
         self.metrics.delivery_bytes("received", piece.len());
-        let mut lines = Vec::new();
+        let (mut lines, mut broken) = (Vec::new(), Ok(()));
         for line in split(piece) {
-            let line = SenderLine::read_line(line, &self.limits);
-            lines.push(line.map_err(|error| End::Broken(error.rule(), error.to_string()))?);
+            match SenderLine::read_line(line, &self.limits) {
+                Ok(line) => lines.push(line),
+                Err(error) => {
+                    // What came before it counts, else its sender would look for the fault in those.
+                    broken = Err(End::Broken(error.rule(), error.to_string()));
+                    break;
+                }
+            }
         }
         while !lines.is_empty() {
             let rest = lines.split_off(lines.len().min(LINES));
             let some = std::mem::replace(&mut lines, rest);
             self.some_lines(io, receiver, from, some).await?;
         }
-        Ok(())
+        broken
     }
 
     async fn some_lines(

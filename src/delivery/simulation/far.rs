@@ -6,10 +6,12 @@ use crate::delivery::Todo;
 use crate::delivery::digest;
 use crate::delivery::publisher::Newest;
 use crate::delivery::receiver::{Answer, Broken, Receiver, Refusal, commit};
-use crate::wire::{Action, ReceiverLine};
+use crate::wire::{Action, ReceiverLine, SenderLine};
 use rand::Rng;
 use std::collections::{BTreeMap, HashSet};
 
+/// One in so many versions is poison.
+const POISON: u64 = 101;
 /// Lines of one batch here; small, so that there are many moments between two.
 const BATCH: usize = 4;
 
@@ -90,11 +92,7 @@ impl<J: SimJournal> Far<J> {
 
     /// Whether a thing of this version is refused, or resets the stream, whenever it comes.
     pub(super) fn never_takes(&self, version: u64) -> bool {
-        self.rejects && version.is_multiple_of(13) || self.is_poison(version)
-    }
-
-    fn is_poison(&self, version: u64) -> bool {
-        self.poisons && version % 101 == 50
+        self.rejects && version.is_multiple_of(13) || self.poisons && version % POISON == POISON / 2
     }
 
     fn published(&self) -> u64 {
@@ -153,6 +151,14 @@ impl<J: SimJournal> World<J> {
         }
     }
 
+    /// What is read is committed.
+    pub(super) fn far_finishes(&mut self) {
+        let pending = |session: &Session| !session.receiver.pending().is_empty();
+        if self.far.session.as_ref().is_some_and(pending) {
+            self.commit_batch();
+        }
+    }
+
     fn says_stop(&mut self) -> bool {
         self.has(Fault::Stop) && !self.far.calm && self.dice.gen_bool(0.1)
     }
@@ -203,27 +209,22 @@ impl<J: SimJournal> World<J> {
         {
             read += 1;
             let (rejects, poisons) = (self.far.rejects, self.far.poisons);
-            let mut poisoned = false;
+            if poisons && is_poison(&line) {
+                // A line that resets the stream whenever it is read; what came before it counts.
+                session.cut = true;
+                self.cut(true);
+                return true;
+            }
             let said = session.receiver.line(line, |line| {
-                let version = version(&line.payload);
                 let put = line.action != Some(Action::Delete);
-                poisoned = put && poisons && version % 101 == 50;
-                if put && rejects && version.is_multiple_of(13) {
+                if put && rejects && version(&line.payload).is_multiple_of(13) {
                     let (code, max) = ("shape", None);
                     return Err(Refusal { code, max });
                 }
                 Ok(())
             });
-            match said {
-                Ok(()) if !poisoned => {}
-                Ok(()) => {
-                    // A line that resets the stream whenever it is read: what this batch has of it is lost with it.
-                    session.receiver.take();
-                    self.far.session = None;
-                    self.cut(true);
-                    return true;
-                }
-                Err(Broken(why)) => panic!("A broke the order: {why}"),
+            if let Err(Broken(why)) = said {
+                panic!("A broke the order: {why}");
             }
         }
         read > 0
@@ -303,4 +304,9 @@ impl<J: SimJournal> World<J> {
         }
         true
     }
+}
+
+fn is_poison(line: &SenderLine) -> bool {
+    let SenderLine::Line(line) = line else { return false };
+    line.action != Some(Action::Delete) && version(&line.payload) % POISON == POISON / 2
 }

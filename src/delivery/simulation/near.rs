@@ -1,6 +1,6 @@
 //! A: intake, journal, store check, and the courier with its effects carried out one at a time.
 
-use super::world::{B, Link, Said, World, document, key, number};
+use super::world::{B, Link, Said, World, document, key, number, version};
 use super::{Rule, SimJournal};
 use crate::delivery::digest;
 use crate::delivery::reconcile;
@@ -20,7 +20,8 @@ pub(super) struct Near<J> {
     effects: VecDeque<Effect>,
     unwritten: bool,
     intake_start: u64,
-    /// Versions of deletes that have no row.
+    /// As of which version the store was seen not to have a key: what a delete says that has no row, or whose tombstone an
+    /// older journal brought back.
     gone: BTreeMap<Key, u64>,
     pub(super) partner: bool,
     pub(super) hold: String,
@@ -73,9 +74,7 @@ impl<J: SimJournal> Near<J> {
             .journal
             .rows_after(0, B, true, usize::MAX >> 1, usize::MAX >> 1)
             .unwrap();
-        rows.iter()
-            .map(|row| super::world::version(&row.change.payload))
-            .collect()
+        rows.iter().map(|row| version(&row.change.payload)).collect()
     }
 }
 
@@ -118,7 +117,22 @@ impl<J: SimJournal> World<J> {
         let before = sender.state();
         let effects = sender.on(self.now, jitter, input);
         self.near.digests += u32::from(before != "digest" && sender.state() == "digest");
-        self.near.effects.extend(effects);
+        for effect in effects {
+            self.begin(effect);
+        }
+    }
+
+    /// What a courier does before it looks at anything else is done at once; what takes time, in steps of its own.
+    fn begin(&mut self, effect: Effect) {
+        match effect {
+            Effect::Write(line) => self.write(line),
+            Effect::Close => {
+                self.link = None;
+                self.near.unwritten = false;
+                self.near.effects.retain(|effect| !matches!(effect, Effect::Open));
+            }
+            effect => self.near.effects.push_back(effect),
+        }
     }
 
     pub(super) fn rights(&mut self) {
@@ -186,6 +200,8 @@ impl<J: SimJournal> World<J> {
                 change.payload = document(&key.id, self.near.taken);
             }
             self.near.journal.take(&[change], None).unwrap();
+        } else if stored.is_none() {
+            self.near.gone.insert(key.clone(), self.near.taken);
         }
     }
 
@@ -255,8 +271,6 @@ impl<J: SimJournal> World<J> {
                 });
                 self.tell(Input::Opened);
             }
-            Effect::Close => self.link = None,
-            Effect::Write(line) => self.write(line),
             Effect::Read {
                 ticket,
                 after,
@@ -318,20 +332,23 @@ impl<J: SimJournal> World<J> {
             Effect::Hold { code } => self.near.hold = code,
             Effect::Forget if self.near.journal.directed_waiting(B).unwrap().0 > 0 => {}
             Effect::Forget => self.near.journal.forget_dest(B).unwrap(),
-            Effect::Wake { .. } | Effect::Legacy(_) => {}
+            Effect::Wake { .. } | Effect::Legacy(_) | Effect::Write(_) | Effect::Close => {}
             Effect::LegacySend { .. } => panic!("B knows the protocol"),
         }
     }
 
     fn write(&mut self, mut line: SenderLine) {
         if let SenderLine::Line(line) = &mut line
-            && line.seq == 0
+            && (line.seq == 0 || line.action == Some(Action::Delete))
         {
             let key = Key {
                 datatype: line.datatype,
                 id: line.id.clone(),
             };
-            line.payload = document(&line.id, self.near.gone[&key]);
+            let seen = self.near.gone.get(&key).copied().unwrap_or_default();
+            if line.seq == 0 || version(&line.payload) < seen {
+                line.payload = document(&line.id, seen);
+            }
         }
         self.near.unwritten = true;
         if let Some(link) = &mut self.link {

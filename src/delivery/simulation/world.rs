@@ -213,6 +213,8 @@ impl<J: SimJournal> World<J> {
                 Near::new(J::make(lineage))
             };
             if !self.case.jetstream {
+                // What B has read by now may be the last that is known of a key.
+                self.far_finishes();
                 // What was taken after the backup cannot come back by itself.
                 self.near.skip_to(self.said.len() as u64);
                 let known: BTreeSet<usize> = self.near.keys().into_iter().chain(self.far.keys()).collect();

@@ -2,7 +2,7 @@
 //!
 //! Owns nothing. Never decides when a part starts.
 
-use super::{Daemon, NodeError};
+use super::{Daemon, NodeError, NodeParts};
 use crate::bus::{self, Bus, IntakeFrom, IntakeState, Source};
 use crate::delivery::{self, Delivery};
 use crate::discovery::{self, Discovery, Own as OwnRecord};
@@ -15,10 +15,33 @@ use crate::node::registry::{self, Registry};
 use crate::pubsub::{Listening, judge::Judge};
 use crate::settings::{Settings, Writes};
 use crate::stream::{self, Own, StreamService, Upward};
-use crate::wire::ReadLimits;
+use crate::wire::{ReadLimits, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
+
+/// The network as the settings want it.
+pub(super) fn network_config(
+    settings: &Settings,
+    parts: &NodeParts,
+    inboxes: Vec<(network::StreamProtocol, network::Inbox)>,
+) -> network::Config {
+    network::Config {
+        keypair: parts.identity.keypair.clone(),
+        psk: parts.identity.psk,
+        listen: settings.network.listen.clone(),
+        announce: settings.network.announce.clone(),
+        inboxes,
+        streams_per_protocol: settings.limits.streams_per_protocol,
+        connections: u32::try_from(settings.limits.connections).unwrap_or(u32::MAX),
+        connections_per_peer: u32::try_from(settings.limits.connections_per_peer).unwrap_or(u32::MAX),
+        dial_timeout: settings.limits.dial_timeout,
+        handshake_timeout: settings.limits.handshake_timeout,
+        topics: vec![TOPIC_SEARCH, TOPIC_SEARCH_ALIAS],
+        metrics: parts.metrics.clone(),
+        refusals: parts.refusals.clone(),
+    }
+}
 
 impl Daemon {
     /// Finds others, and is found, from now on.
