@@ -74,6 +74,7 @@ mod bus;
 pub mod cli;
 pub mod control;
 pub mod delivery;
+mod discovery;
 pub mod identity;
 pub mod model;
 mod network;

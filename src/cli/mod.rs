@@ -118,10 +118,10 @@ enum Verb {
         #[command(flatten)]
         wanted: search::Wanted,
     },
-    /// What concerns one partner
+    /// Who there is, who somebody is, and how one becomes a partner
     Peer {
         #[command(subcommand)]
-        what: PeerVerb,
+        what: peer::PeerVerb,
     },
     /// Copy journal and documents while the daemon runs
     Backup {
@@ -129,17 +129,6 @@ enum Verb {
         common: Common,
         #[command(flatten)]
         wanted: backup::Wanted,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum PeerVerb {
-    /// Compare everything with a partner, both ways; only what differs is sent
-    Resync {
-        #[command(flatten)]
-        common: Common,
-        #[command(flatten)]
-        wanted: peer::Wanted,
     },
 }
 
@@ -236,9 +225,7 @@ fn act(Cli { common: before, verb }: Cli) -> Result<(), Failure> {
         Some(Verb::Status { common }) => status::status(&before.and(common)),
         Some(Verb::Search { common, wanted }) => search::search(&before.and(common), wanted),
         Some(Verb::Outbox(wanted)) => outbox::outbox(before, wanted),
-        Some(Verb::Peer {
-            what: PeerVerb::Resync { common, wanted },
-        }) => peer::resync(&before.and(common), wanted),
+        Some(Verb::Peer { what }) => peer::peer(before, what),
         Some(Verb::Backup { common, wanted }) => backup::backup(&before.and(common), wanted),
     }
 }

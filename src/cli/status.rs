@@ -42,6 +42,13 @@ fn words(told: &Status) -> String {
         ("choosing", _) => writeln!(out, "intake: nothing yet: {}", plain(&intake.why)),
         (mode, _) => writeln!(out, "intake: {mode}"),
     };
+    let kept = told.indexers.iter().filter(|indexer| indexer.kept).count();
+    if !told.indexers.is_empty() {
+        let _ = writeln!(out, "indexers: {kept} kept of {} known", told.indexers.len());
+    }
+    if let Some(records) = told.records {
+        let _ = writeln!(out, "indexer: keeps {records} records of others");
+    }
     if told.parked.intake > 0 {
         let _ = writeln!(out, "parked at the intake: {}", told.parked.intake);
     }

@@ -6,9 +6,13 @@
 mod ask;
 mod backup;
 mod explain;
+mod explain_peer;
+mod intake;
+mod peers;
 mod search;
 mod serve;
 mod told;
+mod told_peers;
 mod verbs;
 
 #[cfg(test)]
@@ -20,6 +24,7 @@ pub use told::{
     Answer, Backup, Destination, Dropped, Named, Outbox, ParkedChange, Refused, Request, Resync, Retried, SearchLine,
     Status,
 };
+pub use told_peers::{Explained, ExplainedPeer, IndexerRow, NewPeer, OwnAddresses, PeerChanged, PeerList, PeerRow};
 pub use verbs::Verbs;
 
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //!
 //! Pure data. Always: no secret is among them, and no payload but what a search was for.
 
+use super::told_peers::{IndexerRow, NewPeer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -45,6 +46,25 @@ pub enum Request {
         #[serde(default)]
         allow_deletes: bool,
     },
+    /// Who there is.
+    PeerList {},
+    /// What the daemon does with a peer, and why.
+    PeerExplain {
+        /// A DID, PeerId or name.
+        who: String,
+    },
+    /// Add a peer.
+    PeerAdd {
+        /// Its document.
+        peer: NewPeer,
+    },
+    /// Remove a peer.
+    PeerRemove {
+        /// A DID, PeerId or name.
+        who: String,
+    },
+    /// Where others reach us.
+    OwnAddresses {},
     /// Search what others have. The answer is many lines: the results as they come, then the end.
     Search {
         /// What to look for; empty matches everything.
@@ -74,12 +94,17 @@ pub enum Request {
 }
 
 /// The verbs that [`Request`] knows.
-pub(super) const VERBS: [&str; 7] = [
+pub(super) const VERBS: [&str; 12] = [
     "status",
     "outbox",
     "outbox_retry",
     "outbox_drop",
     "resync",
+    "peer_list",
+    "peer_explain",
+    "peer_add",
+    "peer_remove",
+    "own_addresses",
     "search",
     "backup",
 ];
@@ -135,6 +160,12 @@ pub struct Status {
     pub partners: Vec<Destination>,
     /// What is parked, in all.
     pub parked: ParkedCount,
+    /// The indexers that are known.
+    #[serde(default)]
+    pub indexers: Vec<IndexerRow>,
+    /// Records kept for others; of an indexer only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<u64>,
 }
 
 /// One check of readiness.

@@ -3,11 +3,8 @@
 //! Owns who is meant by a partner's name. Never decides what delivery decides.
 
 use super::backup::backup;
-use super::told::{
-    Check, Destination, Dropped, IntakePlace, Outbox, ParkedChange, ParkedCount, Resync, Retried, VERBS,
-};
-use super::{Answer, INTAKE, Refused, Request, Status, explain, search};
-use crate::bus::IntakeState;
+use super::told::{Check, Destination, Dropped, Outbox, ParkedChange, ParkedCount, Resync, Retried, VERBS};
+use super::{Answer, INTAKE, Refused, Request, Status, explain, intake, peers, search};
 use crate::delivery::{JournalError, PARKED_COUNTED, Parked, PartnerStatus};
 use crate::model::{Federation, Member};
 use crate::node::Up;
@@ -129,6 +126,14 @@ impl Verbs {
             Request::OutboxRetry { partner, id } => value(&retry(&up, &partner, id.as_deref()).await?),
             Request::OutboxDrop { partner, id } => value(&drop_parked(&up, &partner, id.as_deref()).await?),
             Request::Resync { partner, allow_deletes } => value(&resync(&up, &partner, allow_deletes).await?),
+            request @ (Request::PeerList {}
+            | Request::PeerExplain { .. }
+            | Request::PeerAdd { .. }
+            | Request::PeerRemove { .. }
+            | Request::OwnAddresses {}) => {
+                let settings = Arc::clone(&self.settings.borrow());
+                peers::act(&up, &settings, request).await
+            }
             Request::Backup { to, with_keys } => {
                 let Ok(_one) = self.copying.try_lock() else {
                     return Err(Refused::new("busy", "another backup is being made"));
@@ -169,12 +174,17 @@ impl Verbs {
                     why: why.unwrap_or_default(),
                 })
                 .collect(),
-            intake: intake_place(up.as_ref()).await,
+            intake: intake::place(up.as_ref()).await,
             parked: ParkedCount {
                 intake: outbox.intake_parked,
                 partners: outbox.partners.iter().map(|partner| partner.parked).sum(),
             },
             partners: outbox.partners,
+            indexers: up.as_ref().map(|up| peers::list(up).indexers).unwrap_or_default(),
+            records: up
+                .as_ref()
+                .filter(|up| up.discovery.is_indexer())
+                .map(|up| up.discovery.records().0 as u64),
         }
     }
 }
@@ -206,33 +216,6 @@ pub(super) fn read(line: &[u8]) -> Done<Request> {
 
 fn journal(error: JournalError) -> Refused {
     Refused::new("failed", error.to_string())
-}
-
-async fn intake_place(up: Option<&Up>) -> IntakePlace {
-    let mode = |mode: &str| IntakePlace {
-        mode: mode.to_owned(),
-        ..IntakePlace::default()
-    };
-    let Some(up) = up else {
-        return mode("starting");
-    };
-    let state = up.intake.borrow().clone();
-    match state {
-        IntakeState::Choosing(why) => IntakePlace {
-            why,
-            ..mode("choosing")
-        },
-        IntakeState::Core => mode("core"),
-        IntakeState::Stream { gaps, .. } => {
-            let cursor = up.delivery.place().await.ok().flatten();
-            IntakePlace {
-                stream: cursor.as_ref().map(|cursor| cursor.source.clone()),
-                cursor: cursor.map(|cursor| cursor.last_seq),
-                gaps: Some(gaps),
-                ..mode("stream")
-            }
-        }
-    }
 }
 
 fn destination(status: PartnerStatus, federation: &Federation) -> Destination {

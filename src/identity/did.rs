@@ -1,5 +1,6 @@
 //! DIDs made from keys: such a DID proves itself, any other is only as good as the first key seen with it.
 
+use libp2p::PeerId;
 use libp2p::identity::PublicKey;
 use uuid::Uuid;
 
@@ -11,6 +12,15 @@ pub fn derived_did(public_key: &PublicKey) -> String {
 /// Whether the DID is the one derived from this key.
 pub fn is_self_proving(did: &str, public_key: &PublicKey) -> bool {
     did == derived_did(public_key)
+}
+
+/// The key inside an ed25519 PeerId; other kinds of key are hashed into it and cannot be read back.
+#[must_use]
+pub fn key_of(peer: &PeerId) -> Option<PublicKey> {
+    let hash = peer.as_ref();
+    (hash.code() == 0)
+        .then(|| PublicKey::try_decode_protobuf(hash.digest()).ok())
+        .flatten()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use libp2p::PeerId;
 use libp2p::identity::{Keypair, PublicKey};
 use libp2p::pnet::PreSharedKey;
 
-pub use did::{derived_did, is_self_proving};
+pub use did::{derived_did, is_self_proving, key_of};
 pub use new_file::write_new;
 pub use psk_file::{generate_psk, parse_psk};
 pub use state_dir::{StateDir, make_dir};
@@ -166,6 +166,13 @@ impl Identity {
 #[must_use]
 pub fn public_key_base64(key: &PublicKey) -> String {
     STANDARD.encode(key.encode_protobuf())
+}
+
+/// The key that documents and records hold so; none when it is no key.
+#[must_use]
+pub fn public_key_of_base64(text: &str) -> Option<PublicKey> {
+    let bytes = STANDARD.decode(text.trim()).ok()?;
+    PublicKey::try_decode_protobuf(&bytes).ok()
 }
 
 /// Says the PeerId and, of the keys, nothing but whether there is a pre-shared one.

@@ -149,16 +149,21 @@ fn read_key(text: &str) -> (Option<PublicKey>, Option<String>) {
     }
 }
 
-#[derive(Default)]
-struct Addresses {
-    addresses: Vec<Multiaddr>,
-    peer_ids: Vec<PeerId>,
-    error: Option<String>,
+/// What a text of addresses says.
+#[derive(Debug, Default)]
+pub struct Addresses {
+    /// Those that can be read, without their `/p2p/` part.
+    pub addresses: Vec<Multiaddr>,
+    /// Whose they are, as those parts say.
+    pub peer_ids: Vec<PeerId>,
+    /// Why one of them could not be read.
+    pub error: Option<String>,
 }
 
 impl Addresses {
-    /// Multiaddrs separated by commas or white space.
-    fn read(text: &str) -> Self {
+    /// Multiaddrs separated by commas or white space; at most [`ADDRESSES_MAX`].
+    #[must_use]
+    pub fn read(text: &str) -> Self {
         let mut read = Self::default();
         let parts = text
             .split(|c: char| c == ',' || c.is_whitespace())

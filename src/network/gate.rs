@@ -28,6 +28,8 @@ const VERDICTS: usize = 10_000;
 pub enum Told {
     /// It is one of ours.
     Known,
+    /// It is not, but an indexer has a record of it.
+    Vouched,
     /// Nobody who was asked knows it.
     Unknown,
     /// Nobody could be asked.
@@ -59,6 +61,10 @@ pub struct Gate {
     known: Option<HashSet<PeerId>>,
     /// Whether one that nobody knows may stay.
     allows_unknown: bool,
+    /// Peers that others count on, our indexers: they never wait, and stay.
+    needed: HashSet<PeerId>,
+    /// Connected peers that somebody has vouched for.
+    admitted: HashSet<PeerId>,
     waiting: HashMap<PeerId, Waiting>,
     /// Those of them that are still to be asked about, in the order in which they came.
     queue: VecDeque<PeerId>,
@@ -75,7 +81,7 @@ impl Gate {
             self.wait(peer, source, now);
             return Standing::Waits;
         };
-        if known.contains(&peer) {
+        if known.contains(&peer) || self.needed.contains(&peer) {
             return Standing::Open;
         }
         if self.unknown.get(&peer).is_some_and(|until| now < *until) {
@@ -94,6 +100,11 @@ impl Gate {
 
     /// Its last connection ended.
     pub fn left(&mut self, peer: &PeerId) {
+        self.admitted.remove(peer);
+        self.leave_queue(peer);
+    }
+
+    fn leave_queue(&mut self, peer: &PeerId) {
         if self.waiting.remove(peer).is_some() {
             self.queue.retain(|queued| queued != peer);
         }
@@ -131,6 +142,10 @@ impl Gate {
         self.queue.retain(|queued| *queued != peer);
         Some(match told {
             Told::Known => Standing::Open,
+            Told::Vouched => {
+                self.admitted.insert(peer);
+                Standing::Open
+            }
             Told::Unknown | Told::Failed => self.unknown_gets(),
         })
     }
@@ -170,7 +185,7 @@ impl Gate {
 
     fn let_go(&mut self, peers: Vec<PeerId>, standing: Standing) -> Vec<(PeerId, Standing)> {
         for peer in &peers {
-            self.left(peer);
+            self.leave_queue(peer);
         }
         peers.into_iter().map(|peer| (peer, standing)).collect()
     }
@@ -197,6 +212,38 @@ impl Gate {
         self.let_go(known, Standing::Open)
     }
 
+    /// These are counted on from now on; says which of those who wait may go on.
+    pub fn need(&mut self, peers: HashSet<PeerId>) -> Vec<(PeerId, Standing)> {
+        self.needed = peers;
+        let waiting = self.waiting.keys().filter(|peer| self.needed.contains(peer));
+        let waiting: Vec<PeerId> = waiting.copied().collect();
+        self.let_go(waiting, Standing::Open)
+    }
+
+    /// A connected peer has shown a record of its own; says what becomes of it, if it waits.
+    pub fn admit(&mut self, peer: PeerId) -> Option<Standing> {
+        self.unknown.remove(&peer);
+        self.waiting.contains_key(&peer).then(|| {
+            self.admitted.insert(peer);
+            self.leave_queue(&peer);
+            Standing::Open
+        })
+    }
+
+    /// What the gate would do with `peer` now, in one word: `known`, `needed`, `admitted`, `waits`, `unknown` or `new`.
+    #[must_use]
+    pub fn view(&self, peer: &PeerId, now: Instant) -> &'static str {
+        let is_known = self.known.as_ref().is_some_and(|known| known.contains(peer));
+        match () {
+            () if is_known => "known",
+            () if self.needed.contains(peer) => "needed",
+            () if self.admitted.contains(peer) => "admitted",
+            () if self.waiting.contains_key(peer) => "waits",
+            () if self.unknown.get(peer).is_some_and(|until| now < *until) => "unknown",
+            () => "new",
+        }
+    }
+
     /// The peers of the store.
     pub fn known(&self) -> impl Iterator<Item = &PeerId> {
         self.known.iter().flatten()
@@ -206,150 +253,11 @@ impl Gate {
     #[must_use]
     pub fn must_go(&self, peer: &PeerId) -> bool {
         let is_known = self.known.as_ref().is_none_or(|known| known.contains(peer));
-        !is_known && !self.allows_unknown && !self.waiting.contains_key(peer)
+        let is_let_in = self.needed.contains(peer) || self.admitted.contains(peer);
+        !is_known && !is_let_in && !self.allows_unknown && !self.waiting.contains_key(peer)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn source(last: u8) -> Source {
-        Source::of(&format!("/ip4/10.0.0.{last}/tcp/1").parse().unwrap())
-    }
-
-    fn gate(known: impl IntoIterator<Item = PeerId>, allows_unknown: bool) -> Gate {
-        let mut gate = Gate::default();
-        gate.know(known.into_iter().collect(), allows_unknown, Instant::now());
-        gate
-    }
-
-    #[test]
-    fn what_becomes_of_whom() {
-        use Standing::{Open, Refused};
-        let table = [
-            (Told::Known, false, Open),
-            (Told::Known, true, Open),
-            (Told::Unknown, false, Refused),
-            (Told::Unknown, true, Open),
-            (Told::Failed, false, Refused),
-            (Told::Failed, true, Open),
-        ];
-        for (told, allows, expected) in table {
-            let (now, peer) = (Instant::now(), PeerId::random());
-            let mut gate = gate([], allows);
-            assert_eq!(gate.arrived(peer, source(1), now), Standing::Waits);
-            assert_eq!(gate.next(), Some(peer));
-            assert_eq!(gate.told(peer, told, now), Some(expected), "{told:?} {allows}");
-            assert_eq!((gate.told(peer, told, now), gate.due()), (None, None));
-        }
-    }
-
-    #[test]
-    fn one_of_the_store_never_waits_and_one_that_comes_to_be_waits_no_longer() {
-        let (now, old, new) = (Instant::now(), PeerId::random(), PeerId::random());
-        let mut gate = gate([old], false);
-        assert_eq!(gate.arrived(old, source(1), now), Standing::Open);
-        assert_eq!(gate.arrived(new, source(1), now), Standing::Waits);
-        assert_eq!(gate.know([new].into(), false, now), [(new, Standing::Open)]);
-        assert_eq!(gate.next(), None);
-        assert!(gate.must_go(&old) && !gate.must_go(&new));
-    }
-
-    #[test]
-    fn before_the_first_reading_of_the_store_everybody_waits_for_it() {
-        let (now, known, other) = (Instant::now(), PeerId::random(), PeerId::random());
-        let mut gate = Gate::default();
-        for peer in [known, other] {
-            assert_eq!(gate.arrived(peer, source(1), now), Standing::Waits);
-        }
-        let later = now + PATIENCE * 10;
-        assert_eq!((gate.next(), gate.due(), gate.overdue(later)), (None, None, vec![]));
-        assert!(!gate.must_go(&other));
-        assert_eq!(gate.know([known].into(), false, later), [(known, Standing::Open)]);
-        assert_eq!(gate.next(), Some(other));
-        assert_eq!(gate.due(), Some(later + PATIENCE));
-    }
-
-    #[test]
-    fn nobody_waits_for_longer_than_five_seconds() {
-        for (allows, expected) in [(true, Standing::Open), (false, Standing::Refused)] {
-            let (now, first, second) = (Instant::now(), PeerId::random(), PeerId::random());
-            let mut gate = gate([], allows);
-            gate.arrived(first, source(1), now);
-            gate.next();
-            gate.arrived(second, source(1), now + PATIENCE / 2);
-            assert_eq!(gate.overdue(now + PATIENCE - Duration::from_nanos(1)), []);
-            assert_eq!(gate.due(), Some(now + PATIENCE));
-            assert_eq!(gate.overdue(now + PATIENCE), [(first, expected)]);
-            assert_eq!(gate.due(), Some(now + PATIENCE / 2 + PATIENCE));
-            assert_eq!(gate.told(first, Told::Known, now + PATIENCE), None, "too late");
-        }
-    }
-
-    #[test]
-    fn look_ups_are_bounded_in_all_and_for_each_address() {
-        let now = Instant::now();
-        let mut gate = gate([], true);
-        let mut come = |from: u8| {
-            let peer = PeerId::random();
-            gate.arrived(peer, source(from), now);
-            peer
-        };
-        let mut crowd: Vec<PeerId> = (0..100).map(|_| come(1)).collect();
-        let other = come(2);
-        let asked: Vec<PeerId> = std::iter::from_fn(|| gate.next()).collect();
-        let mut expected = crowd[..LOOK_UPS_PER_SOURCE].to_vec();
-        expected.push(other);
-        assert_eq!(
-            asked, expected,
-            "a crowd behind one address leaves a turn to the others"
-        );
-        gate.told(crowd[0], Told::Unknown, now);
-        assert_eq!(gate.next(), Some(crowd.remove(LOOK_UPS_PER_SOURCE)));
-        for from in 3..100 {
-            gate.arrived(PeerId::random(), source(from), now);
-        }
-        assert_eq!(std::iter::from_fn(|| gate.next()).count(), LOOK_UPS - 5);
-    }
-
-    #[test]
-    fn one_look_up_for_each_peer_also_when_it_comes_again() {
-        let (now, peer) = (Instant::now(), PeerId::random());
-        let mut gate = gate([], true);
-        gate.arrived(peer, source(1), now);
-        assert_eq!(gate.next(), Some(peer));
-        gate.left(&peer);
-        assert_eq!(gate.arrived(peer, source(2), now), Standing::Waits);
-        assert_eq!(gate.next(), None);
-        assert_eq!(gate.told(peer, Told::Known, now), Some(Standing::Open));
-        assert_eq!(gate.next(), None);
-        gate.arrived(peer, source(1), now);
-        gate.left(&peer);
-        assert_eq!((gate.next(), gate.due()), (None, None), "who left is not asked about");
-    }
-
-    #[test]
-    fn that_nobody_knows_it_is_remembered_for_a_while_and_within_a_bound() {
-        let (now, peer) = (Instant::now(), PeerId::random());
-        let mut gate = gate([], false);
-        let ask = |gate: &mut Gate, peer, told, now| {
-            gate.arrived(peer, source(1), now);
-            gate.next();
-            gate.told(peer, told, now)
-        };
-        ask(&mut gate, peer, Told::Unknown, now);
-        assert_eq!(gate.arrived(peer, source(1), now), Standing::Refused);
-        assert_eq!(gate.arrived(peer, source(1), now + REMEMBERED), Standing::Waits);
-        gate.left(&peer);
-        ask(&mut gate, peer, Told::Failed, now + REMEMBERED);
-        assert_eq!(gate.arrived(peer, source(1), now + REMEMBERED), Standing::Waits);
-        gate.left(&peer);
-        for _ in 0..VERDICTS + 10 {
-            ask(&mut gate, PeerId::random(), Told::Unknown, now + REMEMBERED);
-        }
-        assert_eq!((gate.unknown.len(), gate.order.len()), (VERDICTS, VERDICTS));
-        ask(&mut gate, peer, Told::Unknown, now + REMEMBERED * 3);
-        assert_eq!((gate.unknown.len(), gate.order.len()), (1, 1));
-    }
-}
+#[path = "gate_tests.rs"]
+mod tests;

@@ -24,6 +24,9 @@ use tokio::sync::oneshot;
 /// Streams being opened at once on one connection. Callers past it get [`OpenError::Busy`]: writers try again, questions
 /// and answers are given up.
 const OPENING_PER_CONNECTION: usize = 64;
+/// What a peer may say before there is a verdict about it: by these it shows who it is.
+const BEFORE_A_VERDICT: [&str; 3] = [protocol::HEARTBEAT, protocol::RECORD_GET, protocol::RECORD_PUBLISH];
+
 /// The inboxes and bounds, the same for all connections.
 pub(super) struct Doors {
     pub(super) inboxes: Vec<(StreamProtocol, Inbox)>,
@@ -76,7 +79,7 @@ pub struct Handler {
 impl Handler {
     /// Takes a stream in, or holds it while nobody has said who its peer is.
     fn arrived(&mut self, stream: swarm::Stream, protocol: StreamProtocol) {
-        if self.bar.is_up() {
+        if self.bar.is_up() || BEFORE_A_VERDICT.contains(&protocol.as_ref()) {
             self.take_in(stream, protocol);
         } else if self.barred.len() < self.doors.per_protocol {
             self.barred.push_back((stream, protocol));

@@ -6,28 +6,39 @@
 
 mod by_name;
 mod connections;
+mod dht;
+mod dht_store;
 pub mod dial;
 mod explain;
+mod fresh_port;
 mod gate;
 mod gossip;
 mod handler;
+mod lines;
 mod pending;
 mod pulse;
 mod quarantine;
+mod reach;
 mod security;
 mod source;
 mod start;
 pub mod streams;
 mod swarm;
 mod transport;
+mod verdicts;
 
+pub use dht::Offered;
 pub use gate::Told;
 pub use gossip::{Gossip, GossipVerdict, PublishError};
 pub use libp2p::swarm::StreamProtocol;
+pub use lines::{LineError, LineLimits, Lines, split};
 pub use pulse::{Pulse, Stream};
+pub use reach::{Reach, reach_of};
+pub use source::Source;
 pub use start::{Config, StartError, Started, start};
 pub use streams::{Inbox, Incoming, OpenError};
 
+use crate::wire::INDEXERS_KEY;
 use libp2p::{Multiaddr, PeerId};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -40,6 +51,9 @@ const COMMANDS: usize = 256;
 /// Longest wait for a stream to be negotiated, one round trip at the least.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Records of the DHT that wait to be judged. Further ones are dropped and counted: they are put again every minute.
+const OFFERED: usize = 256;
+
 /// The peers connected now.
 pub type Connected = Arc<HashMap<PeerId, Link>>;
 
@@ -48,6 +62,24 @@ pub type Connected = Arc<HashMap<PeerId, Link>>;
 pub struct Link {
     /// It told (by identify) that it takes unsigned events from an authenticated connection.
     pub takes_unsigned: bool,
+    /// Where its first connection comes from, or leads to.
+    pub source: Source,
+    /// From how far that address can be reached.
+    pub reach: Reach,
+}
+
+/// Where others see us, by who they are.
+pub type SeenAt = HashMap<PeerId, Multiaddr>;
+
+/// What the network would do with a peer now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerView {
+    /// It has a connection.
+    pub connected: bool,
+    /// It is refused both ways.
+    pub blocked: bool,
+    /// See [`gate::Gate::view`].
+    pub gate: &'static str,
 }
 
 /// A connected peer that is in nobody's list: it waits in quarantine until somebody says who it is.
@@ -107,6 +139,20 @@ enum Command {
         peers: HashSet<PeerId>,
         allow_unknown: bool,
     },
+    Need {
+        peers: HashSet<PeerId>,
+    },
+    Admit {
+        peer: PeerId,
+    },
+    Tell {
+        addresses: Vec<Multiaddr>,
+    },
+    View {
+        peer: PeerId,
+        reply: oneshot::Sender<PeerView>,
+    },
+    Dht(dht::DhtCommand),
     Publish {
         topic: &'static str,
         data: Vec<u8>,
@@ -124,6 +170,7 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     connected: watch::Receiver<Connected>,
     listening: watch::Receiver<Vec<Multiaddr>>,
+    seen_at: watch::Receiver<SeenAt>,
     dial_timeout: Duration,
 }
 
@@ -144,6 +191,18 @@ impl Network {
     #[must_use]
     pub fn listening(&self) -> watch::Receiver<Vec<Multiaddr>> {
         self.listening.clone()
+    }
+
+    /// Where others see us, to watch.
+    #[must_use]
+    pub fn seen_at(&self) -> watch::Receiver<SeenAt> {
+        self.seen_at.clone()
+    }
+
+    /// Where `peer` is connected from; nothing when it is not connected.
+    #[must_use]
+    pub fn source_of(&self, peer: &PeerId) -> Option<Source> {
+        self.connected.borrow().get(peer).map(|link| link.source)
     }
 
     /// Whether `peer` is connected now.
@@ -213,6 +272,32 @@ impl Network {
     /// the first word of it everybody waits. Others may stay only with `allow_unknown`.
     pub async fn know(&self, peers: HashSet<PeerId>, allow_unknown: bool) {
         let _ = self.commands.send(Command::Know { peers, allow_unknown }).await;
+    }
+
+    /// These peers are counted on: they never wait for a verdict, and stay where unknown peers are refused.
+    pub async fn need(&self, peers: HashSet<PeerId>) {
+        let _ = self.commands.send(Command::Need { peers }).await;
+    }
+
+    /// A connected peer has shown a record of its own: it waits no longer.
+    pub async fn admit(&self, peer: PeerId) {
+        let _ = self.commands.send(Command::Admit { peer }).await;
+    }
+
+    /// Others are told these addresses of ours, and no others.
+    pub async fn tell(&self, addresses: Vec<Multiaddr>) {
+        let _ = self.commands.send(Command::Tell { addresses }).await;
+    }
+
+    /// What the network would do with `peer` now; nothing when it is shutting down.
+    pub async fn view(&self, peer: PeerId) -> Option<PeerView> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::View { peer, reply }).await.ok()?;
+        answer.await.ok()
+    }
+
+    async fn tell_dht(&self, command: dht::DhtCommand) {
+        let _ = self.commands.send(Command::Dht(command)).await;
     }
 
     /// Publishes on a gossip topic; says to how many subscribed peers it can go.

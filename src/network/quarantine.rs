@@ -87,6 +87,26 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Quarantined<B> {
     type ConnectionHandler = Held<THandler<B>>;
     type ToSwarm = B::ToSwarm;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        ours: &Multiaddr,
+        theirs: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.inner.handle_pending_inbound_connection(connection, ours, theirs)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.inner
+            .handle_pending_outbound_connection(connection, peer, addresses, role)
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
         connection: ConnectionId,

@@ -8,13 +8,14 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One address, or one network of addresses that are somebody's together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Source {
     /// An IPv4 address.
     V4(Ipv4Addr),
     /// The first address of an IPv6 /64.
     V6(Ipv6Addr),
     /// Whatever has none, all together.
+    #[default]
     Other,
 }
 

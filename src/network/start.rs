@@ -2,6 +2,7 @@
 //!
 //! Owns what the network is started with and how. Always: a port in use is an error at start and not later.
 
+use super::dht::{self, Dht};
 use super::dial;
 use super::gate::{Gate, LOOK_UPS};
 use super::gossip::{self, Gossip};
@@ -10,7 +11,7 @@ use super::quarantine::{Bars, Quarantined};
 use super::streams::{Inbox, Streams};
 use super::swarm::{Actor, Behaviour};
 use super::transport::{self, TransportError};
-use super::{COMMANDS, Connected, Network, Stranger};
+use super::{COMMANDS, Connected, Network, OFFERED, Offered, SeenAt, Stranger};
 use crate::telemetry::{Metrics, Refusals};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -96,6 +97,8 @@ pub struct Started {
     pub gossip: mpsc::Receiver<Gossip>,
     /// Peers that somebody must say something about.
     pub strangers: mpsc::Receiver<Stranger>,
+    /// Records that others want kept in our part of the DHT.
+    pub offered: mpsc::Receiver<Offered>,
 }
 
 /// Starts listening and runs the actor until `shutdown`.
@@ -123,7 +126,12 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Starte
     let (listening, listening_rx) = watch::channel(addresses);
     let (gossip, gossip_rx) = mpsc::channel(GOSSIP_WAITING);
     let (strangers, strangers_rx) = mpsc::channel(LOOK_UPS);
+    let (offered, offered_rx) = mpsc::channel(OFFERED);
+    let (seen_at, seen_at_rx) = watch::channel(SeenAt::default());
     let actor = Actor {
+        dht: Dht::default(),
+        offered,
+        seen_at,
         swarm,
         commands,
         links: HashMap::new(),
@@ -144,12 +152,14 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Starte
         commands: commands_tx,
         connected: connected_rx,
         listening: listening_rx,
+        seen_at: seen_at_rx,
         dial_timeout: config.dial_timeout,
     };
     Ok(Started {
         network,
         gossip: gossip_rx,
         strangers: strangers_rx,
+        offered: offered_rx,
     })
 }
 
@@ -161,6 +171,8 @@ fn behaviour(config: &Config, local: PeerId, bars: &Bars) -> Result<Behaviour, S
         .with_max_established_per_peer(Some(config.connections_per_peer));
     let identify = identify::Config::new("opencloud/1.0".into(), config.keypair.public())
         .with_agent_version(concat!("oc-discovery/", env!("CARGO_PKG_VERSION")).into())
+        // What others are told is decided above: what is listened on may be of no use to them.
+        .with_hide_listen_addrs(true)
         .with_push_listen_addr_updates(true);
     Ok(Behaviour {
         blocked: allow_block_list::Behaviour::default(),
@@ -172,6 +184,7 @@ fn behaviour(config: &Config, local: PeerId, bars: &Bars) -> Result<Behaviour, S
             gossip::behaviour(&config.keypair).map_err(StartError::Gossip)?,
             bars.clone(),
         ),
+        dht: Quarantined::new(dht::behaviour(local), bars.clone()),
         streams: Streams::new(
             local,
             config.inboxes.clone(),

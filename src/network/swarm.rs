@@ -3,15 +3,18 @@
 //! Owns every connection, and puts into effect what the gate decides about strangers. Never waits for anybody above it: what it tells goes by watched levels or by a bounded
 //! queue that drops and counts. Always: a dial is answered when it succeeds, fails, or the peer connects by itself.
 
-use super::explain::{explain, innermost};
-use super::gate::{Gate, PATIENCE, Standing, Told};
+use super::dht::{Dht, Offered};
+use super::dht_store::DhtStore;
+use super::explain::explain;
+use super::gate::{Gate, Standing, Told};
 use super::gossip::{Gossip, GossipVerdict, PublishError};
-use super::pending::{Pending, TooManyPending};
+use super::pending::Pending;
 use super::quarantine::{Bars, Quarantined};
+use super::reach::reach_of;
 use super::source::Source;
 use super::start::{IDLE, PING_TIMEOUT};
 use super::streams::Streams;
-use super::{Command, ConnectError, Connected, Link, Stranger};
+use super::{Command, ConnectError, Connected, Link, PeerView, SeenAt, Stranger};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::protocol;
 use futures::StreamExt;
@@ -22,8 +25,8 @@ use libp2p::connection_limits::{self};
 use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{self, IdentTopic};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, identify, ping};
+use libp2p::swarm::{DialError, NetworkBehaviour, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, identify, kad, ping};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -40,6 +43,7 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) gossip: Quarantined<gossipsub::Behaviour>,
+    pub(super) dht: Quarantined<kad::Behaviour<DhtStore>>,
     /// The last: who is asked after it could refuse a connection that it counts on.
     pub(super) streams: Streams,
 }
@@ -55,6 +59,11 @@ pub(super) struct Actor {
     pub(super) gossip: mpsc::Sender<Gossip>,
     /// Callers waiting for a peer.
     pub(super) dials: HashMap<PeerId, Vec<DialReply>>,
+    /// Queries under way, and where what others want kept is judged.
+    pub(super) dht: Dht,
+    pub(super) offered: mpsc::Sender<Offered>,
+    /// Where others see us.
+    pub(super) seen_at: watch::Sender<SeenAt>,
     /// Who waits for a verdict, and what holds them.
     pub(super) gate: Gate,
     pub(super) bars: Bars,
@@ -72,18 +81,16 @@ impl Actor {
             let due = self.gate.due();
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                _ = tidy.tick() => self.swarm.behaviour_mut().streams.close_spare(Instant::now()),
+                _ = tidy.tick() => {
+                    self.swarm.behaviour_mut().streams.close_spare(Instant::now());
+                    self.sweep_dht();
+                }
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command),
                     None => break,
                 },
                 Some((peer, told)) = self.look_ups.next() => self.told(peer, told),
-                () = at(due) => {
-                    for (peer, standing) in self.gate.overdue(Instant::now()) {
-                        self.refusals.dropped("quarantine", "no_verdict", 1, &peer.to_string(), "nobody could tell in time");
-                        self.stands(peer, standing);
-                    }
-                }
+                () = at(due) => self.let_overdue_go(),
                 event = self.swarm.select_next_some() => self.on_event(event),
             }
         }
@@ -99,6 +106,11 @@ impl Actor {
             Command::Block { peers } => self.block(&peers),
             Command::Keep { peers } => self.swarm.behaviour_mut().streams.keep(peers),
             Command::Know { peers, allow_unknown } => self.know(peers, allow_unknown),
+            Command::Need { peers } => self.need(peers),
+            Command::Admit { peer } => self.admit(peer),
+            Command::Tell { addresses } => self.tell(addresses),
+            Command::View { peer, reply } => drop(reply.send(self.view(peer))),
+            Command::Dht(command) => self.ask_dht(command),
             Command::Publish { topic, data, reply } => {
                 let _ = reply.send(self.publish(topic, data));
             }
@@ -144,75 +156,25 @@ impl Actor {
         }
     }
 
-    fn know(&mut self, peers: HashSet<PeerId>, allow_unknown: bool) {
-        let limits = &mut self.swarm.behaviour_mut().limits;
-        for gone in self.gate.known().filter(|peer| !peers.contains(peer)) {
-            limits.remove_peer_id(gone);
+    /// These addresses are ours, and no others, for whoever asks.
+    fn tell(&mut self, addresses: Vec<Multiaddr>) {
+        let before: Vec<Multiaddr> = self.swarm.external_addresses().cloned().collect();
+        for gone in before.iter().filter(|old| !addresses.contains(old)) {
+            self.swarm.remove_external_address(gone);
         }
-        for peer in &peers {
-            limits.bypass_peer_id(peer);
+        for new in addresses.into_iter().filter(|new| !before.contains(new)) {
+            self.swarm.add_external_address(new);
         }
-        for (peer, standing) in self.gate.know(peers, allow_unknown, Instant::now()) {
-            self.stands(peer, standing);
-        }
-        let leaving: Vec<PeerId> = self
-            .links
-            .keys()
-            .filter(|peer| self.gate.must_go(peer))
-            .copied()
-            .collect();
-        for peer in leaving {
-            let _ = self.swarm.disconnect_peer_id(peer);
-        }
-        self.look_up();
+        let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        self.swarm.behaviour_mut().identify.push(connected);
     }
 
-    /// Asks about as many strangers as the gate allows.
-    fn look_up(&mut self) {
-        while let Some(peer) = self.gate.next() {
-            let (answer, told) = oneshot::channel();
-            let _ = self.strangers.try_send(Stranger { peer, answer });
-            let look_up = async move {
-                let told = tokio::time::timeout(PATIENCE, told).await;
-                (peer, told.map_or(Told::Failed, |told| told.unwrap_or(Told::Failed)))
-            };
-            self.look_ups.push(Box::pin(look_up));
+    fn view(&self, peer: PeerId) -> PeerView {
+        PeerView {
+            connected: self.swarm.is_connected(&peer),
+            blocked: self.swarm.behaviour().blocked.blocked_peers().contains(&peer),
+            gate: self.gate.view(&peer, Instant::now()),
         }
-    }
-
-    fn told(&mut self, peer: PeerId, told: Told) {
-        if let Some(standing) = self.gate.told(peer, told, Instant::now()) {
-            self.stands(peer, standing);
-        }
-        self.look_up();
-    }
-
-    /// Puts into effect what becomes of a connected peer.
-    fn stands(&mut self, peer: PeerId, standing: Standing) {
-        match standing {
-            Standing::Open => self.bars.lift(&peer),
-            Standing::Waits => self.look_up(),
-            Standing::Refused => {
-                let detail = "discovery.unknown_peers is refuse";
-                self.refusals.refuse("unknown_peer", &peer.to_string(), detail);
-                let _ = self.swarm.disconnect_peer_id(peer);
-            }
-        }
-    }
-
-    /// Counts a connection that was given up at a bound.
-    fn count_denied(&self, from: &Multiaddr, error: &ListenError) {
-        let ListenError::Denied { cause } = error else { return };
-        let reason = if cause.downcast_ref::<TooManyPending>().is_some() {
-            "pending_of_address"
-        } else if cause.downcast_ref::<connection_limits::Exceeded>().is_some() {
-            "too_many"
-        } else {
-            return;
-        };
-        let from = Source::of(from).to_string();
-        self.refusals
-            .dropped("inbound_connection", reason, 1, &from, innermost(error));
     }
 
     fn publish(&mut self, topic: &'static str, data: Vec<u8>) -> Result<usize, PublishError> {
@@ -244,6 +206,10 @@ impl Actor {
                 debug!(peer = %peer_id, cause = cause.map(|error| error.to_string()), "connection closed");
                 if num_established == 0 {
                     self.gate.left(&peer_id);
+                    self.left_dht(&peer_id);
+                    self.seen_at.send_modify(|seen| {
+                        seen.remove(&peer_id);
+                    });
                     self.links.remove(&peer_id);
                     self.show_links();
                 }
@@ -306,7 +272,12 @@ impl Actor {
                     self.swarm.close_connection(connection);
                 }
             }
+            BehaviourEvent::Dht(event) => self.on_dht(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                let speaks = info.protocols.iter().any(|name| name.as_ref() == protocol::KAD);
+                self.seen_at.send_modify(|seen| {
+                    seen.insert(peer_id, info.observed_addr.clone());
+                });
                 let takes_unsigned = info
                     .protocols
                     .iter()
@@ -319,6 +290,9 @@ impl Actor {
                     link.takes_unsigned = takes_unsigned;
                     self.show_links();
                 }
+                let near = self.links.get(&peer_id).map(|link| link.reach).unwrap_or_default();
+                let listens = info.listen_addrs.into_iter().filter(|told| reach_of(told) >= near);
+                self.told_listening(peer_id, speaks, listens.collect());
             }
             _ => {}
         }
@@ -331,11 +305,15 @@ impl Actor {
         self.metrics
             .dialed(if endpoint.is_dialer() { "outbound" } else { "inbound" });
         debug!(%peer, address = %endpoint.get_remote_address(), dialled = endpoint.is_dialer(), "connected");
+        let source = Source::of(endpoint.get_remote_address());
         if let Entry::Vacant(place) = self.links.entry(peer) {
-            place.insert(Link::default());
+            place.insert(Link {
+                takes_unsigned: false,
+                source,
+                reach: reach_of(endpoint.get_remote_address()),
+            });
             self.show_links();
         }
-        let source = Source::of(endpoint.get_remote_address());
         let barred = !self.bars.is_lifted(&peer);
         let standing = barred.then(|| self.gate.arrived(peer, source, Instant::now()));
         for reply in self.dials.remove(&peer).into_iter().flatten() {

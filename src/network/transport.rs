@@ -3,6 +3,7 @@
 //! Owns the order of these layers. Never decides whom to talk to. Always: with a PSK no byte leaves that is not under
 //! it, and every handshake has one deadline for all of its layers.
 
+use super::fresh_port::FreshPort;
 use super::security::{Security, SecurityError};
 use futures::future::Either;
 use libp2p::core::muxing::StreamMuxerBox;
@@ -39,7 +40,7 @@ pub fn build(
     psk: Option<PreSharedKey>,
     handshake_timeout: Duration,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let tcp = FreshPort(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)));
     let tcp = dns::tokio::Transport::system(tcp)?;
     let shielded = tcp.and_then(move |socket, _| async move {
         Ok::<_, PskError>(match psk {

@@ -15,12 +15,15 @@ pub mod partners;
 mod registry;
 pub mod resolve;
 mod search;
+mod search_peer;
 pub mod searches;
 mod start;
 mod strangers;
 mod taking;
 mod wishes;
 
+pub use partners::member_of;
+pub use resolve::{Hit, get_peer_record};
 pub use searches::SearchOver;
 pub use start::{CHECKS, NodeParts, Up, start};
 pub use wishes::{Search, SearchTold};

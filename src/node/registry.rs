@@ -7,6 +7,7 @@
 use super::mesh::{Mesh, kept};
 use super::partners::{Conflict, PartnerTable, Unseen, member_of};
 use crate::delivery::{Log, Pin, now};
+use crate::discovery::Discovery;
 use crate::model::{Federation, Member, Relation};
 use crate::network::Network;
 use crate::settings::UnknownPeers;
@@ -40,7 +41,10 @@ enum Event {
 
 /// Cloneable handle.
 #[derive(Clone)]
-pub struct Registry(mpsc::Sender<Event>);
+pub struct Registry {
+    events: mpsc::Sender<Event>,
+    conflicts: watch::Receiver<Arc<Vec<Conflict>>>,
+}
 
 /// What the desk works with.
 pub struct Parts {
@@ -50,6 +54,8 @@ pub struct Parts {
     pub log: Log,
     /// To block and keep connections.
     pub network: Network,
+    /// To find peers that have moved.
+    pub discovery: Discovery,
     /// To connect and close partners.
     pub streams: StreamService,
     /// Where the snapshot goes.
@@ -77,6 +83,7 @@ impl Registry {
             .into_iter()
             .filter_map(|pin| Some((pin.did, pin.peer_id.parse().ok()?)));
         table.remember_pins(pins);
+        let (told, conflicts) = watch::channel(Arc::default());
         let mut desk = Desk {
             own_did,
             parts,
@@ -85,6 +92,7 @@ impl Registry {
             mesh: Mesh::default(),
             reading: None,
             waiting: Vec::new(),
+            conflicts: told,
         };
         let changes = desk.parts.store.changes();
         // Without it nobody would be a partner, and what is held of partners would be forgotten.
@@ -93,7 +101,16 @@ impl Registry {
         }
         desk.put_into_effect().await;
         tokio::spawn(desk.run(events, changes, shutdown));
-        Self(sender)
+        Self {
+            events: sender,
+            conflicts,
+        }
+    }
+
+    /// The documents that are not used now, and why.
+    #[must_use]
+    pub fn conflicts(&self) -> Arc<Vec<Conflict>> {
+        Arc::clone(&self.conflicts.borrow())
     }
 
     /// A peer was created or changed here; returns when that is in effect.
@@ -113,7 +130,7 @@ impl Registry {
 
     async fn tell(&self, event: impl FnOnce(oneshot::Sender<()>) -> Event) {
         let (done, in_effect) = oneshot::channel();
-        if self.0.send(event(done)).await.is_ok() {
+        if self.events.send(event(done)).await.is_ok() {
             let _ = in_effect.await;
         }
     }
@@ -130,6 +147,8 @@ struct Desk {
     reading: Option<Reading>,
     /// Who waits for a reading that began after they asked.
     waiting: Vec<(Instant, oneshot::Sender<()>)>,
+    /// Whoever asks finds here which documents are not used.
+    conflicts: watch::Sender<Arc<Vec<Conflict>>>,
 }
 
 struct Reading {
@@ -265,9 +284,10 @@ impl Desk {
 
     async fn put_into_effect(&mut self) {
         let (federation, conflicts) = self.table.settle();
-        for Conflict { did, rule, why } in conflicts {
-            self.parts.refusals.refuse(rule, &did, why);
+        for Conflict { did, rule, why } in &conflicts {
+            self.parts.refusals.refuse(rule, did, why);
         }
+        self.conflicts.send_replace(Arc::new(conflicts));
         self.save_pins().await;
         self.count(&federation);
         let before = Arc::clone(&self.parts.federation.borrow());
@@ -345,10 +365,10 @@ impl Desk {
         let is_connected = |peer: &PeerId| network.is_connected(peer);
         let chance = || rand::Rng::r#gen(&mut rand::thread_rng());
         for member in self.mesh.wanted(&federation, is_connected, Instant::now(), chance) {
-            let network = network.clone();
+            let discovery = self.parts.discovery.clone();
             tokio::spawn(async move {
                 let Some(peer) = member.peer_id else { return };
-                if let Err(error) = network.connect(peer, &member.addresses).await {
+                if let Err(error) = discovery.connect(peer, &member.addresses).await {
                     debug!(did = %member.did, %error, "a known peer cannot be reached for gossip");
                 }
             });

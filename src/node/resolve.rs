@@ -1,23 +1,78 @@
 //! `GetPeerRecord`: who is behind a DID, a PeerId or a name.
 //!
-//! Owns the order in which sources are asked; today that is the store alone. Always: a name is never an identity, so a
-//! name returns every match; only what our store holds grants more than PUBLIC.
+//! Owns the order in which sources are asked: the store, then the indexers, then the DHT. Always: a name is never an identity,
+//! so a name returns every match; only what our store holds grants more than PUBLIC; a store that is away hides nobody whom
+//! others know.
 
+use crate::discovery::{Depth, Discovery, Found};
 use crate::identity::public_key_base64;
 use crate::model::Peer;
 use crate::store::{Store, StoreError};
+use libp2p::PeerId;
 
-/// Every peer that `search` (a DID, a PeerId or a name) means.
-///
-/// # Errors
-/// When the store does not answer.
-pub async fn get_peer_record(store: &dyn Store, search: &str) -> Result<Vec<Peer>, StoreError> {
-    store.find_peers(search).await
+/// A peer that was found.
+#[derive(Debug, Clone)]
+pub enum Hit {
+    /// In our store.
+    Stored(Box<Peer>),
+    /// By its record.
+    Record(Found),
 }
 
-/// A peer as the apps get it: the record's fields, and those of the document that say what it is to us.
-#[must_use]
-pub fn record_json(peer: &Peer) -> Vec<u8> {
+/// Every peer that `search` (a DID, a PeerId or a name) means; and why the store could not be asked.
+pub async fn get_peer_record(store: &dyn Store, discovery: &Discovery, search: &str) -> (Vec<Hit>, Option<StoreError>) {
+    let (stored, error) = match store.find_peers(search).await {
+        Ok(stored) => (stored, None),
+        Err(error) => (Vec::new(), Some(error)),
+    };
+    let is_id = |peer: &Peer| peer.did == search || is_peer_id(peer.peer_id, search);
+    let settled = stored.iter().any(is_id) || search.is_empty();
+    let dids: Vec<String> = stored.iter().map(|peer| peer.did.clone()).collect();
+    let mut hits: Vec<Hit> = stored.into_iter().map(|peer| Hit::Stored(Box::new(peer))).collect();
+    if !settled {
+        let found = discovery.find(search, Depth::All).await;
+        let new = found
+            .into_iter()
+            .filter(|found| !dids.contains(&found.record.record.did));
+        hits.extend(new.map(Hit::Record));
+    }
+    (hits, error)
+}
+
+fn is_peer_id(peer: Option<PeerId>, search: &str) -> bool {
+    peer.is_some_and(|peer| peer.to_string() == search)
+}
+
+impl Hit {
+    /// The peer as the apps get it: the record's fields, and those of the document that say what it is to us.
+    #[must_use]
+    pub fn json(&self) -> Vec<u8> {
+        match self {
+            Self::Stored(peer) => stored_json(peer),
+            Self::Record(found) => {
+                let record = &found.record.record;
+                serde_json::json!({
+                    "id": record.did,
+                    "did": record.did,
+                    "name": record.name,
+                    "pub_key": record.pub_key,
+                    "public_key": record.pub_key,
+                    "peer_id": record.peer_id,
+                    "relation": 0,
+                    "api_url": record.api_url,
+                    "stream_address": record.stream_address,
+                    "nats_address": record.nats_address,
+                    "wallet_address": record.wallet_address,
+                    "expiry_date": record.expiry_date,
+                })
+                .to_string()
+                .into_bytes()
+            }
+        }
+    }
+}
+
+fn stored_json(peer: &Peer) -> Vec<u8> {
     let key = peer.public_key.as_ref().map(public_key_base64).unwrap_or_default();
     serde_json::json!({
         "id": peer.did,

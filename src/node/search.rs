@@ -3,40 +3,47 @@
 //! Owns the table of open searches and its I/O. Always: every search an app asks for ends with one report on
 //! `search_end`; answering others' questions happens beside it and is bounded by rate and number.
 
-use super::resolve::{get_peer_record, record_json};
 use super::searches::{Answered, AskedPeers, OpenSearch, SearchOver, Searches, TOO_MANY};
 use super::wishes::{Search, SearchTold, Wish};
-use crate::bus::{Bus, Out};
+use crate::bus::Bus;
+use crate::discovery::Discovery;
 use crate::model::{Federation, Member, Relation, TokenBucket, read_header};
 use crate::pubsub::PubSubService;
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::stream::{Answer, Asked, SearchLine, StreamService};
 use crate::telemetry::{Metrics, Refusals};
-use crate::wire::{DataType, Envelope, OWN_NAME, Question, SearchEnd, SearchRequest, SearchScope};
-use bytes::Bytes;
+use crate::wire::{DataType, Question, SearchEnd, SearchRequest, SearchScope};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 /// Wishes of the apps and operators waiting. The node waits when it is full; the table behind it is bounded anyway.
 const WISHES: usize = 256;
 /// Peers asked at once for one search.
 const ASKING: usize = 32;
+/// Searches for peers at once. A further one is refused, and told to be over.
+const PEER_SEARCHES: usize = 64;
+/// How long those that are under way may take when the daemon leaves.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long such an end waits for its reader.
 const TOLD_TIME: Duration = Duration::from_secs(10);
 
 /// What the desk works with.
+#[derive(Clone)]
 pub struct SearchDesk {
     /// Our NATS.
     pub bus: Bus,
     /// Where resources and peers are.
     pub store: Arc<dyn Store>,
+    /// Who is behind a DID, a PeerId or a name.
+    pub discovery: Discovery,
     /// To ask and to answer.
     pub streams: StreamService,
     /// To ask everybody.
@@ -64,6 +71,7 @@ struct Running {
     listeners: HashMap<String, mpsc::Sender<SearchTold>>,
     rates: HashMap<String, TokenBucket>,
     not_asked: mpsc::Sender<NotAsked>,
+    peer_searches: TaskTracker,
 }
 
 impl SearchDesk {
@@ -84,6 +92,7 @@ impl SearchDesk {
             listeners: HashMap::new(),
             rates: HashMap::new(),
             not_asked,
+            peer_searches: TaskTracker::new(),
         };
         let search = Search::new(wishes.downgrade());
         let running = tokio::spawn(running.run(wished, lines, failures, shutdown));
@@ -110,6 +119,8 @@ impl Running {
                         for over in self.table.close_all() {
                             self.ended(over).await;
                         }
+                        self.peer_searches.close();
+                        let _ = tokio::time::timeout(FAREWELL, self.peer_searches.wait()).await;
                         return;
                     }
                 },
@@ -130,7 +141,19 @@ impl Running {
                 datatype,
                 user,
             } => self.search(request, datatype, user).await,
-            Wish::Peer { request, user } => self.search_peer(request, user).await,
+            Wish::Peer { request, user } if self.peer_searches.len() >= PEER_SEARCHES => {
+                self.desk
+                    .refusals
+                    .refuse(TOO_MANY, "search", format_args!("searches for peers, of {user:?}"));
+                let id = request.id.unwrap_or_else(new_id);
+                self.desk.report(&SearchEnd::without_answers(id)).await;
+            }
+            // Beside the others: indexers, or a DHT, may take their time.
+            Wish::Peer { request, user } => {
+                let desk = self.desk.clone();
+                self.peer_searches
+                    .spawn(async move { desk.search_peer(request, user).await });
+            }
             Wish::Operator { request, told } => self.search_for(request, told).await,
             Wish::Close { id } => match self.table.close(&id) {
                 Some(over) => self.ended(over).await,
@@ -139,36 +162,7 @@ impl Running {
         }
     }
 
-    /// The diagrams' PB_SEARCH with datatype PEER.
-    async fn search_peer(&mut self, request: SearchRequest, user: String) {
-        self.desk.metrics.searched("peer");
-        let id = request.id.clone();
-        let hits = match get_peer_record(self.desk.store.as_ref(), &request.text).await {
-            Ok(hits) => hits,
-            Err(error) => {
-                self.desk.refusals.refuse("store_down", "search", &error);
-                Vec::new()
-            }
-        };
-        let most = request
-            .limit
-            .unwrap_or(usize::MAX)
-            .min(self.desk.settings.borrow().search.max_results);
-        let results = hits.len().min(most);
-        for peer in hits.iter().take(most) {
-            self.publish(DataType::Peer, record_json(peer).into(), &user, id.clone())
-                .await;
-        }
-        let truncated = hits.len() > most;
-        let end = SearchEnd {
-            results,
-            truncated,
-            ..SearchEnd::without_answers(id.unwrap_or_else(new_id))
-        };
-        self.report(&end).await;
-    }
-
-    /// The same question, asked by an operator.
+    /// PB_SEARCH, asked by an operator.
     async fn search_for(&mut self, request: SearchRequest, told: mpsc::Sender<SearchTold>) {
         let id = request.id.clone().unwrap_or_else(new_id);
         if let Err(rule) = self.table.may_open(&id) {
@@ -188,7 +182,7 @@ impl Running {
             self.desk.refusals.refuse(rule, "search", format_args!("search {id:?}"));
             // Whoever asks is told that it is over; under an id in use the running search's own report says so.
             if rule == TOO_MANY {
-                self.report(&SearchEnd::without_answers(id)).await;
+                self.desk.report(&SearchEnd::without_answers(id)).await;
             }
             return;
         }
@@ -331,7 +325,7 @@ impl Running {
             Answered::Publish { id, user, search_id } => {
                 self.desk.metrics.search_answered();
                 let Some(listener) = self.listeners.get(&id) else {
-                    return self.publish(event.datatype, event.payload, &user, search_id).await;
+                    return self.desk.publish(event.datatype, event.payload, &user, search_id).await;
                 };
                 let result = SearchTold::Result {
                     did: from.did.clone(),
@@ -351,44 +345,18 @@ impl Running {
         }
     }
 
-    async fn publish(&self, datatype: DataType, payload: Bytes, user: &str, search_id: Option<String>) {
-        let envelope = Envelope {
-            from_app: OWN_NAME.to_owned(),
-            datatype,
-            user: user.to_owned(),
-            groups: Vec::new(),
-            payload,
-            search_id,
-        };
-        if let Err(error) = self
-            .desk
-            .bus
-            .publish_now(Out::SearchEvent, envelope.write().into())
-            .await
-        {
-            self.desk.refusals.refuse("nats_refused", "search_event", error);
-        }
-    }
-
     async fn ended(&mut self, over: SearchOver) {
         match self.listeners.remove(&over.report.search_id) {
             // Not waited for here: it may be slow, and others' searches go on.
             Some(listener) => drop(tokio::spawn(async move {
                 let _ = tokio::time::timeout(TOLD_TIME, listener.send(SearchTold::Over(over))).await;
             })),
-            None => self.report(&over.report).await,
-        }
-    }
-
-    async fn report(&self, end: &SearchEnd) {
-        debug!(id = %end.search_id, results = end.results, answered = end.answered, "a search is over");
-        if let Err(error) = self.desk.bus.publish_now(Out::SearchEnd, end.write().into()).await {
-            self.desk.refusals.refuse("nats_refused", "search_end", error);
+            None => self.desk.report(&over.report).await,
         }
     }
 }
 
-fn new_id() -> String {
+pub(super) fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 

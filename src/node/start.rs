@@ -8,21 +8,22 @@ mod wiring;
 
 use self::documents::open_store;
 use super::own_document::make_self;
+use super::registry::Registry;
 use super::search::SearchDesk;
 use super::strangers::Strangers;
 use super::wishes::Search;
 use super::{Node, stored_did};
 use crate::bus::{self, Bus, IntakeState, Lease};
 use crate::delivery::{Delivery, JournalError, Log};
+use crate::discovery::{self, Discovery};
 use crate::identity::{Identity, remember_did};
 use crate::model::Federation;
-use crate::network::{self, Network, Started, Stranger};
+use crate::network::{self, Network, Offered, Started, Stranger};
 use crate::pubsub::PubSubService;
-use crate::settings::{Settings, Writes};
+use crate::settings::{Settings, UnknownPeers, Writes};
 use crate::store::{Store, StoreError};
 use crate::stream::{self, Upward};
 use crate::telemetry::{Metrics, Readiness, Refusals};
-use crate::wire::{TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -68,6 +69,12 @@ pub struct Up {
     pub intake: watch::Receiver<IntakeState>,
     /// Who is who.
     pub federation: watch::Receiver<Arc<Federation>>,
+    /// Connections.
+    pub network: Network,
+    /// Who is known from the network.
+    pub discovery: Discovery,
+    /// To change who is who.
+    pub registry: Registry,
     /// To search what others have.
     pub search: Search,
 }
@@ -111,14 +118,17 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
         .unwrap_or(Err(JournalError::Closed))?;
     parts.readiness.set_ok("journal");
     let bus = bus::connect(&settings.nats, &settings.limits, parts.metrics.clone()).await?;
-    let (doors, incoming) = stream::inbox();
+    let (mut doors, incoming) = stream::inbox();
+    let (record_doors, records) = discovery::inbox(settings.discovery.role);
+    doors.extend(record_doors);
     // Ends after `shutdown`, when what was in hand is finished.
     let end = CancellationToken::new();
-    let config = network_config(&settings, &parts, doors);
+    let config = wiring::network_config(&settings, &parts, doors);
     let Started {
         network,
         gossip,
         strangers,
+        offered,
     } = network::start(config, end.clone()).await?;
     parts.readiness.set_ok("network");
     info!(peer_id = %network.local(), listening = ?*network.listening().borrow(), "network is up");
@@ -131,29 +141,24 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
         network,
         end,
     };
-    Ok(tokio::spawn(daemon.run(gossip, strangers, incoming)))
+    let heard = Heard {
+        gossip,
+        strangers,
+        incoming,
+        records,
+        offered,
+    };
+    Ok(tokio::spawn(daemon.run(heard)))
 }
 
-fn network_config(
-    settings: &Settings,
-    parts: &NodeParts,
-    inboxes: Vec<(network::StreamProtocol, network::Inbox)>,
-) -> network::Config {
-    network::Config {
-        keypair: parts.identity.keypair.clone(),
-        psk: parts.identity.psk,
-        listen: settings.network.listen.clone(),
-        announce: settings.network.announce.clone(),
-        inboxes,
-        streams_per_protocol: settings.limits.streams_per_protocol,
-        connections: u32::try_from(settings.limits.connections).unwrap_or(u32::MAX),
-        connections_per_peer: u32::try_from(settings.limits.connections_per_peer).unwrap_or(u32::MAX),
-        dial_timeout: settings.limits.dial_timeout,
-        handshake_timeout: settings.limits.handshake_timeout,
-        topics: vec![TOPIC_SEARCH, TOPIC_SEARCH_ALIAS],
-        metrics: parts.metrics.clone(),
-        refusals: parts.refusals.clone(),
-    }
+/// What comes from other daemons.
+struct Heard {
+    gossip: mpsc::Receiver<network::Gossip>,
+    strangers: mpsc::Receiver<Stranger>,
+    incoming: mpsc::Receiver<network::Incoming>,
+    /// Streams of the record protocols, when we are an indexer.
+    records: mpsc::Receiver<network::Incoming>,
+    offered: mpsc::Receiver<Offered>,
 }
 
 struct Daemon {
@@ -167,15 +172,10 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn run(
-        self,
-        gossip: mpsc::Receiver<network::Gossip>,
-        strangers: mpsc::Receiver<Stranger>,
-        incoming: mpsc::Receiver<network::Incoming>,
-    ) -> Result<(), NodeError> {
+    async fn run(self, heard: Heard) -> Result<(), NodeError> {
         let shutdown = self.parts.shutdown.clone();
         let outcome = match self.wait_for_did().await {
-            Some(did) => self.serve(did, gossip, strangers, incoming).await,
+            Some(did) => self.serve(did, heard).await,
             None => Ok(()),
         };
         if let Err(error) = &outcome {
@@ -226,24 +226,28 @@ impl Daemon {
         }
     }
 
-    async fn serve(
-        &self,
-        did: String,
-        gossip: mpsc::Receiver<network::Gossip>,
-        asked: mpsc::Receiver<Stranger>,
-        incoming: mpsc::Receiver<network::Incoming>,
-    ) -> Result<(), NodeError> {
+    async fn serve(&self, did: String, heard: Heard) -> Result<(), NodeError> {
+        let Heard {
+            gossip,
+            strangers: asked,
+            incoming,
+            records,
+            offered,
+        } = heard;
         let (parts, end) = (&self.parts, &self.end);
         let bus = self.bus.clone().marked_as(&did);
         let (federation, seen) = watch::channel(Arc::new(Federation::default()));
-        let (streams, upward) = self.streams(&did, seen.clone());
+        let discovery = self.start_discovery(&did, seen.clone(), records, offered).await?;
+        let (streams, upward) = self.streams(&did, seen.clone(), discovery.clone());
         let registry = tokio::select! {
             () = parts.shutdown.cancelled() => return Ok(()),
-            registry = self.start_registry(&did, federation, &streams) => registry?,
+            registry = self.start_registry(&did, federation, &discovery, &streams) => registry?,
         };
         let strangers = Strangers {
             store: Arc::clone(&self.store),
             registry: registry.clone(),
+            discovery: discovery.clone(),
+            refuses: self.settings.discovery.unknown_peers == UnknownPeers::Refuse,
             federation: seen.clone(),
         };
         tokio::spawn(strangers.run(asked, end.clone()));
@@ -261,11 +265,12 @@ impl Daemon {
         tokio::spawn(
             pubsub
                 .clone()
-                .subscribe_events(self.listening(gossip, &seen, &streams), end.clone()),
+                .subscribe_events(self.listening(gossip, &seen, &streams, &discovery), end.clone()),
         );
         let desk = SearchDesk {
             bus: bus.clone(),
             store: Arc::clone(&self.store),
+            discovery: discovery.clone(),
             streams: streams.clone(),
             pubsub,
             federation: seen.clone(),
@@ -274,7 +279,7 @@ impl Daemon {
             refusals: parts.refusals.clone(),
         };
         let (searches, search, desk) = desk.start(search, end.clone());
-        let asked_of = seen.clone();
+        let (asked_of, registry_of_up) = (seen.clone(), registry.clone());
         let node = Node {
             own_did: did.clone(),
             store: Arc::clone(&self.store),
@@ -300,6 +305,9 @@ impl Daemon {
             store: Arc::clone(&self.store),
             intake: intake.clone(),
             federation: asked_of,
+            network: self.network.clone(),
+            discovery,
+            registry: registry_of_up,
             search,
         }));
         tokio::spawn(tell_intake(intake.clone(), parts.readiness.clone()));

@@ -1,10 +1,12 @@
 //! Who a peer is that the last reading of the store does not name: what the quarantine waits for.
 //!
 //! Owns the order of those who are asked: the store, and who is found there is read again at once, so that a partner written
-//! a second ago is one. Whoever else may know stands between that and `discovery.unknown_peers`, which the network decides
-//! by. Always: every question is answered, and none keeps another waiting.
+//! a second ago is one; then the indexers, and whoever has a record there may stay, with the rights of an unknown one. The
+//! network decides about the rest, by `discovery.unknown_peers`. Always: every question is answered, and none keeps another
+//! waiting.
 
 use super::registry::Registry;
+use crate::discovery::{Depth, Discovery};
 use crate::model::Federation;
 use crate::network::{Stranger, Told};
 use crate::store::Store;
@@ -19,6 +21,9 @@ use tracing::{debug, info};
 pub(super) struct Strangers {
     pub(super) store: Arc<dyn Store>,
     pub(super) registry: Registry,
+    pub(super) discovery: Discovery,
+    /// Unknown peers are refused: at an indexer they get the time to show a record.
+    pub(super) refuses: bool,
     pub(super) federation: watch::Receiver<Arc<Federation>>,
 }
 
@@ -45,8 +50,23 @@ impl Strangers {
     }
 
     async fn who_is(&self, peer: PeerId) -> Told {
-        // Indexers will be asked here about whom the store does not know.
-        self.in_store(peer).await
+        match self.in_store(peer).await {
+            Told::Unknown => self.at_indexers(peer).await,
+            told => told,
+        }
+    }
+
+    async fn at_indexers(&self, peer: PeerId) -> Told {
+        let found = self.discovery.find(&peer.to_string(), Depth::Indexers).await;
+        match found.iter().find(|found| found.record.peer == peer) {
+            Some(found) => {
+                debug!(%peer, did = %found.record.record.did, "an indexer has a record of a peer that knocks");
+                Told::Vouched
+            }
+            // Its heartbeat may be on its way; whoever waits for this is let go when the time is up.
+            None if self.discovery.is_indexer() && self.refuses => std::future::pending().await,
+            None => Told::Unknown,
+        }
     }
 
     async fn in_store(&self, peer: PeerId) -> Told {

@@ -6,20 +6,25 @@
 
 pub mod judge;
 
-use crate::model::Federation;
+use crate::discovery::{Depth, Discovery};
+use crate::model::{Federation, Member, Relation};
 use crate::network::{Gossip, Network, PublishError};
 use crate::store::Store;
 use crate::stream::{Asked, StreamService};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, DataType, Event, Question, ReadLimits, TOPIC_SEARCH, timestamp};
 use judge::{Judge, Verdict};
+use libp2p::PeerId;
 use libp2p::gossipsub::MessageAcceptance;
 use libp2p::identity::Keypair;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+
+/// Askers looked up at once that our store does not know. The questions of further ones are passed on, and not answered.
+const STRANGERS: usize = 64;
 
 /// Cloneable handle.
 #[derive(Clone)]
@@ -37,6 +42,8 @@ pub struct Listening {
     pub federation: watch::Receiver<Arc<Federation>>,
     /// To answer.
     pub streams: StreamService,
+    /// Who asks that our store does not know.
+    pub discovery: Discovery,
     /// Where resources are.
     pub store: Arc<dyn Store>,
     /// Bounds of reading.
@@ -92,6 +99,7 @@ impl PubSubService {
 
     /// The diagrams' `subscribeEvents`: judges what arrives and answers searches, until `shutdown`.
     pub async fn subscribe_events(self, mut listening: Listening, shutdown: CancellationToken) {
+        let strangers = Arc::new(Semaphore::new(STRANGERS));
         loop {
             let gossip = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -106,6 +114,9 @@ impl PubSubService {
                 Ok(event) => {
                     let now = (SystemTime::now(), Instant::now());
                     let verdict = listening.judge.judge(&gossip.source, &event, now, &federation);
+                    if verdict == Verdict::Forward {
+                        self.answer_stranger(&listening, &strangers, gossip.source, &event);
+                    }
                     self.on_verdict(&listening, &gossip, event, verdict)
                 }
                 Err(error) => {
@@ -161,6 +172,44 @@ impl PubSubService {
                 (MessageAcceptance::Reject, None)
             }
         }
+    }
+
+    /// A genuine question of a peer that our store does not know: `getPeerRecord(from)`, and it gets what is public.
+    fn answer_stranger(&self, listening: &Listening, strangers: &Arc<Semaphore>, source: PeerId, event: &Event) {
+        let Some(question) = Question::read(&event.payload) else {
+            return;
+        };
+        let Ok(turn) = Arc::clone(strangers).try_acquire_owned() else {
+            let detail = "too many askers are being looked up";
+            return listening
+                .refusals
+                .dropped("gossip_stranger", "full", 1, &source.to_string(), detail);
+        };
+        let (did, user) = (event.from.clone(), event.user.clone());
+        let (discovery, streams, store) = (
+            listening.discovery.clone(),
+            listening.streams.clone(),
+            Arc::clone(&listening.store),
+        );
+        let metrics = listening.metrics.clone();
+        tokio::spawn(async move {
+            let found = discovery.find(&did, Depth::All).await;
+            drop(turn);
+            let Some(found) = found.iter().find(|found| found.record.peer == source) else {
+                debug!(%did, %source, "nobody has a record of this asker");
+                return;
+            };
+            let by = Member {
+                did,
+                name: found.record.record.name.clone(),
+                relation: Relation::None,
+                peer_id: Some(source),
+                addresses: found.record.addresses.clone(),
+            };
+            metrics.event_received("question");
+            let by = Arc::new(by);
+            streams.send_response(Asked { by, question, user }, store).await;
+        });
     }
 
     /// The diagrams' `handleEventSearch`: answers beside the listening, so that no answer delays the next message.

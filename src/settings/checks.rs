@@ -1,6 +1,6 @@
-//! What must hold between settings, and what this version does not have yet.
+//! What must hold between settings that are each right by themselves.
 
-use super::list::{Role, Settings, StoreUrl};
+use super::list::{Settings, StoreUrl};
 use super::reading::Reading;
 
 /// What must hold between settings that are each right by themselves.
@@ -30,18 +30,6 @@ fn store_is_reached(settings: &Settings, reading: &mut Reading<'_>) {
                 );
             }
         }
-    }
-}
-
-/// Settings that are understood and belong to what is not there yet. Lift each one together with the part that
-/// brings it.
-pub(super) fn not_in_this_version(settings: &Settings, reading: &mut Reading<'_>) {
-    if settings.discovery.role == Role::Indexer {
-        reading.mistake_about("discovery.role", "this version has the node role only: use `node`");
-    }
-    if !settings.discovery.indexers.is_empty() {
-        let text = "this version finds partners by the stream_address of their documents only: leave it empty";
-        reading.mistake_about("discovery.indexers", text);
     }
 }
 

@@ -237,8 +237,13 @@ section! {
     pub struct DiscoverySettings in "discovery." {
         /// What this daemon is to others.
         role: Role = is("node"), choice(&[("node", Role::Node), ("indexer", Role::Indexer)]);
-        /// The indexers to ask, each with its `/p2p/` part.
+        /// The indexers to begin with, each with its `/p2p/` part. Others are learnt from these and from the DHT; up to five are
+        /// kept. Without any, partners are found by the `stream_address` of their documents.
         indexers: Vec<Multiaddr> = Preset::List(&[]), several(0, address_with_peer());
+        /// Records that an indexer keeps; further peers are told to ask another.
+        records: usize = is("50000"), count(1, 10_000_000);
+        /// Records that an indexer keeps of peers that come from one address (IPv6: one /64); further ones are refused.
+        records_of_address: usize = is("1000"), count(1, 10_000_000);
         /// What a peer gets that neither the store nor anybody else knows, or that nobody could tell about within 5 s: `allow` is
         /// what a known peer without a relation gets on a connection, `refuse` ends it.
         unknown_peers: UnknownPeers = is("allow"),

@@ -83,7 +83,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     let settings = <Settings as list::Section>::read(&mut reading);
     if let Some(settings) = &settings {
         checks::together(settings, &mut reading);
-        checks::not_in_this_version(settings, &mut reading);
     }
     let (shown, mistakes) = reading.finish();
     match settings {

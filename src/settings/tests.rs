@@ -174,20 +174,6 @@ fn what_must_hold_between_settings() {
 }
 
 #[test]
-fn what_this_version_does_not_have_is_refused_clearly() {
-    let peer = "/ip4/10.0.0.1/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
-    let wrong = [
-        ("discovery.role=indexer".to_owned(), "node role only"),
-        (format!("discovery.indexers={peer}"), "stream_address"),
-    ];
-    for (set, expected) in &wrong {
-        let told = load(&sources(&[set], &[])).unwrap_err();
-        assert_eq!(told.0.len(), 1, "{told}");
-        assert!(told.to_string().contains(expected), "{told}");
-    }
-}
-
-#[test]
 fn what_belongs_to_one_kind_of_store_is_refused_with_the_other() {
     for (set, expected) in [
         (["store.manage_indexes=true", "name=n"], "for mongodb alone"),

@@ -5,7 +5,7 @@
 //! asker that gave an id is told at the end how many there were and whether that was all.
 
 use super::{StreamService, locked};
-use crate::model::{Member, Relation};
+use crate::model::Member;
 use crate::network::Stream;
 use crate::store::{AskerId, SearchQuery, Store, StoreError};
 use crate::wire::{Action, DataType, Event, Question, SearchEndMark, protocol, timestamp};
@@ -104,7 +104,7 @@ impl StreamService {
         deadline: Instant,
         stop: CancellationToken,
     ) -> Result<SearchEndMark, Ended> {
-        let connected = self.0.network.connect(peer, &asked.by.addresses).await;
+        let connected = self.0.discovery.connect(peer, &asked.by.addresses).await;
         connected.map_err(|error| Ended::Unreachable(error.to_string()))?;
         let opened = self.0.network.open(peer, protocol::SEARCH).await;
         let mut stream = opened.map_err(|error| Ended::Unreachable(error.to_string()))?;
@@ -152,7 +152,8 @@ impl StreamService {
             asker: AskerId {
                 did: asked.by.did.clone(),
                 peer_id: Some(peer.to_string()),
-                trusted: asked.by.relation != Relation::Blacklist,
+                // Only what our store says of it grants more than what is public.
+                trusted: self.federation().known(&peer).is_some(),
             },
             limit: asked.question.limit.map_or(most, |limit| limit.min(most)),
             deadline: deadline.into_std(),

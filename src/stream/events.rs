@@ -4,13 +4,12 @@
 //! peer's right is checked for each batch, `from` is the DID of the connection's PeerId, and a full upward queue stops
 //! the reading, which is the back-pressure that the sender feels.
 
-use super::lines::{LineLimits, Lines, split};
 use super::{StreamService, locked};
+use crate::identity::key_of;
 use crate::model::{Federation, Member};
-use crate::network::Incoming;
+use crate::network::{Incoming, LineLimits, Lines, split};
 use crate::wire::{Action, Event};
 use libp2p::PeerId;
-use libp2p::identity::PublicKey;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -45,15 +44,6 @@ pub fn may_send<'a>(
         _ if federation.is_partner(peer) => Ok(member),
         _ => Err("not_partner"),
     }
-}
-
-/// The key inside an ed25519 PeerId; other kinds of key are hashed into it and cannot be read back.
-#[must_use]
-pub fn key_of(peer: &PeerId) -> Option<PublicKey> {
-    let hash = peer.as_ref();
-    (hash.code() == 0)
-        .then(|| PublicKey::try_decode_protobuf(hash.digest()).ok())
-        .flatten()
 }
 
 /// The rules that every event of a stream must pass.

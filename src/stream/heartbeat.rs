@@ -4,11 +4,10 @@
 //! stream is kept only for a PARTNER whose line names the DID and PeerId of its connection and whose link passed the
 //! bandwidth challenge; a connection on which anything comes is never called dead.
 
-use super::lines::{LineLimits, Lines, split};
 use super::table::Direction;
 use super::{StreamService, locked};
 use crate::model::{Federation, Member};
-use crate::network::Incoming;
+use crate::network::{Incoming, LineLimits, Lines, split};
 use crate::wire::{Heartbeat, protocol};
 use libp2p::PeerId;
 use std::sync::Arc;
@@ -141,7 +140,7 @@ impl StreamService {
                 Ok(())
             }
             Ok(None) => Err("ended"),
-            Err(super::lines::LineError::Quiet) => Err("expired"),
+            Err(super::LineError::Quiet) => Err("expired"),
             Err(error) => Err(error.rule().unwrap_or("broken")),
         }
     }

@@ -7,7 +7,6 @@
 mod answers;
 mod events;
 mod heartbeat;
-mod lines;
 mod out_event;
 mod pace;
 mod partner;
@@ -16,15 +15,17 @@ mod questions;
 mod table;
 mod writer;
 
+pub use crate::identity::key_of;
+pub use crate::network::{LineError, Lines, split};
 pub use answers::Asked;
-pub use events::{Inbound, key_of, may_send};
+pub use events::{Inbound, may_send};
 pub use heartbeat::{Beat, EXPIRY, PERIOD};
-pub use lines::{LineError, Lines, split};
 pub use out_event::OutEvent;
 pub use questions::{Answer, AnswerFrom, SearchLine};
 pub use table::{Direction, StreamTable};
 pub use writer::Enqueued;
 
+use crate::discovery::Discovery;
 use crate::model::{Federation, Member};
 use crate::network::{Inbox, Incoming, Network, StreamProtocol};
 use crate::settings::{Limits, Settings};
@@ -106,6 +107,8 @@ pub struct Parts {
     pub own: Own,
     /// Connections.
     pub network: Network,
+    /// Where peers are that have moved, and who others are.
+    pub discovery: Discovery,
     /// Who is who.
     pub federation: watch::Receiver<Arc<Federation>>,
     /// The settings, to watch.
@@ -135,6 +138,7 @@ pub struct StreamService(Arc<Shared>);
 struct Shared {
     own: Own,
     network: Network,
+    discovery: Discovery,
     federation: watch::Receiver<Arc<Federation>>,
     settings: watch::Receiver<Arc<Settings>>,
     limits: Limits,
@@ -178,6 +182,7 @@ impl StreamService {
         let service = Self(Arc::new(Shared {
             own: parts.own,
             network: parts.network,
+            discovery: parts.discovery,
             federation: parts.federation,
             // One line must fit, or none would.
             half_read: Arc::new(Semaphore::new(limits.half_read_bytes.max(limits.line_bytes))),

@@ -68,7 +68,7 @@ impl StreamService {
         let peer = partner.peer_id.ok_or("its document names no PeerId")?;
         let text = |error: &dyn std::fmt::Display| error.to_string();
         self.0
-            .network
+            .discovery
             .connect(peer, &partner.addresses)
             .await
             .map_err(|error| text(&error))?;

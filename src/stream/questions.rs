@@ -3,12 +3,11 @@
 //! Owns the telling apart of the two and the checks of their sender. Never knows which searches are open: answers go up
 //! with everything that is needed to find theirs. Always: an answer that nobody waits for ends its stream.
 
-use super::events::key_of;
-use super::lines::{LineLimits, Lines, split};
 use super::{Asked, StreamService, locked};
-use crate::identity::is_self_proving;
+use crate::discovery::Depth;
+use crate::identity::{is_self_proving, key_of};
 use crate::model::Member;
-use crate::network::Incoming;
+use crate::network::{Incoming, LineLimits, Lines, split};
 use crate::wire::{Action, DataType, Event, Question, protocol, timestamp};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
@@ -68,7 +67,7 @@ impl StreamService {
     pub async fn ask(&self, to: &Member, question: &Question, user: &str, kind: DataType) -> Result<(), String> {
         let peer = to.peer_id.ok_or("its document names no PeerId")?;
         self.0
-            .network
+            .discovery
             .connect(peer, &to.addresses)
             .await
             .map_err(|error| error.to_string())?;
@@ -169,7 +168,12 @@ impl StreamService {
                     return false;
                 }
             };
-            let sender = match self.sender(&event, &peer) {
+            let mut sender = self.sender(&event, &peer);
+            // Its DID does not follow from its key: its record may say that it is its own.
+            if sender.as_ref().err() == Some(&"unknown_peer") && self.has_record(&event.from, peer).await {
+                sender = Ok(Sender::Proven(event.from.clone()));
+            }
+            let sender = match sender {
                 Ok(sender) => sender,
                 Err(rule) => {
                     refused(rule, "on the search protocol".to_owned());
@@ -213,6 +217,18 @@ impl StreamService {
             }
         }
         true
+    }
+
+    /// Whether an indexer knows this DID as this peer's, and our store knows neither.
+    async fn has_record(&self, did: &str, peer: PeerId) -> bool {
+        let federation = self.federation();
+        if federation.get(did).is_some() || federation.of_peer(&peer).is_some() {
+            return false;
+        }
+        let found = self.0.discovery.find(did, Depth::Indexers).await;
+        found
+            .iter()
+            .any(|found| found.record.peer == peer && found.record.record.did == did)
     }
 
     /// Who wrote `event` on `peer`'s stream.

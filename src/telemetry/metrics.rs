@@ -4,6 +4,7 @@
 //! and a peer is named until it is removed or its relation ends ([`Metrics::forget_partner`]).
 
 mod delivery;
+mod discovery;
 mod memory;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use discovery::Discovery;
 use memory::ResidentMemory;
 
 /// `N` labels: fixed names, and values which are words of the code or the name of a partner.
@@ -100,6 +102,10 @@ pub struct Families {
     pub todo_waiting: Gauge,
     /// The journal on the disk, with its log.
     pub journal_bytes: Gauge,
+    /// Records of the DHT kept for others.
+    pub dht_records: Gauge,
+    /// What this daemon does to find others, and for those who look for others here.
+    pub discovery: Discovery,
     /// Seconds from the take of an event from NATS to its commit in the journal.
     pub event_seconds: Histogram,
 }
@@ -166,6 +172,8 @@ impl Metrics {
                 "Partners' changes that are committed and not known to be published",
             ),
             journal_bytes: Gauge::default(),
+            dht_records: family(&mut registry, "dht_records", "Records of the DHT kept here"),
+            discovery: Discovery::new(&mut registry),
             event_seconds: Histogram::new(EVENT_SECONDS),
             registry: Registry::default(),
         };

@@ -163,3 +163,38 @@ fn search_ends() {
         .concat();
     assert_eq!(written, file);
 }
+
+#[test]
+fn peer_records_and_their_signatures() {
+    let file = include_str!("../../tests/golden/record.jsonl");
+    let mut signed = 0;
+    for line in lines(file) {
+        let mut record = PeerRecord::read(line.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(record.write()).unwrap(), line.trim_end());
+        assert_eq!(
+            timestamp(parse_timestamp(&record.expiry_date).unwrap()),
+            record.expiry_date
+        );
+        assert_eq!(record.peer_id, key().public().to_peer_id().to_string());
+        if record.signature.is_some() {
+            signed += 1;
+            assert_eq!(record.verify(&key().public()), Ok(()), "{line}");
+            record.sign(&key()).unwrap();
+            let again = String::from_utf8(record.write()).unwrap();
+            assert_eq!(again, line.trim_end(), "signed here it is the same record");
+        }
+    }
+    assert_eq!(signed, 2);
+
+    let beat = include_str!("../../tests/golden/record_beat.jsonl");
+    let read = RecordBeat::read_line(beat.as_bytes()).unwrap();
+    assert_eq!(String::from_utf8(read.write_line()).unwrap(), beat);
+    let answers = include_str!("../../tests/golden/record_answer.jsonl");
+    for line in lines(answers) {
+        let (answer, bad) = RecordAnswer::read_line(line.as_bytes()).unwrap();
+        assert_eq!(
+            (String::from_utf8(answer.write_line()).unwrap().as_str(), bad),
+            (line, 0)
+        );
+    }
+}

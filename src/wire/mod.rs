@@ -15,6 +15,8 @@ mod json;
 mod names;
 mod payload;
 mod propalgation;
+mod record;
+mod record_lines;
 mod search;
 mod tagged;
 mod time;
@@ -28,8 +30,12 @@ pub use event::{Event, SearchEndMark};
 pub use heartbeat::Heartbeat;
 pub use ids::{PEER_IDS_MAX, read_id, read_peer_id, read_peer_ids};
 pub use json::ReadLimits;
-pub use names::{Action, ORIGIN_HEADER, OWN_NAME, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS, protocol};
+pub use names::{Action, INDEXERS_KEY, NODE_KEY, ORIGIN_HEADER, OWN_NAME, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS, protocol};
 pub use propalgation::PropalgationMessage;
+pub use record::{PeerRecord, RECORD_BYTES};
+pub use record_lines::{
+    BeatAnswer, INDEXERS_MAX, RECORD_LINE_BYTES, RECORDS_MAX, RecordAnswer, RecordBeat, RecordQuery, read_published,
+};
 pub use search::{Question, SearchEnd, SearchRequest, SearchScope};
 pub use time::{parse_timestamp, timestamp};
 

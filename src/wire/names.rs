@@ -9,6 +9,14 @@ pub const TOPIC_SEARCH: &str = "search";
 /// The other spelling of the topic; listened to, never published to.
 pub const TOPIC_SEARCH_ALIAS: &str = "search#";
 
+/// Under this key indexers announce themselves in the DHT: the multihash (sha2-256) of `/opencloud/indexers`.
+pub const INDEXERS_KEY: [u8; 34] = [
+    0x12, 0x20, 0x71, 0xb7, 0x51, 0x85, 0x99, 0x62, 0x23, 0x7b, 0x2c, 0xc3, 0xaf, 0x95, 0xee, 0xed, 0xce, 0x6c, 0x53,
+    0x78, 0x1a, 0x34, 0x19, 0xc4, 0x30, 0xee, 0xc6, 0xa5, 0x45, 0x87, 0x56, 0x96, 0x15, 0x09,
+];
+/// What stands before a DID in the DHT's keys.
+pub const NODE_KEY: &str = "/node/";
+
 /// Names of the libp2p stream protocols. Values are JSON, one a line.
 pub mod protocol {
     /// A partner's resource was created.
@@ -29,6 +37,14 @@ pub mod protocol {
     pub const DELIVERY: &str = "/opencloud/resource/delivery/1.1";
     /// The bandwidth challenge: bytes to echo.
     pub const PROBE: &str = "/opencloud/probe/1.0";
+    /// A node's heartbeat to an indexer, with its fresh record.
+    pub const HEARTBEAT: &str = "/opencloud/heartbeat/1.0";
+    /// A question for records.
+    pub const RECORD_GET: &str = "/opencloud/record/get/1.0";
+    /// A record for an indexer to keep.
+    pub const RECORD_PUBLISH: &str = "/opencloud/record/publish/1.0";
+    /// Kademlia, prefix `/oc`.
+    pub const KAD: &str = "/oc/kad/1.0.0";
     /// Ours, advertised by identify and never opened: this side takes unsigned events, the connection being proof
     /// enough of their sender. Others see one more name and ignore it.
     pub const TAKES_UNSIGNED: &str = "/opencloud/event/unsigned/1.0";
@@ -141,6 +157,13 @@ mod tests {
             );
         }
         assert_eq!(Action::from_code(9), None);
+    }
+
+    #[test]
+    fn the_key_of_indexers_is_the_multihash_of_its_name() {
+        use sha2::{Digest, Sha256};
+        assert_eq!(INDEXERS_KEY[..2], [0x12, 0x20]);
+        assert_eq!(INDEXERS_KEY[2..], Sha256::digest("/opencloud/indexers")[..]);
     }
 
     #[test]

@@ -5,11 +5,13 @@
 
 mod create_resource;
 mod delivery;
+mod discovery;
 mod foreign;
 mod gate;
 mod history;
 mod hostile;
 mod hostile_delivery;
+mod hostile_discovery;
 mod hostile_gossip;
 mod hostile_nats;
 mod hostile_peer;
@@ -20,6 +22,7 @@ mod life;
 mod mongo;
 mod operator_search;
 mod outbox;
+mod peers;
 mod propagation;
 mod search;
 mod slow_link;

@@ -2,9 +2,10 @@
 //!
 //! Owns nothing. Never decides when a part starts.
 
-use super::{Daemon, NodeError};
+use super::{Daemon, NodeError, NodeParts};
 use crate::bus::{self, Bus, IntakeFrom, IntakeState, Source};
 use crate::delivery::{self, Delivery};
+use crate::discovery::{self, Discovery, Own as OwnRecord};
 use crate::model::Federation;
 use crate::network;
 use crate::node::inbound::InboundHandler;
@@ -14,13 +15,73 @@ use crate::node::registry::{self, Registry};
 use crate::pubsub::{Listening, judge::Judge};
 use crate::settings::{Settings, Writes};
 use crate::stream::{self, Own, StreamService, Upward};
-use crate::wire::ReadLimits;
+use crate::wire::{ReadLimits, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 
+/// The network as the settings want it.
+pub(super) fn network_config(
+    settings: &Settings,
+    parts: &NodeParts,
+    inboxes: Vec<(network::StreamProtocol, network::Inbox)>,
+) -> network::Config {
+    network::Config {
+        keypair: parts.identity.keypair.clone(),
+        psk: parts.identity.psk,
+        listen: settings.network.listen.clone(),
+        announce: settings.network.announce.clone(),
+        inboxes,
+        streams_per_protocol: settings.limits.streams_per_protocol,
+        connections: u32::try_from(settings.limits.connections).unwrap_or(u32::MAX),
+        connections_per_peer: u32::try_from(settings.limits.connections_per_peer).unwrap_or(u32::MAX),
+        dial_timeout: settings.limits.dial_timeout,
+        handshake_timeout: settings.limits.handshake_timeout,
+        topics: vec![TOPIC_SEARCH, TOPIC_SEARCH_ALIAS],
+        metrics: parts.metrics.clone(),
+        refusals: parts.refusals.clone(),
+    }
+}
+
 impl Daemon {
-    pub(super) fn streams(&self, did: &str, federation: watch::Receiver<Arc<Federation>>) -> (StreamService, Upward) {
+    /// Finds others, and is found, from now on.
+    pub(super) async fn start_discovery(
+        &self,
+        did: &str,
+        federation: watch::Receiver<Arc<Federation>>,
+        records: mpsc::Receiver<network::Incoming>,
+        offered: mpsc::Receiver<network::Offered>,
+    ) -> Result<Discovery, NodeError> {
+        let document = self.store.self_peer().await?;
+        let (api_url, nats_address, wallet_address) = document
+            .map(|peer| (peer.api_url, peer.nats_address, peer.wallet_address))
+            .unwrap_or_default();
+        let own = OwnRecord {
+            name: self.settings.name.clone(),
+            did: did.to_owned(),
+            keypair: self.parts.identity.keypair.clone(),
+            api_url,
+            nats_address,
+            wallet_address,
+        };
+        let parts = discovery::Parts {
+            own,
+            network: self.network.clone(),
+            federation,
+            settings: Arc::clone(&self.settings),
+            metrics: self.parts.metrics.clone(),
+            refusals: self.parts.refusals.clone(),
+            shutdown: self.end.clone(),
+        };
+        Ok(Discovery::start(parts, records, offered).await)
+    }
+
+    pub(super) fn streams(
+        &self,
+        did: &str,
+        federation: watch::Receiver<Arc<Federation>>,
+        discovery: Discovery,
+    ) -> (StreamService, Upward) {
         let own = Own {
             did: did.to_owned(),
             name: self.settings.name.clone(),
@@ -29,6 +90,7 @@ impl Daemon {
         let parts = stream::Parts {
             own,
             network: self.network.clone(),
+            discovery,
             federation,
             settings: self.parts.settings.clone(),
             metrics: self.parts.metrics.clone(),
@@ -42,6 +104,7 @@ impl Daemon {
         &self,
         did: &str,
         federation: watch::Sender<Arc<Federation>>,
+        discovery: &Discovery,
         streams: &StreamService,
     ) -> Result<Registry, NodeError> {
         let pins = self.log.read(|journal| journal.pins()).await?;
@@ -49,6 +112,7 @@ impl Daemon {
             store: Arc::clone(&self.store),
             log: self.log.clone(),
             network: self.network.clone(),
+            discovery: discovery.clone(),
             streams: streams.clone(),
             federation,
             peers: self.settings.limits.peers,
@@ -152,12 +216,14 @@ impl Daemon {
         gossip: mpsc::Receiver<network::Gossip>,
         federation: &watch::Receiver<Arc<Federation>>,
         streams: &StreamService,
+        discovery: &Discovery,
     ) -> Listening {
         let limits = &self.settings.limits;
         Listening {
             gossip,
             federation: federation.clone(),
             streams: streams.clone(),
+            discovery: discovery.clone(),
             store: Arc::clone(&self.store),
             limits: ReadLimits {
                 message_bytes: limits.line_bytes,

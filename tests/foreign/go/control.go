@@ -14,6 +14,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
 // command is one line of stdin. Every command may carry `ref`, which its answer repeats.
@@ -134,6 +135,9 @@ func (n *node) execute(c *command) (fields, error) {
 		defer n.mu.Unlock()
 		n.resources, n.match = c.List, c.Match
 		return fields{"count": len(c.List)}, nil
+	case "reply":
+		n.reply(protocol.ID(c.Protocol), c.Text, max(c.Repeat, 1))
+		return nil, nil
 	case "configure":
 		return nil, n.configure(c)
 	case "counts":
@@ -264,6 +268,30 @@ func (n *node) burst(remote peer.ID, c *command) (fields, error) {
 		}
 	}
 	return fields{"count": sent, "seconds": time.Since(started).Seconds()}, err
+}
+
+// reply answers each line on streams of a protocol with the same bytes, `repeat` times over; no bytes: it reads and says
+// nothing.
+func (n *node) reply(proto protocol.ID, text string, repeat int) {
+	n.host.SetStreamHandler(proto, func(s network.Stream) {
+		defer s.Close()
+		lines := bufio.NewReader(s)
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				return
+			}
+			emit("asked", fields{"protocol": proto, "remote": s.Conn().RemotePeer().String(), "text": line})
+			for range repeat {
+				if text == "" {
+					break
+				}
+				if _, err := io.WriteString(s, text); err != nil {
+					return
+				}
+			}
+		}
+	})
 }
 
 // rawWrite writes bytes as they are, on a stream of its own or on one an earlier `raw` left open.

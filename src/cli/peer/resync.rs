@@ -1,13 +1,13 @@
-//! `peer`: what concerns one partner.
+//! `peer resync`: everything compared with a partner.
 
 use clap::Args;
 
-use super::{Common, Failure, answer_told, asked};
+use crate::cli::{Common, Failure, answer_told, asked};
 use crate::control::{self, Request};
 
 /// What a person may want of `peer resync`.
 #[derive(Debug, Args)]
-pub(super) struct Wanted {
+pub(in crate::cli) struct Wanted {
     /// With whom, by DID, PeerId or name
     partner: String,
     /// Let the many deletes through that the last comparison held back

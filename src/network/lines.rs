@@ -3,7 +3,7 @@
 //! Owns the read buffer. Never parses a value. Always: a line is bounded in size and in the time from its first byte to
 //! its end, and what all streams together hold of half-read lines is bounded by one permit for the process.
 
-use crate::network::Stream;
+use super::Stream;
 use bytes::{Bytes, BytesMut};
 use futures::{AsyncRead, FutureExt};
 use std::sync::Arc;
@@ -58,11 +58,13 @@ impl LineError {
 
 /// Bounds of one reader.
 #[derive(Debug, Clone)]
-pub(super) struct LineLimits {
-    pub(super) bytes: usize,
-    pub(super) time: Duration,
+pub struct LineLimits {
+    /// Longest line.
+    pub bytes: usize,
+    /// Longest time from the first byte of a line to its end.
+    pub time: Duration,
     /// How long a stream may say nothing; `None` for ever.
-    pub(super) quiet: Option<Duration>,
+    pub quiet: Option<Duration>,
 }
 
 /// The reader.
@@ -79,7 +81,9 @@ pub struct Lines<R = Stream> {
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    pub(super) fn new(stream: R, limits: LineLimits, half_read: Arc<Semaphore>) -> Self {
+    /// Reads `stream` within `limits`; `half_read` is shared by all readers that share a bound.
+    #[must_use]
+    pub fn new(stream: R, limits: LineLimits, half_read: Arc<Semaphore>) -> Self {
         Self {
             io: stream.compat(),
             buffer: BytesMut::new(),
@@ -93,7 +97,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     /// How long the stream may say nothing from now on.
-    pub(super) fn may_be_quiet_for(&mut self, time: Duration) {
+    pub fn may_be_quiet_for(&mut self, time: Duration) {
         self.limits.quiet = Some(time);
     }
 

@@ -1,0 +1,69 @@
+//! `peer invite`: one line by which another organisation can add us.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::anyhow;
+use clap::Args;
+use libp2p::Multiaddr;
+use serde_json::json;
+
+use crate::cli::{Common, Failure, answer, tell};
+use crate::control::{OwnAddresses, Request, ask};
+use crate::discovery::{Own, write_invite};
+use crate::identity::{Identity, own_did};
+use crate::settings::{Settings, load};
+
+/// What a person may want of `peer invite`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Wanted {
+    /// Where we are reached [default: `network.announce`, else what the running daemon tells others]. Repeatable
+    #[arg(long, value_name = "MULTIADDR")]
+    address: Vec<Multiaddr>,
+    /// For how many days it can be used
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=365))]
+    days: u32,
+}
+
+pub(super) fn invite(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
+    let settings = load(&common.sources())?.settings;
+    let identity = Identity::existing(&settings)?;
+    let own = Own {
+        name: settings.name.clone(),
+        did: own_did(&settings, &identity)?,
+        keypair: identity.keypair.clone(),
+        api_url: String::new(),
+        nats_address: String::new(),
+        wallet_address: String::new(),
+    };
+    let addresses = addresses(&settings, wanted);
+    if addresses.is_empty() {
+        return Err(Failure::Failed(anyhow!(
+            "nothing says where we are reached: give --address, set network.announce, or start the daemon"
+        )));
+    }
+    let life = Duration::from_secs(u64::from(wanted.days) * 24 * 3600);
+    let line = write_invite(&own, &addresses, life, SystemTime::now())
+        .map_err(|error| Failure::Failed(anyhow!("the invite cannot be signed: {error}")))?;
+    if common.json {
+        let told =
+            json!({"invite": line, "peer_id": identity.peer_id.to_string(), "did": own.did, "addresses": addresses});
+        return answer(&format!("{told}\n"));
+    }
+    tell(&format!(
+        "They add us by `oc-discovery peer add`, and should compare the PeerId with what you tell them by another way:\n{}",
+        identity.peer_id
+    ));
+    answer(&format!("{line}\n"))
+}
+
+fn addresses(settings: &Settings, wanted: &Wanted) -> Vec<Multiaddr> {
+    if !wanted.address.is_empty() {
+        return wanted.address.clone();
+    }
+    if !settings.network.announce.is_empty() {
+        return settings.network.announce.clone();
+    }
+    let told: Result<OwnAddresses, _> = ask(&settings.state_dir, &Request::OwnAddresses {});
+    let told = told.map(|told| told.addresses).unwrap_or_default();
+    told.iter().filter_map(|text| text.parse().ok()).collect()
+}

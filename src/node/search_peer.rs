@@ -1,0 +1,64 @@
+//! Searches for peers, and how results and reports of any search reach NATS.
+//!
+//! Owns nothing. Always: a search for peers ends with a report, however long indexers or the DHT take.
+
+use super::resolve::get_peer_record;
+use super::search::{SearchDesk, new_id};
+use crate::bus::Out;
+use crate::wire::{DataType, Envelope, OWN_NAME, SearchEnd, SearchRequest};
+use bytes::Bytes;
+use std::time::Duration;
+use tracing::debug;
+
+impl SearchDesk {
+    /// The diagrams' PB_SEARCH with datatype PEER.
+    pub(super) async fn search_peer(&self, request: SearchRequest, user: String) {
+        self.metrics.searched("peer");
+        let id = request.id.clone();
+        let longest = self.settings.borrow().search.timeout;
+        let time = request
+            .timeout_ms
+            .map_or(longest, |ms| Duration::from_millis(ms).min(longest));
+        let asked = get_peer_record(self.store.as_ref(), &self.discovery, &request.text);
+        let (hits, error) = tokio::time::timeout(time, asked).await.unwrap_or_default();
+        if let Some(error) = error {
+            self.refusals.refuse("store_down", "search", &error);
+        }
+        let most = request
+            .limit
+            .unwrap_or(usize::MAX)
+            .min(self.settings.borrow().search.max_results);
+        let results = hits.len().min(most);
+        for hit in hits.iter().take(most) {
+            self.publish(DataType::Peer, hit.json().into(), &user, id.clone()).await;
+        }
+        let truncated = hits.len() > most;
+        let end = SearchEnd {
+            results,
+            truncated,
+            ..SearchEnd::without_answers(id.unwrap_or_else(new_id))
+        };
+        self.report(&end).await;
+    }
+
+    pub(super) async fn publish(&self, datatype: DataType, payload: Bytes, user: &str, search_id: Option<String>) {
+        let envelope = Envelope {
+            from_app: OWN_NAME.to_owned(),
+            datatype,
+            user: user.to_owned(),
+            groups: Vec::new(),
+            payload,
+            search_id,
+        };
+        if let Err(error) = self.bus.publish_now(Out::SearchEvent, envelope.write().into()).await {
+            self.refusals.refuse("nats_refused", "search_event", error);
+        }
+    }
+
+    pub(super) async fn report(&self, end: &SearchEnd) {
+        debug!(id = %end.search_id, results = end.results, answered = end.answered, "a search is over");
+        if let Err(error) = self.bus.publish_now(Out::SearchEnd, end.write().into()).await {
+            self.refusals.refuse("nats_refused", "search_end", error);
+        }
+    }
+}

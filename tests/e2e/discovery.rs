@@ -1,0 +1,190 @@
+//! Peers that know nothing of one another but an indexer's address find each other.
+
+use futures::future::join_all;
+use oc_testkit::{DataType, Federation, Peer, PeerBuilder, Relation, free_port, partners, resource, until};
+use serde_json::{Value, json};
+
+/// An indexer, not started yet, that begins with these others.
+pub fn indexer<'a>(net: &'a Federation, name: &str, others: &[&str]) -> PeerBuilder<'a> {
+    knowing(net, name, others).set("discovery.role", "indexer")
+}
+
+/// A peer, not started yet, that begins with these indexers.
+pub fn knowing<'a>(net: &'a Federation, name: &str, indexers: &[&str]) -> PeerBuilder<'a> {
+    let addresses: Vec<String> = indexers
+        .iter()
+        .map(|name| net.identity(name).stream_address())
+        .collect();
+    net.peer(name).set("discovery.indexers", json!(addresses))
+}
+
+/// What one search for a peer finds at `at`.
+pub async fn found(at: &Peer, key: &str) -> Vec<Value> {
+    let (results, _) = at.search(DataType::Peer, json!({"search": key})).await;
+    results.iter().map(oc_testkit::Message::document).collect()
+}
+
+/// Searches until somebody with this DID is among what is found.
+pub async fn finds(at: &Peer, key: &str, did: &str) -> Value {
+    until(format!("{} to find {did} by {key}", at.name()), || async {
+        found(at, key).await.into_iter().find(|document| document["did"] == did)
+    })
+    .await
+}
+
+pub async fn keeps(peer: &Peer, count: usize) {
+    peer.wait_metric("ocd_indexers", &[("state", "kept")], |kept| kept == count as f64)
+        .await;
+}
+
+/// Each finds each other by DID, PeerId and name.
+async fn all_find_all(peers: &[Peer]) {
+    join_all(peers.iter().map(|one| async move {
+        for other in peers.iter().filter(|other| other.did() != one.did()) {
+            let who = other.identity();
+            for key in [&who.did, &who.peer_id, &who.name] {
+                let document = finds(one, key, &who.did).await;
+                assert_eq!(document["peer_id"], *who.peer_id);
+                assert_eq!(document["stream_address"], who.stream_address());
+            }
+        }
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn two_peers_that_know_one_indexer_find_each_other() {
+    let net = Federation::new();
+    let _index = indexer(&net, "index", &[]).start().await;
+    let alice = knowing(&net, "alice", &["index"]).start().await;
+    let bob = knowing(&net, "bob", &["index"]).start().await;
+    keeps(&alice, 1).await;
+    keeps(&bob, 1).await;
+    for (one, other) in [(&alice, &bob), (&bob, &alice)] {
+        let who = other.identity();
+        for key in [&who.did, &who.peer_id, &who.name] {
+            let document = finds(one, key, &who.did).await;
+            assert_eq!(document["public_key"], *who.public_key);
+            assert_eq!(document["relation"], 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn ten_peers_that_know_one_of_three_indexers_each_find_all_others_whatever_indexers_do() {
+    let net = Federation::new();
+    let mut indexers = vec![indexer(&net, "index-0", &[]).start().await];
+    for name in ["index-1", "index-2"] {
+        indexers.push(indexer(&net, name, &["index-0"]).start().await);
+    }
+    let names: Vec<String> = (0..10).map(|n| format!("peer-{n}")).collect();
+    let starting = names.iter().enumerate().map(|(n, name)| {
+        let knows = format!("index-{}", n % 3);
+        knowing(&net, name, &[&knows]).start()
+    });
+    let peers: Vec<Peer> = join_all(starting).await;
+    all_find_all(&peers).await;
+    // Of the others they learn.
+    join_all(peers.iter().map(|peer| keeps(peer, 3))).await;
+    for left in [2, 1] {
+        indexers[2 - left].kill9();
+        all_find_all(&peers).await;
+        join_all(peers.iter().map(|peer| keeps(peer, left))).await;
+    }
+    indexers[2].kill9();
+    join_all(peers.iter().map(|peer| keeps(peer, 0))).await;
+    all_find_all(&peers).await;
+    for peer in &peers {
+        peer.wait_log(&["no indexer can be reached"]).await;
+        let said = peer
+            .logs()
+            .iter()
+            .filter(|line| line.contains("no indexer can be reached"))
+            .count();
+        assert_eq!(said, 1, "{}", peer.name());
+    }
+    for index in &mut indexers {
+        index.restart().await;
+    }
+    join_all(peers.iter().map(|peer| peer.wait_log(&["an indexer is kept again"]))).await;
+    all_find_all(&peers).await;
+}
+
+#[tokio::test]
+async fn by_the_dht_a_peer_finds_those_that_it_never_heard_of_when_all_indexers_are_gone() {
+    let net = Federation::new();
+    let mut index = indexer(&net, "index", &[]).start().await;
+    let names = ["alice", "bob", "carol", "dave"];
+    let starting = names.iter().map(|name| {
+        let peer = knowing(&net, name, &["index"]);
+        if *name == "alice" {
+            peer.partner_of("bob").start()
+        } else {
+            peer.start()
+        }
+    });
+    let mut peers: Vec<Peer> = join_all(starting).await;
+    // Each record is on all the others.
+    for peer in &peers {
+        peer.wait_metric("ocd_dht_records", &[], |kept| kept >= 4.0).await;
+    }
+    index.kill9();
+    // Alice forgets everything but that bob is her partner.
+    assert_eq!(peers[0].stop().await, 0);
+    std::fs::remove_file(peers[0].dir().join("records.jsonl")).unwrap();
+    peers[0].restart().await;
+    let (alice, dave) = (&peers[0], &peers[3]);
+    finds(alice, dave.did(), dave.did()).await;
+    let metrics = alice.metrics().await;
+    let by_dht = metrics.sum("ocd_lookups_total", &[("way", "dht"), ("result", "found")]);
+    assert!(by_dht >= 1.0, "{by_dht}");
+    assert_eq!(
+        metrics.sum("ocd_lookups_total", &[("way", "indexer"), ("result", "found")]),
+        0.0
+    );
+}
+
+/// Moves a peer to another port.
+async fn moves(peer: &mut Peer, port: u16) {
+    assert_eq!(peer.stop().await, 0);
+    peer.set("network.listen", json!([format!("/ip4/127.0.0.1/tcp/{port}")]));
+    peer.restart().await;
+}
+
+#[tokio::test]
+async fn a_partner_that_moves_is_found_again_without_anybody_editing_a_document_and_so_when_it_comes_back() {
+    let net = Federation::new();
+    let _index = indexer(&net, "index", &[]).start().await;
+    let alice = knowing(&net, "alice", &["index"]).partner_of("bob").start().await;
+    // He never dials: his own document of her leads nowhere, and he knows nobody to ask where she is.
+    let mut bob = knowing(&net, "bob", &["index"]).start().await;
+    let mut astray = alice.identity().clone();
+    astray.address = "/ip4/127.0.0.1/tcp/9".to_owned();
+    bob.tell_peer(&astray, Relation::Partner).await;
+    partners(&[&alice, &bob]).await;
+    let home = bob.identity().port();
+    for port in [free_port(), home] {
+        moves(&mut bob, port).await;
+        partners(&[&alice, &bob]).await;
+        let id = format!("from-{port}");
+        alice
+            .publish_create(DataType::Compute, &resource(alice.did(), &id, "Moved"))
+            .await;
+        bob.expect_document("create_resource", &id).await;
+    }
+}
+
+#[tokio::test]
+async fn an_indexer_keeps_its_records_over_a_restart() {
+    let net = Federation::new();
+    let mut index = indexer(&net, "index", &[]).start().await;
+    let alice = knowing(&net, "alice", &["index"]).start().await;
+    let mut bob = knowing(&net, "bob", &["index"]).start().await;
+    keeps(&alice, 1).await;
+    keeps(&bob, 1).await;
+    bob.kill9();
+    assert_eq!(index.stop().await, 0);
+    index.restart().await;
+    index.wait_metric("ocd_records", &[], |records| records >= 1.0).await;
+    finds(&index, bob.did(), bob.did()).await;
+}

@@ -1,0 +1,278 @@
+//! Indexers that lie, peers that claim the DIDs of others, and a crowd: who looks for others is not led astray.
+
+use crate::discovery::{finds, found, indexer, keeps, knowing};
+use crate::hostile::{refused, still_crosses, told_once};
+use crate::strangers::Crowd;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use libp2p::identity::Keypair;
+use oc_testkit::{Federation, Foreign, Peer, partners, until};
+use serde_json::{Value, json};
+use std::time::{Duration, SystemTime};
+
+const GET: &str = "/opencloud/record/get/1.0";
+const PUBLISH: &str = "/opencloud/record/publish/1.0";
+const HEARTBEAT: &str = "/opencloud/heartbeat/1.0";
+
+fn rfc3339(at: SystemTime) -> String {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    time::OffsetDateTime::from_unix_timestamp(seconds.try_into().unwrap())
+        .unwrap()
+        .format(&time::format_description::well_known::Rfc3339)
+        .unwrap()
+}
+
+/// A record as any implementation may make it, signed by `key`.
+fn record(key: &Keypair, did: &str, name: &str, expires: SystemTime) -> String {
+    let peer = key.public().to_peer_id();
+    let public = STANDARD.encode(key.public().encode_protobuf());
+    let unsigned = format!(
+        r#"{{"name":"{name}","did":"{did}","pub_key":"{public}","expiry_date":"{}","peer_id":"{peer}","api_url":"","stream_address":"/ip4/127.0.0.1/tcp/9/p2p/{peer}","nats_address":"","wallet_address":"","signature":null}}"#,
+        rfc3339(expires)
+    );
+    let signature = STANDARD.encode(key.sign(unsigned.as_bytes()).unwrap());
+    unsigned.replace("\"signature\":null", &format!("\"signature\":\"{signature}\""))
+}
+
+fn soon() -> SystemTime {
+    SystemTime::now() + Duration::from_secs(110)
+}
+
+/// A peer that takes every heartbeat, and answers each question with `text`, so often.
+async fn liar(net: &Federation, text: &str, repeat: u32) -> Option<Foreign> {
+    let liar = net.go_peer("liar").start().await?;
+    liar.tell("reply", json!({"protocol": HEARTBEAT, "text": "{\"ok\":true}\n"}))
+        .await;
+    liar.tell("reply", json!({"protocol": GET, "text": text, "repeat": repeat}))
+        .await;
+    Some(liar)
+}
+
+/// Alice knows the liar and an honest indexer, bob the honest one alone.
+async fn alice_and_bob(net: &Federation) -> (Peer, Peer, Peer) {
+    let index = indexer(net, "index", &[]).start().await;
+    let alice = knowing(net, "alice", &["index", "liar"]).start().await;
+    let bob = knowing(net, "bob", &["index"]).start().await;
+    // A lie may be found out before anybody looks.
+    alice
+        .wait_metric("ocd_indexers", &[("state", "kept")], |kept| kept >= 1.0)
+        .await;
+    keeps(&bob, 1).await;
+    (index, alice, bob)
+}
+
+#[tokio::test]
+async fn what_an_indexer_makes_up_is_refused_and_it_is_not_asked_again() {
+    let net = Federation::new();
+    let (squatter, bob) = (Keypair::generate_ed25519(), net.identity("bob"));
+    let true_one = record(&squatter, &bob.did, "bob", soon());
+    let another = record(&squatter, "did:nobody", "nobody", soon());
+    let changed = true_one.replace("tcp/9", "tcp/8");
+    let huge = format!("{{\"records\":[{}]}}\n", vec!["{}"; 101].join(","));
+    let lies = [
+        (format!("{{\"found\":true,\"records\":[{changed}]}}\n"), "bad_signature"),
+        (
+            format!("{{\"found\":true,\"records\":[{another}]}}\n"),
+            "record_of_another",
+        ),
+        ("{\"found\":true,\"records\":[{\"did\":7}]}\n".to_owned(), "unreadable"),
+        // More than may be listed is no answer, but no proof of a lie either.
+        (huge, ""),
+    ];
+    for (lie, rule) in lies {
+        let net = Federation::new();
+        let Some(liar) = liar(&net, &lie, 1).await else { return };
+        let (_index, alice, bob) = alice_and_bob(&net).await;
+        let document = finds(&alice, bob.did(), bob.did()).await;
+        assert_eq!(document["peer_id"], *bob.peer_id(), "{rule}");
+        if !rule.is_empty() {
+            // Until the answer of the liar comes in, too.
+            until("the lie to be refused", || async {
+                found(&alice, "somebody else").await;
+                (alice.metrics().await.refused(rule) > 0.0).then_some(())
+            })
+            .await;
+            told_once(&alice, rule, &liar.identity().peer_id).await;
+            keeps(&alice, 1).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn old_records_and_floods_and_silence_keep_nobody_from_being_found() {
+    let old = record(
+        &Keypair::generate_ed25519(),
+        "did:old",
+        "old",
+        SystemTime::now() - Duration::from_secs(3600),
+    );
+    let answers = [
+        (format!("{{\"found\":true,\"records\":[{old}]}}\n"), 1),
+        ("x".repeat(1 << 16), 1000),
+        (String::new(), 1),
+    ];
+    for (answer, repeat) in answers {
+        let net = Federation::new();
+        let Some(_liar) = liar(&net, &answer, repeat).await else {
+            return;
+        };
+        let (_index, alice, bob) = alice_and_bob(&net).await;
+        finds(&alice, bob.did(), bob.did()).await;
+        assert!(found(&alice, "did:old").await.is_empty());
+        finds(&alice, "bob", bob.did()).await;
+        still_finds_after_silence(&alice, &bob).await;
+    }
+}
+
+/// Whoever leaves questions unanswered is let go, and nobody waits for it any more.
+async fn still_finds_after_silence(alice: &Peer, bob: &Peer) {
+    for n in 0..4 {
+        found(alice, &format!("nobody-{n}")).await;
+    }
+    finds(alice, bob.peer_id(), bob.did()).await;
+}
+
+/// Publishes a line at an indexer, and returns its answer.
+async fn published(by: &Foreign, at: &Peer, line: &str) -> Value {
+    let address = at.identity().stream_address();
+    let told = by
+        .tell(
+            "raw",
+            json!({"addr": address, "protocol": PUBLISH, "text": format!("{line}\n")}),
+        )
+        .await;
+    let stream = told["stream"].clone();
+    let read = by
+        .expect(|event| event["event"] == "raw_read" && event["stream"] == stream)
+        .await;
+    let bytes = STANDARD.decode(read["base64"].as_str().unwrap()).unwrap();
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_squatter_gets_no_did_of_another() {
+    let net = Federation::new();
+    let index = indexer(&net, "index", &[]).start().await;
+    let Some(mallory) = net.go_peer("mallory").start().await else {
+        return;
+    };
+    let key = Keypair::generate_ed25519();
+    let bob = net.identity("bob");
+    // Before bob was ever here nobody can tell; when he comes, his DID proves itself.
+    let answer = published(&mallory, &index, &record(&key, &bob.did, "bob", soon())).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    let real = knowing(&net, "bob", &["index"]).start().await;
+    keeps(&real, 1).await;
+    let alice = knowing(&net, "alice", &["index"]).start().await;
+    keeps(&alice, 1).await;
+    let document = finds(&alice, &bob.did, &bob.did).await;
+    assert_eq!(document["peer_id"], *bob.peer_id);
+    let later = SystemTime::now() + Duration::from_secs(115);
+    let answer = published(&mallory, &index, &record(&key, &bob.did, "bob", later)).await;
+    assert_eq!(
+        (&answer["ok"], &answer["why"]),
+        (&json!(false), &json!("did_taken")),
+        "{answer}"
+    );
+    // A DID that proves nothing stays with the first key that brought it.
+    let (first, second) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    assert_eq!(
+        published(&mallory, &index, &record(&first, "did:plain", "p", soon())).await["ok"],
+        true
+    );
+    let answer = published(&mallory, &index, &record(&second, "did:plain", "p", later)).await;
+    assert_eq!(answer["why"], "did_taken", "{answer}");
+    // What our store says of a DID stands above what anybody publishes.
+    let carol = net.identity("carol");
+    alice.tell_peer(&carol, oc_testkit::Relation::Partner).await;
+    alice.settled().await;
+    let name = "no-other-has-this-name";
+    assert_eq!(
+        published(&mallory, &index, &record(&key, &carol.did, name, later)).await["ok"],
+        true
+    );
+    assert!(found(&alice, name).await.is_empty());
+    refused(&alice, "did_of_another", 1).await;
+    told_once(&alice, "did_of_another", &carol.did).await;
+    let told = alice.types(&["peer", "explain", &carol.did, "--json"]).await.json();
+    assert!(
+        told["peers"][0]["says"]
+            .to_string()
+            .contains("was refused (did_of_another)"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn wrong_records_are_not_taken() {
+    let net = Federation::new();
+    let index = indexer(&net, "index", &[]).start().await;
+    let Some(mallory) = net.go_peer("mallory").start().await else {
+        return;
+    };
+    let key = Keypair::generate_ed25519();
+    let good = record(&key, "did:m", "m", soon());
+    let table = [
+        (good.replace("did:m", "did:n"), "bad_signature"),
+        (
+            record(&key, "did:m", "m", SystemTime::now() - Duration::from_secs(90)),
+            "record_expired",
+        ),
+        (
+            record(&key, "did:m", "m", soon() + Duration::from_secs(3600)),
+            "record_expiry",
+        ),
+        ("{\"did\":\"d\"}".to_owned(), "missing"),
+        ("{\"did\"".to_owned(), "not_json"),
+    ];
+    for (line, rule) in table {
+        let answer = published(&mallory, &index, &line).await;
+        assert_eq!(
+            (&answer["ok"], answer["why"].as_str()),
+            (&json!(false), Some(rule)),
+            "{line}"
+        );
+    }
+    assert_eq!(index.metrics().await.sum("ocd_records_taken_total", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn an_indexer_that_is_full_says_so_and_another_is_found() {
+    let net = Federation::new();
+    let _full = indexer(&net, "full", &["roomy"])
+        .set("discovery.records", 1)
+        .start()
+        .await;
+    let roomy = indexer(&net, "roomy", &["full"]).start().await;
+    keeps(&roomy, 1).await;
+    let alice = knowing(&net, "alice", &["full"]).start().await;
+    alice
+        .wait_metrics("the full one to refuse", |metrics| {
+            metrics.sum("ocd_beats_refused_total", &[]) > 0.0
+        })
+        .await;
+    // It told of the other one.
+    keeps(&alice, 1).await;
+    finds(&roomy, alice.did(), alice.did()).await;
+}
+
+const STRANGERS: usize = 2_000;
+
+#[tokio::test]
+async fn two_thousand_strangers_at_the_door_keep_nobody_out_who_has_a_record() {
+    let net = Federation::new();
+    let index = indexer(&net, "index", &[]).start().await;
+    let alice = knowing(&net, "alice", &["index"]).partner_of("bob");
+    let alice = alice.set("discovery.unknown_peers", "refuse").start().await;
+    keeps(&alice, 1).await;
+    let crowd = Crowd::knock(&net, &alice, STRANGERS);
+    until("strangers to be dropped", || async {
+        (crowd.dropped() >= 500).then_some(())
+    })
+    .await;
+    let bob = knowing(&net, "bob", &["index"]).partner_of("alice").start().await;
+    partners(&[&alice, &bob]).await;
+    still_crosses(&bob, &alice).await;
+    drop(crowd);
+    drop(index);
+}
