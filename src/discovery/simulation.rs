@@ -104,14 +104,14 @@ impl World {
         self.second += 1;
         let (now, second) = (self.now(), self.second);
         for n in 0..self.nodes.len() {
-            let due = (second + self.nodes[n].phase) % BEAT == 0;
+            let due = (second + self.nodes[n].phase).is_multiple_of(BEAT);
             if due {
                 self.nodes[n].record.expires += BEAT * 1000;
                 for peer in self.nodes[n].choice.kept() {
                     self.beat(n, peer);
                 }
             }
-            let looks = (second + self.nodes[n].phase) % DHT_LOOK == 0;
+            let looks = (second + self.nodes[n].phase).is_multiple_of(DHT_LOOK);
             if looks && self.nodes[n].choice.missing() > 0 {
                 // One query of a few steps, and where the new ones listen.
                 self.messages += 16;
@@ -125,7 +125,7 @@ impl World {
                 self.beat(n, peer);
             }
         }
-        if second % 5 == 0 {
+        if second.is_multiple_of(5) {
             for indexer in &mut self.indexers {
                 indexer.book.sweep(second * 1000);
             }
