@@ -28,9 +28,10 @@ bench: ## what it costs and how fast it is, beside a NATS leafnode; ONLY=latency
 	@cargo build --locked --release --bin oc-discovery
 	@ONLY='$(ONLY)' cargo run --locked --release -p oc-bench
 
-soak: ## the long forms of the delivery tests: 10,000 seeds a case, 50 kills; SEED=... repeats one run of kills
+soak: ## the long forms of tests: delivery with 10,000 seeds a case, 10,000 nodes that look for each other, 50 kills; SEED=... repeats one run of kills
 	@scripts/tools.sh nats-server >/dev/null
 	@SOAK_SEEDS="$${SOAK_SEEDS:-10000}" cargo test --locked --release --lib -- delivery::simulation --nocapture
+	@cargo test --locked --release --lib -- discovery::simulation --include-ignored --nocapture
 	@SOAK=1 cargo test --locked --test e2e -- kills:: --nocapture
 
 needs:

@@ -10,6 +10,7 @@
 //! | [`pubsub`] | PubSubService: signed questions on gossip, and who is answered |
 //! | [`delivery`] | the journal, and the rules by which nothing taken is lost |
 //! | [`stream`] | StreamService: every stream between this daemon and others, by protocol, peer and direction |
+//! | [`discovery`] | indexers, signed records, the DHT: who others say they are, and where they listen |
 //! | [`network`] | the libp2p swarm, one actor; connections and the hand-over of streams |
 //! | [`bus`] | NATS: connection, intake, publishing, the lease of a DID |
 //! | [`store`] | documents, behind one trait; SQLite embedded |
@@ -46,6 +47,17 @@
 //! | handshakes with others | 256; 16 of one address (IPv6: /64) | refused: `inbound_connection` |
 //! | peers that wait for a verdict | `limits.connections`; 5 s each; 64 look-ups at once, 4 for one address | the next look-up waits; then `discovery.unknown_peers` decides: `quarantine` |
 //! | streams of a peer that waits | `limits.streams_per_protocol` for each connection | reset: `stream_inbox` |
+//! | records of an indexer | `discovery.records`; `discovery.records_of_address` from one address | a further peer is refused with the reason, and goes to another |
+//! | streams to an indexer not looked at | 1,024 | reset: `stream_inbox` |
+//! | heartbeats and records of one peer, its questions | 2 a second (20 at once), 500 (2,000) | refused: `record_rate`; after 100 in a row its stream is reset |
+//! | look-ups of peers | 256 at once, one for each key; 2 s for an indexer, 5 s for the DHT | what is known already: `look_up` |
+//! | apps' searches for peers | 64 at once | refused: `too_many_searches` |
+//! | askers by gossip that our store does not know | 64 looked up at once | not answered: `gossip_stranger` |
+//! | records known, absences, conflicts | 10,000 each | the oldest forgotten |
+//! | indexers known | 256, 8 addresses each; `discovery.indexers` besides | further ones are not learnt |
+//! | queries of the DHT | 64 | nothing is found: `dht_query` |
+//! | records for the DHT, not yet judged; kept | 256; 4,096 of 4 KiB, two minutes each | dropped: `dht_record`; what ends first makes room |
+//! | indexers announced in the DHT | 256, half an hour each | what ends first makes room |
 //! | verdicts that nobody knows a peer | 10,000, 10 s each | the oldest forgotten, which costs a look-up |
 //! | pins of DIDs on disk | 100,000 | further ones hold for the life of the process: `pins` |
 //! | inbound streams not looked at | 1,024; `limits.streams_per_protocol` of each peer and protocol | reset: `stream_inbox` |

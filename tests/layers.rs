@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// From the top to the bottom. `discovery` is a part to come, and has its place; `delivery`
+/// From the top to the bottom. `delivery`
 /// is above `stream`, since its courier will call StreamService where `publish_common` is.
 const LAYERS: [&str; 18] = [
     "main",

@@ -1,8 +1,11 @@
 //! Measures the daemon beside what a user would otherwise pick, in one run, and prints ratios.
 //!
-//! `make bench` runs all of it; `make bench ONLY=latency` (durable, or of it carry, absence, digest, pending; memory, start, fanout, search) a part. Ratios mean something; single
-//! times on a shared machine mean little. Each section says its target and whether it was met.
+//! `make bench` runs all of it; `make bench ONLY=latency` a part: durable (or of it carry, absence, digest, pending), discovery,
+//! memory, start, fanout, search. Ratios mean something; single times on a shared machine mean little. Each section says its
+//! target and whether it was met.
 
+mod crowd;
+mod discovery;
 mod documents;
 mod durable;
 mod measure;
@@ -35,6 +38,9 @@ async fn main() -> Result<()> {
         carry().await?;
     }
     durable::durable(|name| wanted("durable") || wanted(name)).await?;
+    if wanted("discovery") {
+        discovery::discovery().await?;
+    }
     if wanted("start") {
         start().await?;
     }

@@ -70,7 +70,8 @@ pub struct Conflict {
 pub struct Cache {
     by_peer: HashMap<PeerId, Found>,
     by_did: HashMap<String, PeerId>,
-    absent: HashMap<String, u64>,
+    /// Until when nobody has one: as far as the indexers know, and as far as the DHT knows, too.
+    absent: HashMap<String, (u64, u64)>,
     conflicts: HashMap<String, Conflict>,
 }
 
@@ -175,16 +176,21 @@ impl Cache {
         }
     }
 
-    /// Nobody has a record under this key.
-    pub fn nobody_has(&mut self, key: &str, now: u64) {
-        bounded(&mut self.absent, key, |until| *until);
-        self.absent.insert(key.to_owned(), now + ABSENT);
+    /// Nobody has a record under this key; `dht` when the DHT was asked, too.
+    pub fn nobody_has(&mut self, key: &str, dht: bool, now: u64) {
+        bounded(&mut self.absent, key, |until| until.0);
+        let until = self.absent.entry(key.to_owned()).or_default();
+        until.0 = now + ABSENT;
+        if dht {
+            until.1 = now + ABSENT;
+        }
     }
 
-    /// Whether nobody had one a moment ago.
+    /// Whether nobody had one a moment ago; with `dht` only when the DHT was asked, too.
     #[must_use]
-    pub fn is_absent(&self, key: &str, now: u64) -> bool {
-        self.absent.get(key).is_some_and(|until| now < *until)
+    pub fn is_absent(&self, key: &str, dht: bool, now: u64) -> bool {
+        let until = self.absent.get(key);
+        until.is_some_and(|(indexers, all)| now < if dht { *all } else { *indexers })
     }
 
     /// The record of a DID or a PeerId, when it is new enough to be used without asking. A name always has to be asked for.
@@ -277,12 +283,16 @@ mod tests {
     #[test]
     fn that_there_is_none_counts_for_ten_seconds_or_until_there_is_one() {
         let (mut cache, at) = (Cache::default(), SystemTime::now());
-        cache.nobody_has("did:1", 1_000);
-        assert!(cache.is_absent("did:1", 1_000 + ABSENT - 1) && !cache.is_absent("did:1", 1_000 + ABSENT));
+        cache.nobody_has("did:1", false, 1_000);
+        let is = |cache: &Cache, dht, after| cache.is_absent("did:1", dht, 1_000 + after);
+        assert!(is(&cache, false, ABSENT - 1) && !is(&cache, false, ABSENT));
+        assert!(!is(&cache, true, 0), "the DHT was not asked");
+        cache.nobody_has("did:1", true, 1_000);
+        assert!(is(&cache, true, 0) && is(&cache, false, 0));
         cache.take(vec![(good(&key(), "did:1", "n", at), Whence::Dht)], nobody, 1_001);
-        assert!(!cache.is_absent("did:1", 1_002));
+        assert!(!is(&cache, false, 2));
         for n in 0..2 * KEPT {
-            cache.nobody_has(&n.to_string(), n as u64);
+            cache.nobody_has(&n.to_string(), true, n as u64);
         }
         assert_eq!(cache.absent.len(), KEPT);
     }

@@ -5,7 +5,7 @@
 //! others is bounded.
 
 use crate::network::dial::Backoff;
-use crate::network::{Source, reach_of};
+use crate::network::{Reach, Source, reach_of};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use std::collections::{HashMap, HashSet};
@@ -265,15 +265,15 @@ impl Choice {
         !self.known.is_empty()
     }
 
-    /// Up to `most` that are kept, as addresses with their `/p2p/` part: what others are told.
+    /// Up to `most` that are kept, as addresses with their `/p2p/` part that reach at least so far: what others are told.
     #[must_use]
-    pub fn told(&self, most: usize) -> Vec<Multiaddr> {
+    pub fn told(&self, most: usize, reach: Reach) -> Vec<Multiaddr> {
         let mut kept: Vec<PeerId> = self.kept();
         kept.sort();
         let full = |peer: PeerId| {
             let known = self.known.get(&peer)?;
             let best = known.addresses.iter().max_by_key(|address| reach_of(address))?;
-            Some(best.clone().with(Protocol::P2p(peer)))
+            (reach_of(best) >= reach).then(|| best.clone().with(Protocol::P2p(peer)))
         };
         kept.into_iter().filter_map(full).take(most).collect()
     }

@@ -157,7 +157,7 @@ impl Discovery {
         if ok {
             self.0.parts.network.admit(peer).await;
         }
-        (self.told(taken), ok)
+        (self.told(&peer, taken), ok)
     }
 
     /// A record that somebody publishes: its signature says whose it is, whoever brings it.
@@ -167,7 +167,7 @@ impl Discovery {
             Ok(record) => self.put(peer, &record),
             Err(wrong) => Err(self.wrong(peer, &wrong)),
         };
-        (self.told(taken), true)
+        (self.told(&peer, taken), true)
     }
 
     fn wrong(&self, peer: PeerId, wrong: &Wrong) -> &'static str {
@@ -197,9 +197,17 @@ impl Discovery {
         taken
     }
 
-    fn told(&self, taken: Result<(), &'static str>) -> Vec<u8> {
+    fn told(&self, peer: &PeerId, taken: Result<(), &'static str>) -> Vec<u8> {
         let (records, capacity) = self.records();
-        let others = locked(&self.0.choice).told(INDEXERS_MAX);
+        let reach = self
+            .0
+            .parts
+            .network
+            .connected()
+            .borrow()
+            .get(peer)
+            .map(|link| link.reach);
+        let others = locked(&self.0.choice).told(INDEXERS_MAX, reach.unwrap_or_default());
         BeatAnswer {
             ok: taken.is_ok(),
             why: taken.err().unwrap_or_default().to_owned(),

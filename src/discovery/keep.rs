@@ -6,7 +6,7 @@
 use super::cache::{Found, Whence};
 use super::rules::{LIFE, verify_old};
 use super::{Discovery, locked, now};
-use crate::network::Source;
+use crate::network::{Reach, Source};
 use crate::wire::{PeerRecord, RECORD_BYTES};
 use serde_json::{Value, json};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -118,19 +118,21 @@ impl Discovery {
         }
     }
 
-    /// Writes it from time to time, and at the end.
+    /// Writes it from time to time.
     pub(super) async fn keep_state(self) {
         let mut before = Vec::new();
         loop {
-            let end = tokio::select! {
-                () = self.0.parts.shutdown.cancelled() => true,
-                () = tokio::time::sleep(EVERY) => false,
-            };
-            before = self.save(before).await;
-            if end {
-                return;
+            tokio::select! {
+                () = self.0.parts.shutdown.cancelled() => return,
+                () = tokio::time::sleep(EVERY) => {}
             }
+            before = self.save(before).await;
         }
+    }
+
+    /// Writes it for the last time; returns when it is on the disk.
+    pub async fn keep_for_next_life(&self) {
+        self.save(Vec::new()).await;
     }
 
     async fn save(&self, before: Vec<Value>) -> Vec<Value> {
@@ -151,7 +153,7 @@ impl Discovery {
 
     fn state(&self) -> Vec<Value> {
         let mut lines: Vec<Value> = locked(&self.0.choice)
-            .told(usize::MAX)
+            .told(usize::MAX, Reach::Host)
             .iter()
             .map(|address| json!({"kind": "indexer", "address": address}))
             .collect();

@@ -39,7 +39,7 @@ impl Discovery {
             self.count("cache", true);
             return vec![found];
         }
-        if locked(&self.0.cache).is_absent(key, now()) {
+        if locked(&self.0.cache).is_absent(key, depth == Depth::All, now()) {
             self.count("cache", false);
             return if depth == Depth::All {
                 self.last_known(key)
@@ -100,7 +100,7 @@ impl Discovery {
         }
         if depth == Depth::Indexers {
             if answered {
-                locked(&self.0.cache).nobody_has(key, now());
+                locked(&self.0.cache).nobody_has(key, false, now());
             }
             return Vec::new();
         }
@@ -115,7 +115,7 @@ impl Discovery {
         if !found.is_empty() {
             return found;
         }
-        locked(&self.0.cache).nobody_has(key, now());
+        locked(&self.0.cache).nobody_has(key, true, now());
         self.last_known(key)
     }
 
@@ -228,7 +228,7 @@ impl Discovery {
         if forwarded || has_all {
             return here;
         }
-        if locked(&self.0.cache).is_absent(key, now()) {
+        if locked(&self.0.cache).is_absent(key, false, now()) {
             return here;
         }
         let mut all = here;

@@ -17,6 +17,8 @@ mod lookup;
 mod own;
 mod rules;
 mod shelf;
+#[cfg(test)]
+mod simulation;
 
 pub use book::{Book, Bounds};
 pub use cache::{Conflict, Found};
@@ -137,7 +139,9 @@ impl Discovery {
         service.find_own_addresses();
         tokio::spawn(service.clone().watch_own_addresses());
         tokio::spawn(service.clone().keep_indexers());
-        tokio::spawn(service.clone().speak_to_dht());
+        if service.0.parts.settings.discovery.dht {
+            tokio::spawn(service.clone().speak_to_dht());
+        }
         tokio::spawn(service.clone().judge_offered(offered));
         tokio::spawn(service.clone().keep_state());
         if is_indexer {

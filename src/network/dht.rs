@@ -83,12 +83,20 @@ enum Waiting {
 /// The queries under way, and what is known of peers that may come to be in the routing table.
 #[derive(Default)]
 pub(super) struct Dht {
+    /// Off, nothing is asked, answered or kept.
+    on: bool,
     waiting: HashMap<QueryId, Waiting>,
     /// Where connected peers that speak Kademlia listen.
     speakers: HashMap<PeerId, Vec<Multiaddr>>,
 }
 
-pub(super) fn behaviour(local: PeerId) -> kad::Behaviour<DhtStore> {
+impl Dht {
+    pub(super) fn new(on: bool) -> Self {
+        Self { on, ..Self::default() }
+    }
+}
+
+pub(super) fn behaviour(local: PeerId, on: bool) -> kad::Behaviour<DhtStore> {
     let mut config = kad::Config::new(StreamProtocol::new(protocol::KAD));
     config
         .set_query_timeout(QUERY_TIME)
@@ -105,7 +113,8 @@ pub(super) fn behaviour(local: PeerId) -> kad::Behaviour<DhtStore> {
         .set_caching(Caching::Disabled)
         .set_periodic_bootstrap_interval(Some(REFRESH));
     let mut behaviour = kad::Behaviour::with_config(local, DhtStore::new(local), config);
-    behaviour.set_mode(Some(Mode::Server));
+    // A client answers nobody, and so is in nobody's table.
+    behaviour.set_mode(Some(if on { Mode::Server } else { Mode::Client }));
     behaviour
 }
 
@@ -115,6 +124,9 @@ impl Actor {
     }
 
     pub(super) fn ask_dht(&mut self, command: DhtCommand) {
+        if !self.dht.on {
+            return;
+        }
         self.dht.waiting.retain(|_, waiting| !waiting.is_given_up());
         let full = self.dht.waiting.len() >= QUERIES;
         if full && !matches!(command, DhtCommand::Keep { .. }) {
@@ -242,6 +254,9 @@ impl Actor {
 
     /// A connected peer told where it listens, and whether it speaks Kademlia.
     pub(super) fn told_listening(&mut self, peer: PeerId, speaks: bool, listens: Vec<Multiaddr>) {
+        if !self.dht.on {
+            return;
+        }
         if speaks {
             let listens = listens.into_iter().take(ADDRESSES).collect();
             self.dht.speakers.insert(peer, listens);

@@ -50,6 +50,8 @@ pub struct Config {
     pub listen: Vec<Multiaddr>,
     /// Addresses told to others beside the observed ones.
     pub announce: Vec<Multiaddr>,
+    /// Whether we take part in the DHT.
+    pub dht: bool,
     /// Protocols served, each with its inbox.
     pub inboxes: Vec<(StreamProtocol, Inbox)>,
     /// Inbound streams a peer may hold of one protocol.
@@ -129,7 +131,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Starte
     let (offered, offered_rx) = mpsc::channel(OFFERED);
     let (seen_at, seen_at_rx) = watch::channel(SeenAt::default());
     let actor = Actor {
-        dht: Dht::default(),
+        dht: Dht::new(config.dht),
         offered,
         seen_at,
         swarm,
@@ -184,7 +186,7 @@ fn behaviour(config: &Config, local: PeerId, bars: &Bars) -> Result<Behaviour, S
             gossip::behaviour(&config.keypair).map_err(StartError::Gossip)?,
             bars.clone(),
         ),
-        dht: Quarantined::new(dht::behaviour(local), bars.clone()),
+        dht: Quarantined::new(dht::behaviour(local, config.dht), bars.clone()),
         streams: Streams::new(
             local,
             config.inboxes.clone(),

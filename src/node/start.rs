@@ -279,7 +279,7 @@ impl Daemon {
             refusals: parts.refusals.clone(),
         };
         let (searches, search, desk) = desk.start(search, end.clone());
-        let (asked_of, registry_of_up) = (seen.clone(), registry.clone());
+        let (asked_of, registry_of_up, discovery_of_end) = (seen.clone(), registry.clone(), discovery.clone());
         let node = Node {
             own_did: did.clone(),
             store: Arc::clone(&self.store),
@@ -338,6 +338,7 @@ impl Daemon {
         };
         tokio::join!(streams.drain(), received);
         parts.up.send_replace(None);
+        discovery_of_end.keep_for_next_life().await;
         tokio::time::sleep(LINGER).await;
         end.cancel();
         if let Err(error) = self.log.close().await {

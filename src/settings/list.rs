@@ -240,6 +240,9 @@ section! {
         /// The indexers to begin with, each with its `/p2p/` part. Others are learnt from these and from the DHT; up to five are
         /// kept. Without any, partners are found by the `stream_address` of their documents.
         indexers: Vec<Multiaddr> = Preset::List(&[]), several(0, address_with_peer());
+        /// Whether peers are looked for in the DHT, too, and records of others kept for it. Its nodes connect to each other now and
+        /// then, strangers among them.
+        dht: bool = is("true"), flag();
         /// Records that an indexer keeps; further peers are told to ask another.
         records: usize = is("50000"), count(1, 10_000_000);
         /// Records that an indexer keeps of peers that come from one address (IPv6: one /64); further ones are refused.

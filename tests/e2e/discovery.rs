@@ -1,7 +1,9 @@
 //! Peers that know nothing of one another but an indexer's address find each other.
 
 use futures::future::join_all;
-use oc_testkit::{DataType, Federation, Peer, PeerBuilder, Relation, free_port, partners, resource, until};
+use oc_testkit::{
+    DataType, Federation, Peer, PeerBuilder, Relation, free_port, partners, public, resource, shared_with, until,
+};
 use serde_json::{Value, json};
 
 /// An indexer, not started yet, that begins with these others.
@@ -53,11 +55,12 @@ async fn all_find_all(peers: &[Peer]) {
 }
 
 #[tokio::test]
-async fn two_peers_that_know_one_indexer_find_each_other() {
+async fn two_peers_that_know_one_indexer_find_each_other_also_where_unknown_peers_are_refused() {
     let net = Federation::new();
-    let _index = indexer(&net, "index", &[]).start().await;
-    let alice = knowing(&net, "alice", &["index"]).start().await;
-    let bob = knowing(&net, "bob", &["index"]).start().await;
+    let refuse = ("discovery.unknown_peers", "refuse");
+    let index = indexer(&net, "index", &[]).set(refuse.0, refuse.1).start().await;
+    let alice = knowing(&net, "alice", &["index"]).set(refuse.0, refuse.1).start().await;
+    let bob = knowing(&net, "bob", &["index"]).set(refuse.0, refuse.1).start().await;
     keeps(&alice, 1).await;
     keeps(&bob, 1).await;
     for (one, other) in [(&alice, &bob), (&bob, &alice)] {
@@ -68,6 +71,35 @@ async fn two_peers_that_know_one_indexer_find_each_other() {
             assert_eq!(document["relation"], 0);
         }
     }
+    for peer in [&index, &alice, &bob] {
+        assert_eq!(peer.metrics().await.refused("unknown_peer"), 0.0, "{}", peer.name());
+    }
+}
+
+#[tokio::test]
+async fn who_asks_everybody_gets_what_is_public_also_from_those_whose_stores_do_not_know_it() {
+    let net = Federation::new();
+    let _index = indexer(&net, "index", &[]).start().await;
+    let alice = knowing(&net, "alice", &["index"]).start().await;
+    let bob = knowing(&net, "bob", &["index"]).start().await;
+    keeps(&alice, 1).await;
+    keeps(&bob, 1).await;
+    for document in [
+        public(resource(bob.did(), "public-gpu", "GPU")),
+        shared_with(resource(bob.did(), "shared-gpu", "GPU"), "*"),
+        resource(bob.did(), "private-gpu", "GPU"),
+    ] {
+        bob.create_resource(DataType::Compute, &document).await;
+    }
+    bob.settled().await;
+    let results = until("the public one to be found", || async {
+        let request = json!({"type": "all", "search": "gpu", "timeout_ms": 2000});
+        let (results, _) = alice.search(DataType::Compute, request).await;
+        (!results.is_empty()).then_some(results)
+    })
+    .await;
+    let ids: Vec<Value> = results.iter().map(|found| found.document()["id"].clone()).collect();
+    assert_eq!(ids, [json!("public-gpu")]);
 }
 
 #[tokio::test]

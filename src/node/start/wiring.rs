@@ -31,6 +31,7 @@ pub(super) fn network_config(
         psk: parts.identity.psk,
         listen: settings.network.listen.clone(),
         announce: settings.network.announce.clone(),
+        dht: settings.discovery.dht,
         inboxes,
         streams_per_protocol: settings.limits.streams_per_protocol,
         connections: u32::try_from(settings.limits.connections).unwrap_or(u32::MAX),
