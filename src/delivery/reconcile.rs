@@ -9,10 +9,10 @@ use bytes::Bytes;
 use serde_json::{Number, Value};
 use std::time::UNIX_EPOCH;
 
-/// Rows younger than this are left alone by the periodic look, in milliseconds: apps tell and store in either order.
+/// Rows younger than this are left alone, in milliseconds: apps tell and store in either order.
 pub const SETTLED: u64 = 60_000;
 
-/// Whether a row is old enough for the periodic look; `now` in milliseconds since 1970.
+/// Whether a row is old enough to be held against the store; `now` in milliseconds since 1970.
 #[must_use]
 pub fn is_settled(row: &Row, now: u64) -> bool {
     now.saturating_sub(row.change.at) >= SETTLED

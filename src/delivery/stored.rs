@@ -43,8 +43,8 @@ impl StoreCheck {
         let _ = tokio::time::timeout(patience, idle.wait_for(|idle| *idle)).await;
     }
 
-    /// What the journal has missed of `keys`. With `settled_only`, rows that are too young to be told from an app that has not
-    /// stored yet are left alone.
+    /// What the journal has missed of `keys`. Rows that are too young to be told from an app that has not stored yet are left
+    /// alone: those of this life, and with `settled_only` all others, too (a journal that was set back may have young ones).
     ///
     /// # Errors
     /// The journal or the store does not answer: a journal that was set back must not be believed alone.
@@ -58,15 +58,15 @@ impl StoreCheck {
             return Ok(Vec::new());
         }
         let wanted = keys.to_vec();
-        let rows: Vec<(Key, Option<Row>, bool)> = log
+        let (life, rows): (u64, Vec<(Key, Option<Row>, bool)>) = log
             .read(move |journal| {
-                wanted
-                    .into_iter()
-                    .map(|key| {
-                        let (row, stored) = (journal.row(&key)?, journal.was_stored(&key)?);
-                        Ok((key, row, stored))
-                    })
-                    .collect()
+                let rows = wanted.into_iter().map(|key| {
+                    let (row, stored) = (journal.row(&key)?, journal.was_stored(&key)?);
+                    Ok((key, row, stored))
+                });
+                let rows = rows.collect::<Result<_, JournalError>>()?;
+                let life = journal.feed()?.incarnations.last().map(|life| life.first_seq);
+                Ok((life.unwrap_or_default(), rows))
             })
             .await?;
         let asked: Vec<_> = keys.iter().map(|key| (key.datatype, key.id.clone())).collect();
@@ -80,7 +80,8 @@ impl StoreCheck {
             if ours.is_some() && !was_stored && row.is_some() {
                 seen.push(key.clone());
             }
-            if settled_only && row.as_ref().is_some_and(|row| !is_settled(row, at)) {
+            let too_young = |row: &Row| !is_settled(row, at) && (settled_only || row.seq >= life);
+            if row.as_ref().is_some_and(too_young) {
                 continue;
             }
             let absence_counts = was_stored || self.apps_own_store;

@@ -354,6 +354,9 @@ async fn a_document_too_big_for_the_far_nats_stops_only_itself() {
         .publish_create(DataType::Data, &resource(alice.did(), "after", "After"))
         .await;
     bob.expect_document(CREATE, "after").await;
-    assert_eq!(bob.metrics().await.refused("too_large"), 1.0);
+    bob.wait_metrics("the big one to be refused", |metrics| {
+        metrics.refused("too_large") == 1.0
+    })
+    .await;
     assert_eq!(bob.heard(CREATE).len(), 1);
 }
