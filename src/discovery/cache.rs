@@ -14,6 +14,10 @@ const FRESH: u64 = 30_000;
 const ABSENT: u64 = 10_000;
 /// How long a record is the last word about its peer when nobody else can be asked.
 const LAST_KNOWN: u64 = 24 * 3600 * 1000;
+/// How long what other indexers have under a name is told without asking them again: each question would become one to all.
+const NAMED: u64 = 5_000;
+/// Names of which that is remembered.
+const NAMES: usize = 1_000;
 /// Records, absences and conflicts kept, each.
 const KEPT: usize = 10_000;
 
@@ -73,6 +77,8 @@ pub struct Cache {
     /// Until when nobody has one: as far as the indexers know, and as far as the DHT knows, too.
     absent: HashMap<String, (u64, u64)>,
     conflicts: HashMap<String, Conflict>,
+    /// What other indexers had under a name, for those who ask us.
+    named: HashMap<String, (u64, Vec<Found>)>,
 }
 
 fn is_meant(key: &str, found: &Found) -> bool {
@@ -184,6 +190,23 @@ impl Cache {
         if dht {
             until.1 = now + ABSENT;
         }
+    }
+
+    /// Others have these under a name.
+    pub fn others_have(&mut self, name: &str, found: &[Found], now: u64) {
+        if self.named.len() >= NAMES {
+            self.named.retain(|_, (until, _)| now < *until);
+        }
+        if self.named.len() < NAMES {
+            self.named.insert(name.to_owned(), (now + NAMED, found.to_vec()));
+        }
+    }
+
+    /// What others had under a name a moment ago.
+    #[must_use]
+    pub fn had(&self, name: &str, now: u64) -> Option<&[Found]> {
+        let (until, found) = self.named.get(name)?;
+        (now < *until).then_some(found.as_slice())
     }
 
     /// Whether nobody had one a moment ago; with `dht` only when the DHT was asked, too.

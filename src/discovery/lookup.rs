@@ -236,7 +236,16 @@ impl Discovery {
             all.push(found.record.record.write());
             return all;
         }
-        for found in self.fly((key.to_owned(), Depth::Indexers, true)).await {
+        let had = locked(&self.0.cache).had(key, now()).map(<[Found]>::to_vec);
+        let elsewhere = match had {
+            Some(had) => had,
+            None => {
+                let found = self.fly((key.to_owned(), Depth::Indexers, true)).await;
+                locked(&self.0.cache).others_have(key, &found, now());
+                found
+            }
+        };
+        for found in elsewhere {
             let text = found.record.record.write();
             if !all.contains(&text) {
                 all.push(text);
