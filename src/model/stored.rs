@@ -131,7 +131,7 @@ mod tests {
             [{"peer_groups":{"did:a":[]}}]}]}"#;
         let stored = read_stored(doc, &["type", "tags", "format"]).unwrap();
         assert_eq!((stored.attributes.as_str(), stored.shared), ("raster\na\nb c", true));
-        assert_eq!(read_stored(b"{\"instances\":[{}]}", &[]).unwrap().shared, false);
+        assert!(!read_stored(b"{\"instances\":[{}]}", &[]).unwrap().shared);
     }
 
     #[test]
