@@ -63,10 +63,10 @@ container:
 	$(call step,Dockerfile and compose file)
 	@scripts/lint-container.sh || { status=$$?; [ $$status -eq 3 ] && echo 'skipped: see above' || exit $$status; }
 
-# Go and Node are not needed to work on the daemon; on CI ($CI is set) the tests insist on them.
+# Go, Node and Java are not needed to work on the daemon; on CI ($CI is set) the tests insist on them.
 foreign:
-	$(call step,peers of another make: go-libp2p and js-libp2p)
-	@for tool in foreign-go foreign-js; do scripts/tools.sh "$$tool" || { status=$$?; \
+	$(call step,what tests lean on: go-libp2p and js-libp2p peers and a server that speaks MongoDB)
+	@for tool in foreign-go foreign-js mongo-server; do scripts/tools.sh "$$tool" || { status=$$?; \
 	    [ $$status -eq 3 ] && [ -z "$${CI:-}" ] && echo "skipped: tests with $$tool" || exit $$status; }; done
 
 tests:

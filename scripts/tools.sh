@@ -129,7 +129,7 @@ foreign_js() {
     echo "$home/peer.js"
 }
 
-# No registry has a mongod, so the tests' server is a library with a main of our own; see tests/mongo.md.
+# No registry has a mongod, so the tests' server is a library with a main of our own; see docs/mongodb.md.
 mongo_server() {
     local source=$root/scripts/tools/mongo-server home major
     type -P javac >/dev/null && type -P mvn >/dev/null ||

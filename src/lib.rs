@@ -13,7 +13,7 @@
 //! | [`discovery`] | indexers, signed records, the DHT: who others say they are, and where they listen |
 //! | [`network`] | the libp2p swarm, one actor; connections and the hand-over of streams |
 //! | [`bus`] | NATS: connection, intake, publishing, the lease of a DID |
-//! | [`store`] | documents, behind one trait; SQLite embedded |
+//! | [`store`] | documents, behind one trait; SQLite embedded, or the apps' MongoDB |
 //! | [`wire`] | every byte form spoken with apps and daemons, and nothing else |
 //! | [`model`] | what documents mean; pure |
 //! | [`identity`] | key, pre-shared key, the locked directory |
@@ -66,6 +66,7 @@
 //! | batches of events read, not handled | 256, 64 MiB in all | readers wait: the back-pressure from NATS B to NATS A |
 //! | client's messages to the NATS socket | 4,096 | publishers wait, `limits.nats_publish_timeout` at most |
 //! | store: writes, readers | 256 writes, 4 readers | callers wait, 10 s at most |
+//! | store on MongoDB: connections, writes of a batch, searches | 16; 16; 4, of which 1 without an index and 2 s long | callers wait, 10 s at most; a search is cut and says so |
 //! | journal: writes, reads | 256 each | callers wait |
 //! | swarm's commands | 256 | callers wait |
 //! | gossip not yet judged | 1,024 | the newest lost: `gossip_waiting` |

@@ -12,6 +12,7 @@ mod measure;
 mod process;
 mod scenes;
 mod search;
+mod search_mongo;
 
 use anyhow::Result;
 use measure::{Latency, Throughput};
@@ -52,6 +53,9 @@ async fn main() -> Result<()> {
     }
     if wanted("search") {
         search::search().await?;
+    }
+    if wanted("search") || wanted("search-mongo") {
+        search_mongo::search().await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
 use oc_discovery::store::{AskerId, Change, SearchQuery, SqliteStore, Store, Write};
 use oc_discovery::wire::DataType;
-use oc_testkit::{Federation, Peer, partners};
+use oc_testkit::{Federation, Peer, PeerBuilder, partners};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,19 +21,19 @@ use tokio_util::sync::CancellationToken;
 /// Resources in the store, one step after another.
 const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
 /// Results of one search.
-const RESULTS: usize = 1_000;
+pub const RESULTS: usize = 1_000;
 /// Results of the long one.
-const MANY: usize = 10_000;
+pub const MANY: usize = 10_000;
 /// Searches of each sort.
-const ROUNDS: u64 = 21;
+pub const ROUNDS: u64 = 21;
 /// Documents of one write.
 const BATCH: u64 = 1_000;
 /// Longest wait for a search's end.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A sort of text.
 #[derive(Debug, Clone, Copy)]
-enum Sort {
+pub enum Sort {
     /// In twenty documents.
     Selective,
     /// In every tenth.
@@ -45,9 +45,10 @@ enum Sort {
 }
 
 impl Sort {
-    const ALL: [Self; 4] = [Self::Selective, Self::Broad, Self::Beginning, Self::Everything];
+    pub const ALL: [Self; 4] = [Self::Selective, Self::Broad, Self::Beginning, Self::Everything];
 
-    fn name(self) -> &'static str {
+    /// For the table.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Selective => "a word of 20",
             Self::Broad => "a word of every tenth",
@@ -56,7 +57,8 @@ impl Sort {
         }
     }
 
-    fn text(self, round: u64, size: u64) -> String {
+    /// The text of a round.
+    pub fn text(self, round: u64, size: u64) -> String {
         match self {
             Self::Selective => documents::serial((round * 7919 * documents::SHARED) % size),
             Self::Broad => BROAD.to_owned(),
@@ -68,10 +70,13 @@ impl Sort {
 
 /// One search.
 #[derive(Debug, Clone, Copy, Default)]
-struct Took {
-    first: Duration,
-    last: Duration,
-    results: usize,
+pub struct Took {
+    /// To the first result.
+    pub first: Duration,
+    /// To the last.
+    pub last: Duration,
+    /// How many there were.
+    pub results: usize,
 }
 
 /// Everything of this section.
@@ -163,19 +168,21 @@ async fn many(hears: &mut Hears) -> Result<()> {
 async fn asking_pair(net: &Federation) -> Result<(Peer, Peer)> {
     let mut peers = Vec::new();
     for name in ["alice", "bob"] {
-        let peer = net
-            .peer(name)
-            .deaf()
-            .set("log.level", "info")
-            .set("search.max_results", MANY as i64)
-            .set("limits.answers_per_peer", MANY as i64)
-            .set("limits.questions_per_second", 1_000)
-            .set("limits.questions_burst", 1_000);
-        peers.push(peer.start().await);
+        peers.push(asking(net.peer(name)).start().await);
     }
     let [alice, bob]: [Peer; 2] = peers.try_into().ok().context("two peers")?;
     make_partners(&[&alice, &bob]).await;
     Ok((alice, bob))
+}
+
+/// A peer that may ask for much, and answer much.
+pub fn asking(peer: PeerBuilder<'_>) -> PeerBuilder<'_> {
+    peer.deaf()
+        .set("log.level", "info")
+        .set("search.max_results", MANY as i64)
+        .set("limits.answers_per_peer", MANY as i64)
+        .set("limits.questions_per_second", 1_000)
+        .set("limits.questions_burst", 1_000)
 }
 
 async fn fill(path: &Path, creator: &str, from: u64, to: u64) -> Result<()> {
@@ -228,7 +235,7 @@ async fn in_store(store: &SqliteStore, did: &str, text: &str) -> Result<Took> {
 }
 
 /// An app at the asker's NATS.
-struct Hears {
+pub struct Hears {
     client: async_nats::Client,
     results: Subscriber,
     ends: Subscriber,
@@ -236,7 +243,8 @@ struct Hears {
 }
 
 impl Hears {
-    async fn at(peer: &mut Peer) -> Result<Self> {
+    /// At this peer.
+    pub async fn at(peer: &mut Peer) -> Result<Self> {
         let server = peer.nats_server();
         let client = server.connect_options().connect(server.url()).await?;
         Ok(Self {
@@ -247,7 +255,8 @@ impl Hears {
         })
     }
 
-    async fn search(&mut self, text: &str, limit: usize) -> Result<Took> {
+    /// One search, and what it took.
+    pub async fn search(&mut self, text: &str, limit: usize) -> Result<Took> {
         self.asked += 1;
         let id = format!("bench-{}", self.asked);
         let request = json!({"type": "partner", "search": text, "id": id, "limit": limit});
@@ -287,7 +296,8 @@ impl Hears {
     }
 }
 
-fn median(mut all: Vec<Took>) -> Took {
+/// The median of both times.
+pub fn median(mut all: Vec<Took>) -> Took {
     let middle = all.len() / 2;
     all.sort_by_key(|took| took.first);
     let first = all.get(middle).map(|took| took.first).unwrap_or_default();
@@ -298,6 +308,7 @@ fn median(mut all: Vec<Took>) -> Took {
     }
 }
 
-fn ms(time: Duration) -> f64 {
+/// In milliseconds.
+pub fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

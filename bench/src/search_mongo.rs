@@ -1,0 +1,138 @@
+//! The same searches with documents in a server that speaks MongoDB's wire. It is no mongod: only what the daemons add to the
+//! same query by the driver means anything.
+
+use crate::documents;
+use crate::process::resident_kib;
+use crate::search::{Hears, MANY, PATIENCE, RESULTS, ROUNDS, Sort, Took, asking, median, ms};
+use crate::{pid, verdict};
+use anyhow::{Result, ensure};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
+use mongodb::{Collection, Database};
+use oc_discovery::wire::DataType;
+use oc_testkit::{Federation, Mongo, Relation, connect, partners, peer_document, store_as_oc_lib};
+use std::time::Instant;
+
+/// Documents in the database, one step after another: what the test server can hold.
+const SIZES: [u64; 2] = [10_000, 100_000];
+/// Documents of one write.
+const BATCH: u64 = 1_000;
+
+/// Everything of this section.
+pub async fn search() -> Result<()> {
+    let net = Federation::new();
+    let dir = net.dir().join("mongo");
+    std::fs::create_dir_all(&dir)?;
+    let Some(server) = Mongo::start(&dir).await else {
+        return Ok(());
+    };
+    println!(
+        "== search: documents in a server that speaks MongoDB's wire (no mongod); own: the same query by its driver"
+    );
+    let url = server.url("documents");
+    let database = connect(&url).await;
+    for (name, relation) in [("bob", Relation::Own), ("alice", Relation::Partner)] {
+        let who = net.identity(name);
+        store_as_oc_lib(&database, "peer", &who.did, &peer_document(&who, relation)).await;
+    }
+    let mut alice = asking(net.peer("alice").partner_of("bob")).start().await;
+    let bob = asking(net.peer("bob"))
+        .set("store.url", url)
+        .set("store.manage_indexes", true);
+    let mut bob = bob.start().await;
+    partners(&[&alice, &bob]).await;
+    let mut hears = Hears::at(&mut alice).await?;
+    let mut from = 0;
+    for size in SIZES {
+        fill(&database, bob.did(), from, size).await?;
+        from = size;
+        bob.stop().await;
+        bob.restart().await;
+        partners(&[&alice, &bob]).await;
+        let before = resident_kib(pid(&mut bob))?;
+        println!("\n{size} resources");
+        println!(
+            "{:26} {:>10} {:>10} {:>12} {:>12} {:>9}",
+            "ms, p50", "driver 1st", "last", "daemons 1st", "last", "results"
+        );
+        for sort in Sort::ALL {
+            compare(sort, size, &database, bob.did(), &mut hears).await?;
+        }
+        let took = hears.search("", MANY).await?;
+        let rate = took.results as f64 / took.last.as_secs_f64();
+        println!("  {} results through the daemons: {rate:.0} a second", took.results);
+        let after = resident_kib(pid(&mut bob))?;
+        println!("  resident: answerer {} MiB (before {})", after >> 10, before >> 10);
+    }
+    println!();
+    Ok(())
+}
+
+async fn fill(database: &Database, creator: &str, from: u64, to: u64) -> Result<()> {
+    for start in (from..to).step_by(BATCH as usize) {
+        for kind in 1..=5 {
+            let numbers = (start..(start + BATCH).min(to)).filter(|n| documents::kind(*n) == kind);
+            let all = numbers.map(|n| {
+                let (id, document) = documents::resource(creator, n);
+                let document: serde_json::Value = serde_json::from_str(&document)?;
+                let mut document = mongodb::bson::serialize_to_document(&document)?;
+                document.insert("_id", id);
+                anyhow::Ok(document)
+            });
+            let name = DataType::from_code(kind.into()).unwrap_or(DataType::Invalid).name();
+            let all = all.collect::<Result<Vec<_>>>()?;
+            database.collection::<Document>(name).insert_many(all).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn compare(sort: Sort, size: u64, database: &Database, did: &str, hears: &mut Hears) -> Result<()> {
+    let (mut own, mut far) = (Vec::new(), Vec::new());
+    // One by one on a server that is slow: fewer rounds say enough.
+    for round in 0..ROUNDS / 3 {
+        let text = sort.text(round, size);
+        own.push(by_driver(database, did, &text).await?);
+        far.push(hears.search(&text, RESULTS).await?);
+    }
+    let (own, far) = (median(own), median(far));
+    ensure!(far.results > 0, "nothing was found");
+    println!(
+        "{:26} {:10.2} {:10.2} {:12.2} {:12.2} {:9}",
+        sort.name(),
+        ms(own.first),
+        ms(own.last),
+        ms(far.first),
+        ms(far.last),
+        far.results
+    );
+    let met = ms(far.last) <= 1.5 * ms(own.last) + 5.0;
+    println!("  daemons' last at most 1.5x the driver's and 5 ms: {}", verdict(met));
+    Ok(())
+}
+
+/// What a user would otherwise do: the public documents of one creator in whose texts a word begins so.
+async fn by_driver(database: &Database, did: &str, text: &str) -> Result<Took> {
+    let mut filter = doc! { "creator_id": did, "access_mode": 1 };
+    if !text.is_empty() {
+        let word = doc! { "$regex": format!("\\b{text}"), "$options": "i" };
+        let either = ["name", "description", "short_description"].map(|field| doc! { field: word.clone() });
+        filter.insert("$or", either.to_vec());
+    }
+    let began = Instant::now();
+    let mut took = Took::default();
+    'kinds: for kind in DataType::RESOURCE_KINDS {
+        let documents: Collection<RawDocumentBuf> = database.collection(kind.name());
+        let mut cursor = documents.find(filter.clone()).max_time(PATIENCE).await?;
+        while cursor.advance().await? {
+            if took.results == 0 {
+                took.first = began.elapsed();
+            }
+            took.results += 1;
+            if took.results == RESULTS {
+                break 'kinds;
+            }
+        }
+    }
+    took.last = began.elapsed();
+    Ok(took)
+}
