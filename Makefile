@@ -23,7 +23,7 @@ demo: ## two organisations, step by step; KEEP=1 leaves them running until Ctrl-
 	@cargo build --locked --quiet --workspace --bins
 	@KEEP='$(KEEP)' "$$CARGO_TARGET_DIR/debug/oc-demo"
 
-bench: ## what it costs and how fast it is, beside a NATS leafnode; ONLY=latency, durable, start, memory, fanout or search
+bench: ## what it costs and how fast it is, beside what one would otherwise use; ONLY=latency, durable, discovery, start, memory, fanout, search or search-mongo
 	@scripts/tools.sh nats-server >/dev/null
 	@cargo build --locked --release --bin oc-discovery
 	@ONLY='$(ONLY)' cargo run --locked --release -p oc-bench

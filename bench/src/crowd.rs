@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
@@ -19,6 +20,8 @@ pub struct Member {
     pub key: Keypair,
     at: PeerId,
     control: libp2p_stream::Control,
+    /// Streams that stay open: a connection without any is closed by the far side.
+    kept: Vec<(ReadHalf<libp2p::Stream>, WriteHalf<libp2p::Stream>)>,
     running: JoinHandle<()>,
 }
 
@@ -63,6 +66,7 @@ impl Member {
             key,
             at,
             control,
+            kept: Vec::new(),
             running,
         })
     }
@@ -94,6 +98,7 @@ impl Member {
         };
         let (written, text) = futures::join!(write, read);
         written?;
+        self.kept.push((reader, writer));
         Ok(text?.lines().map(str::to_owned).collect())
     }
 }
