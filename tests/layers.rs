@@ -32,7 +32,7 @@ const LAYERS: [&str; 18] = [
 const LONG: usize = 400;
 
 /// Files past [`LONG`], each with the reason. One that is shorter again must leave this list.
-const LONG_FILES: [(&str, &str); 6] = [
+const LONG_FILES: [(&str, &str); 8] = [
     (
         "src/delivery/memory.rs",
         "one trait with many verbs, and an implementation stands in one place",
@@ -44,6 +44,14 @@ const LONG_FILES: [(&str, &str); 6] = [
     (
         "src/settings/list.rs",
         "every setting, in one table that nothing repeats",
+    ),
+    (
+        "src/store/contract/search.rs",
+        "one case a function, each a rule that every store must keep",
+    ),
+    (
+        "src/store/mongodb/tests.rs",
+        "one scene a test, each a way in which a database or its documents are odd",
     ),
     (
         "tests/e2e/delivery.rs",

@@ -2,6 +2,7 @@
 //!
 //! The index narrows, the access rule decides: every document sent has passed it.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::readers::{Readers, Stop};
-use super::words::expression;
+use super::words::expressions;
 use super::{document, store_error};
 use crate::model::may_see;
 use crate::store::{Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, StoreError};
@@ -86,13 +87,30 @@ impl Walk {
         let SearchQuery {
             text, own_did, asker, ..
         } = &self.query;
-        let words = expression(text, own_did, asker.trusted);
-        let Some(sql) = statement(&self.query.datatypes, words.is_some()) else {
+        let asked = expressions(text, own_did, asker.trusted);
+        let Some(sql) = statement(&self.query.datatypes, asked.is_some()) else {
             return Ok(true);
         };
-        let mut parameters: Vec<&dyn ToSql> = vec![&self.query.own_did, &self.query.asker.trusted];
-        parameters.extend(words.as_ref().map(|words| words as &dyn ToSql));
-        let mut query = connection.prepare_cached(&sql)?;
+        let Some([words, beginnings]) = asked else {
+            return self.rows(connection, &sql, None, &mut |_| true);
+        };
+        // At most as many as are wanted: what the second query finds again is not sent again.
+        let mut sent = HashSet::new();
+        Ok(self.rows(connection, &sql, Some(&words), &mut |n| sent.insert(n))?
+            && self.rows(connection, &sql, Some(&beginnings), &mut |n| !sent.contains(&n))?)
+    }
+
+    fn rows(
+        &mut self,
+        connection: &Connection,
+        sql: &str,
+        words: Option<&dyn ToSql>,
+        is_new: &mut dyn FnMut(i64) -> bool,
+    ) -> rusqlite::Result<bool> {
+        let (own_did, trusted) = (self.query.own_did.clone(), self.query.asker.trusted);
+        let mut parameters: Vec<&dyn ToSql> = vec![&own_did, &trusted];
+        parameters.extend(words);
+        let mut query = connection.prepare_cached(sql)?;
         let mut rows = query.query(parameters.as_slice())?;
         while let Some(row) = rows.next()? {
             if self.stop.is_now() {
@@ -101,6 +119,9 @@ impl Walk {
             let Some(found) = visible(row, &self.query)? else {
                 continue;
             };
+            if !is_new(row.get(2)?) {
+                continue;
+            }
             if self.done.results >= self.query.limit || !self.send(found) {
                 return Ok(false);
             }
@@ -157,7 +178,7 @@ fn statement(datatypes: &[DataType], by_words: bool) -> Option<String> {
     };
     (!kinds.is_empty()).then(|| {
         format!(
-            "SELECT datatype, doc FROM {from} WHERE {matching} creator_id = ?1 AND (access = 1 OR access = 2 AND ?2)
+            "SELECT datatype, doc, n FROM {from} WHERE {matching} creator_id = ?1 AND (access = 1 OR access = 2 AND ?2)
              AND datatype BETWEEN 1 AND 5 AND datatype IN ({})",
             kinds.join(",")
         )

@@ -79,18 +79,18 @@ fn mark(creator: &str) -> String {
     hex::encode(digest.get(..12).unwrap_or_default())
 }
 
-/// The text as an index query: every word quoted, as the beginning of a word, all of them needed, of documents that `own_did`
-/// made and the asker may see. None for no words at all.
-pub(super) fn expression(text: &str, own_did: &str, trusted: bool) -> Option<String> {
+/// The text as index queries: every word quoted, all of them needed, of documents that `own_did` made and the asker may see. First
+/// as whole words, which answers at once however many there are; then as beginnings, which finds all of these again, and
+/// the rest. None for no words at all.
+pub(super) fn expressions(text: &str, own_did: &str, trusted: bool) -> Option<[String; 2]> {
     let words = text
         .split(|c: char| c.is_whitespace() || c.is_control())
         .filter(|word| !word.is_empty());
-    let quoted: Vec<String> = words
-        .map(|word| format!("\"{}\"*", word.replace('"', "\"\"")))
-        .collect();
+    let quoted: Vec<String> = words.map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
     let who = if trusted { 's' } else { 'p' };
     let of = mark(own_did);
-    (!quoted.is_empty()).then(|| format!("seen : {who}{of} AND {TEXTS} : ({})", quoted.join(" ")))
+    let asked = |words: String| format!("seen : {who}{of} AND {TEXTS} : ({words})");
+    (!quoted.is_empty()).then(|| [asked(quoted.join(" ")), asked(format!("{}*", quoted.join("* ")))])
 }
 
 #[cfg(test)]
@@ -100,10 +100,14 @@ mod tests {
     #[test]
     fn no_character_is_an_operator() {
         let of = mark("did:me");
+        let asked = |words: &str| format!("seen : s{of} AND {TEXTS} : ({words})");
         assert_eq!(
-            expression("a NEAR\t\"b\"\0c*", "did:me", true),
-            Some(format!(r#"seen : s{of} AND {TEXTS} : ("a"* "NEAR"* """b"""* "c*"*)"#))
+            expressions("a NEAR\t\"b\"\0c*", "did:me", true),
+            Some([
+                asked(r#""a" "NEAR" """b""" "c*""#),
+                asked(r#""a"* "NEAR"* """b"""* "c*"*"#)
+            ])
         );
-        assert_eq!(expression(" \n\0 ", "did:me", false), None);
+        assert_eq!(expressions(" \n\0 ", "did:me", false), None);
     }
 }
