@@ -4,9 +4,11 @@
 //! [`Registry::changed`] returns, the change is in effect, however long the store takes; the store is re-read every
 //! [`REREAD`], so that a missed event heals, when an event has had its time, and when the store says that it was changed.
 
+mod pins;
+
 use super::mesh::{Mesh, kept};
 use super::partners::{Conflict, PartnerTable, Unseen, member_of};
-use crate::delivery::{Log, Pin, now};
+use crate::delivery::{Log, Pin};
 use crate::discovery::Discovery;
 use crate::model::{Federation, Member, Relation};
 use crate::network::Network;
@@ -27,8 +29,6 @@ use tracing::{debug, info};
 const REREAD: Duration = Duration::from_secs(30);
 /// How often it is looked whether an event has had its time, and whether gossip has connections enough.
 const TICK: Duration = Duration::from_secs(5);
-/// Pins kept on disk. Further ones hold for the life of the process, which is counted.
-const PINS: usize = 100_000;
 /// Peer events waiting. The node waits when it is full: a partner must be in effect before what follows it is sent.
 const WAITING: usize = 64;
 
@@ -321,39 +321,6 @@ impl Desk {
             if self.linked.insert(partner.did.clone()) {
                 info!(partner = %partner.name, did = %partner.did, "a peer is PARTNER: connecting");
                 self.parts.streams.connect_to_partner(Arc::clone(partner));
-            }
-        }
-    }
-
-    /// Writes what has changed about pins. What cannot be written holds in memory, and is tried again with the next change
-    /// or tick.
-    async fn save_pins(&mut self) {
-        let changes = self.table.take_pin_changes();
-        if changes.is_empty() {
-            return;
-        }
-        let at = now();
-        let work = changes.clone();
-        let written = self.parts.log.write(true, move |journal| {
-            let mut refused = 0;
-            for (did, peer) in &work {
-                match peer {
-                    Some(peer) => {
-                        let (did, peer_id) = (did.clone(), peer.to_string());
-                        refused += u64::from(!journal.pin(&Pin { did, peer_id, at }, PINS)?);
-                    }
-                    None => journal.unpin(did)?,
-                }
-            }
-            Ok(refused)
-        });
-        let refusals = &self.parts.refusals;
-        match written.await {
-            Ok(0) => {}
-            Ok(refused) => refusals.dropped("pins", "full", refused, "", format_args!("{PINS} pins are kept")),
-            Err(error) => {
-                refusals.refuse("pins_not_saved", "", error);
-                self.table.put_pin_changes_back(changes);
             }
         }
     }
