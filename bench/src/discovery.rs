@@ -1,5 +1,6 @@
 //! Finding others: look-ups by each way, what an indexer takes, and what records and connections cost it.
 
+use crate::asker::Asker;
 use crate::crowd::{Member, record};
 use crate::{micros, pid, process, verdict};
 use anyhow::{Context, Result};
@@ -8,7 +9,8 @@ use futures::stream::FuturesUnordered;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use libp2p::pnet::PreSharedKey;
-use oc_testkit::{DataType, Federation, Peer, Relation, until};
+use oc_discovery::wire::DataType;
+use oc_testkit::{Federation, Peer, Relation};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -145,13 +147,12 @@ async fn records(crowd: &mut [Member], index: &mut Peer) -> Result<Vec<String>> 
 }
 
 /// The time from the app's question to its answer.
-async fn timed(peer: &Peer, keys: &[String]) -> Result<Vec<Duration>> {
+async fn timed(app: &mut Asker, keys: &[String]) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
     for key in keys {
-        let began = Instant::now();
-        let (found, _) = peer.search(DataType::Peer, json!({"search": key})).await;
-        anyhow::ensure!(!found.is_empty(), "{key} was not found");
-        times.push(began.elapsed());
+        let took = app.ask(&json!({"search": key}), DataType::Peer).await?;
+        anyhow::ensure!(took.results > 0, "{key} was not found");
+        times.push(took.last);
     }
     times.sort_unstable();
     Ok(times)
@@ -164,7 +165,7 @@ fn told(way: &str, times: &[Duration]) -> f64 {
 }
 
 async fn look_ups(net: &Federation, index: &Peer, dids: &[String]) -> Result<()> {
-    let alice = net
+    let mut alice = net
         .peer("alice")
         .set("log.level", "warn")
         .set("discovery.indexers", json!([index.identity().stream_address()]))
@@ -174,12 +175,13 @@ async fn look_ups(net: &Federation, index: &Peer, dids: &[String]) -> Result<()>
     alice
         .wait_metric("ocd_indexers", &[("state", "kept")], |kept| kept == 1.0)
         .await;
+    let mut app = Asker::at(&mut alice).await?;
     let stored = vec![index.did().to_owned(); LOOK_UPS];
     println!("look-ups, from an app's question on NATS to the end of its search:");
-    told("  in the store", &timed(&alice, &stored).await?);
+    told("  in the store", &timed(&mut app, &stored).await?);
     let some = dids.get(..LOOK_UPS).context("records to look for")?;
-    let p50 = told("  at the indexer", &timed(&alice, some).await?);
-    told("  in the cache", &timed(&alice, some).await?);
+    let p50 = told("  at the indexer", &timed(&mut app, some).await?);
+    told("  in the cache", &timed(&mut app, some).await?);
     println!("  target 5,000 us by an indexer: {}", verdict(p50 < 5_000.0));
     Ok(())
 }
@@ -190,7 +192,11 @@ async fn by_dht(net: &Federation, mut index: Peer) -> Result<()> {
     for n in 0..8 {
         let peer = net.peer(&format!("peer-{n}")).set("log.level", "warn");
         let peer = peer.set("discovery.indexers", seed.clone());
-        let peer = if n == 0 { peer.partner_of("peer-1") } else { peer };
+        let peer = match n {
+            0 => peer.partner_of("peer-1"),
+            1 => peer.partner_of("peer-0"),
+            _ => peer,
+        };
         peers.push(peer.start().await);
     }
     for peer in &peers {
@@ -208,13 +214,13 @@ async fn by_dht(net: &Federation, mut index: Peer) -> Result<()> {
         first.wait_partner_up(partner).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
         let keys: Vec<String> = others.iter().skip(1).map(|peer| peer.did().to_owned()).collect();
+        let mut app = Asker::at(first).await?;
         for key in &keys {
             let began = Instant::now();
-            let found = until("the DHT", || async {
-                let (found, _) = first.search(DataType::Peer, json!({"search": key})).await;
-                (!found.is_empty()).then(|| began.elapsed())
-            });
-            times.push(found.await);
+            while app.ask(&json!({"search": key}), DataType::Peer).await?.results == 0 {
+                anyhow::ensure!(began.elapsed() < Duration::from_secs(60), "{key} is not in the DHT");
+            }
+            times.push(began.elapsed());
         }
     }
     times.sort_unstable();

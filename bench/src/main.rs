@@ -4,6 +4,7 @@
 //! memory, start, fanout, search. Ratios mean something; single times on a shared machine mean little. Each section says its
 //! target and whether it was met.
 
+mod asker;
 mod crowd;
 mod discovery;
 mod documents;

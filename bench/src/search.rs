@@ -1,14 +1,11 @@
 //! What a search costs: in the store itself, and through two daemons, as the store grows.
 
+use crate::asker::{Asker, Took};
 use crate::documents::{self, BROAD};
 use crate::process::resident_kib;
 use crate::scenes::make_partners;
 use crate::{pid, verdict};
 use anyhow::{Context, Result, ensure};
-use async_nats::Subscriber;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use futures::StreamExt;
 use oc_discovery::store::{AskerId, Change, SearchQuery, SqliteStore, Store, Write};
 use oc_discovery::wire::DataType;
 use oc_testkit::{Federation, Peer, PeerBuilder, partners};
@@ -68,23 +65,12 @@ impl Sort {
     }
 }
 
-/// One search.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Took {
-    /// To the first result.
-    pub first: Duration,
-    /// To the last.
-    pub last: Duration,
-    /// How many there were.
-    pub results: usize,
-}
-
 /// Everything of this section.
 pub async fn search() -> Result<()> {
     println!("== search: the embedded store, and two daemons over libp2p; results at most {RESULTS}");
     let net = Federation::new();
     let (mut alice, mut bob) = asking_pair(&net).await?;
-    let mut hears = Hears::at(&mut alice).await?;
+    let mut hears = Asker::at(&mut alice).await?;
     let mut from = 0;
     for size in SIZES {
         bob.stop().await;
@@ -122,20 +108,17 @@ pub async fn search() -> Result<()> {
     Ok(())
 }
 
-async fn sorts(sort: Sort, size: u64, store: &SqliteStore, did: &str, hears: &mut Hears) -> Result<()> {
+async fn sorts(sort: Sort, size: u64, store: &SqliteStore, did: &str, hears: &mut Asker) -> Result<()> {
     let (mut own, mut far) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let text = sort.text(round, size);
         own.push(in_store(store, did, &text).await?);
-        far.push(hears.search(&text, RESULTS).await?);
+        far.push(hears.ask(&partners_have(&text, RESULTS), DataType::Invalid).await?);
     }
+    let found = |all: &[Took]| all.iter().map(|took| took.results).sum::<usize>();
+    let (here, there) = (found(&own), found(&far));
     let (own, far) = (median(own), median(far));
-    ensure!(
-        own.results == far.results,
-        "the store finds {}, the daemons {}",
-        own.results,
-        far.results
-    );
+    ensure!(here == there, "the store finds {}, the daemons {}", here, there);
     println!(
         "{:26} {:10.2} {:10.2} {:12.2} {:12.2} {:9}",
         sort.name(),
@@ -153,8 +136,8 @@ async fn sorts(sort: Sort, size: u64, store: &SqliteStore, did: &str, hears: &mu
     Ok(())
 }
 
-async fn many(hears: &mut Hears) -> Result<()> {
-    let took = hears.search("", MANY).await?;
+async fn many(hears: &mut Asker) -> Result<()> {
+    let took = hears.ask(&partners_have("", MANY), DataType::Invalid).await?;
     let rate = took.results as f64 / took.last.as_secs_f64();
     println!(
         "  {} results through the daemons: {rate:.0} a second (target 50,000: {})",
@@ -234,68 +217,6 @@ async fn in_store(store: &SqliteStore, did: &str, text: &str) -> Result<Took> {
     Ok(took)
 }
 
-/// An app at the asker's NATS.
-pub struct Hears {
-    client: async_nats::Client,
-    results: Subscriber,
-    ends: Subscriber,
-    asked: usize,
-}
-
-impl Hears {
-    /// At this peer.
-    pub async fn at(peer: &mut Peer) -> Result<Self> {
-        let server = peer.nats_server();
-        let client = server.connect_options().connect(server.url()).await?;
-        Ok(Self {
-            results: client.subscribe("search_event").await?,
-            ends: client.subscribe("search_end").await?,
-            client,
-            asked: 0,
-        })
-    }
-
-    /// One search, and what it took.
-    pub async fn search(&mut self, text: &str, limit: usize) -> Result<Took> {
-        self.asked += 1;
-        let id = format!("bench-{}", self.asked);
-        let request = json!({"type": "partner", "search": text, "id": id, "limit": limit});
-        let inner = json!({"datatype": 0, "action": 0, "payload": STANDARD.encode(request.to_string())});
-        let message =
-            json!({"from_app": "bench", "datatype": 0, "user": "bench", "payload": STANDARD.encode(inner.to_string())});
-        let mut took = Took::default();
-        let mut wanted = None;
-        let began = Instant::now();
-        self.client
-            .publish("propalgation_event", message.to_string().into())
-            .await?;
-        let hearing = async {
-            while wanted.is_none_or(|wanted| took.results < wanted) {
-                tokio::select! {
-                    Some(_) = self.results.next() => {
-                        took.results += 1;
-                        took.last = began.elapsed();
-                        if took.results == 1 {
-                            took.first = took.last;
-                        }
-                    }
-                    Some(end) = self.ends.next() => {
-                        let end: Value = serde_json::from_slice(&end.payload)?;
-                        if end["search_id"] == id {
-                            wanted = Some(end["results"].as_u64().context("no results in the end")? as usize);
-                        }
-                    }
-                }
-            }
-            anyhow::Ok(())
-        };
-        tokio::time::timeout(PATIENCE, hearing)
-            .await
-            .context("a search without an end")??;
-        Ok(took)
-    }
-}
-
 /// The median of both times.
 pub fn median(mut all: Vec<Took>) -> Took {
     let middle = all.len() / 2;
@@ -311,4 +232,9 @@ pub fn median(mut all: Vec<Took>) -> Took {
 /// In milliseconds.
 pub fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
+}
+
+/// The question to partners for at most so many.
+pub fn partners_have(text: &str, limit: usize) -> Value {
+    json!({"type": "partner", "search": text, "limit": limit})
 }

@@ -1,9 +1,10 @@
 //! The same searches with documents in a server that speaks MongoDB's wire. It is no mongod: only what the daemons add to the
 //! same query by the driver means anything.
 
+use crate::asker::{Asker, Took};
 use crate::documents;
 use crate::process::resident_kib;
-use crate::search::{Hears, MANY, PATIENCE, RESULTS, ROUNDS, Sort, Took, asking, median, ms};
+use crate::search::{MANY, PATIENCE, RESULTS, ROUNDS, Sort, asking, median, ms, partners_have};
 use crate::{pid, verdict};
 use anyhow::{Result, ensure};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
@@ -40,7 +41,7 @@ pub async fn search() -> Result<()> {
         .set("store.manage_indexes", true);
     let mut bob = bob.start().await;
     partners(&[&alice, &bob]).await;
-    let mut hears = Hears::at(&mut alice).await?;
+    let mut hears = Asker::at(&mut alice).await?;
     let mut from = 0;
     for size in SIZES {
         fill(&database, bob.did(), from, size).await?;
@@ -57,7 +58,7 @@ pub async fn search() -> Result<()> {
         for sort in Sort::ALL {
             compare(sort, size, &database, bob.did(), &mut hears).await?;
         }
-        let took = hears.search("", MANY).await?;
+        let took = hears.ask(&partners_have("", MANY), DataType::Invalid).await?;
         let rate = took.results as f64 / took.last.as_secs_f64();
         println!("  {} results through the daemons: {rate:.0} a second", took.results);
         let after = resident_kib(pid(&mut bob))?;
@@ -86,13 +87,13 @@ async fn fill(database: &Database, creator: &str, from: u64, to: u64) -> Result<
     Ok(())
 }
 
-async fn compare(sort: Sort, size: u64, database: &Database, did: &str, hears: &mut Hears) -> Result<()> {
+async fn compare(sort: Sort, size: u64, database: &Database, did: &str, hears: &mut Asker) -> Result<()> {
     let (mut own, mut far) = (Vec::new(), Vec::new());
     // One by one on a server that is slow: fewer rounds say enough.
     for round in 0..ROUNDS / 3 {
         let text = sort.text(round, size);
         own.push(by_driver(database, did, &text).await?);
-        far.push(hears.search(&text, RESULTS).await?);
+        far.push(hears.ask(&partners_have(&text, RESULTS), DataType::Invalid).await?);
     }
     let (own, far) = (median(own), median(far));
     ensure!(far.results > 0, "nothing was found");
