@@ -6,7 +6,7 @@
 use super::told::{Named, SearchLine};
 use super::{Answer, Refused, verbs};
 use crate::model::Federation;
-use crate::node::{Search, SearchOver, SearchTold, Up};
+use crate::node::{SearchOver, SearchTold, Up};
 use crate::wire::{DataType, SearchRequest, SearchScope};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -93,11 +93,7 @@ async fn tell(up: Up, id: String, mut told: mpsc::Receiver<SearchTold>, lines: m
             return;
         }
     }
-    close(&up.search, id).await;
-}
-
-async fn close(search: &Search, id: String) {
-    search.close(id).await;
+    up.search.close(id).await;
 }
 
 fn result(
@@ -106,8 +102,8 @@ fn result(
     datatype: DataType,
     document: &[u8],
 ) -> Result<serde_json::Value, Refused> {
-    let document =
-        serde_json::from_slice(document).map_err(|error| Refused::new("unreadable_result", error.to_string()))?;
+    // One that no reader takes wholly (half a character, a number beyond all bounds) is shown as text: it ends no search.
+    let document = serde_json::from_slice(document).unwrap_or_else(|_| String::from_utf8_lossy(document).into());
     verbs::value(&SearchLine::Result {
         peer: named(federation, did),
         datatype: datatype.name().to_owned(),
@@ -149,6 +145,18 @@ mod tests {
             timeout_ms: None,
         };
         wanted.request()
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_read_wholly_is_told_as_text() {
+        let told = |document: &[u8]| {
+            let kind = DataType::ComputeResource;
+            result(&Federation::default(), "did:bob".to_owned(), kind, document).unwrap()["result"]["document"].clone()
+        };
+        assert_eq!(told(br#"{"id":"r"}"#), serde_json::json!({"id": "r"}));
+        for text in [r#"{"id":"\ud800"}"#, r#"{"id":1e999}"#] {
+            assert_eq!(told(text.as_bytes()), serde_json::json!(text));
+        }
     }
 
     #[test]

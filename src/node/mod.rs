@@ -26,7 +26,7 @@ pub use partners::member_of;
 pub use resolve::{Hit, get_peer_record};
 pub use searches::SearchOver;
 pub use start::{CHECKS, NodeParts, Up, start};
-pub use wishes::{Search, SearchTold};
+pub use wishes::SearchTold;
 
 use crate::bus::{Bus, Taken};
 use crate::delivery::{self, Delivery, Intake, Key, Log};
