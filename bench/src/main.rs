@@ -11,6 +11,7 @@ mod documents;
 mod durable;
 mod measure;
 mod process;
+mod relay;
 mod scenes;
 mod search;
 mod search_mongo;
@@ -30,6 +31,10 @@ const BURSTS: usize = 5;
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if relay::part(&words).await? {
+        return Ok(());
+    }
     let only = std::env::var("ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only == name;
     println!(

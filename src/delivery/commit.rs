@@ -4,7 +4,7 @@
 //! gets it in the order of its numbers.
 
 use super::journal::JournalError;
-use super::log::Log;
+use super::log::{How, Log};
 use super::publisher::Committed;
 use super::receiver::{self, Batch};
 use super::types::{Position, Received, Todo, Verdict};
@@ -42,7 +42,7 @@ impl Committer {
         let (origin, from) = (origin.to_owned(), origin.to_owned());
         let committed = self.committed.clone();
         let done = self.log.write_then(
-            false,
+            How::of_rows(false, lines.len()),
             move |journal| {
                 let verdicts = journal.receive(&origin, &lines, position, now())?;
                 Ok((verdicts, lines))
@@ -82,7 +82,7 @@ impl Committer {
         let committed = self.committed.clone();
         self.log
             .write_then(
-                false,
+                How::of_rows(false, batch.lines()),
                 move |journal| {
                     let done = receiver::commit(journal, &origin, &batch, at)?;
                     Ok((batch, done))

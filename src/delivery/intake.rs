@@ -5,7 +5,7 @@
 
 use super::commit::now;
 use super::journal::{Journal, JournalError, Result};
-use super::log::Log;
+use super::log::{How, Log};
 use super::recent::Recent;
 use super::types::{Change, Cursor, Parked, Row};
 use crate::settings::DeliverySettings;
@@ -146,8 +146,9 @@ impl Intake {
         if found.is_empty() {
             return Ok(0);
         }
+        let rows = found.len();
         let work = move |journal: &mut dyn Journal| {
-            let mut changes = Vec::with_capacity(found.len());
+            let mut changes = Vec::with_capacity(rows);
             for Missed { change, seq } in found {
                 if journal.row(&change.key)?.map(|row| row.seq) == seq {
                     changes.push(change);
@@ -155,7 +156,7 @@ impl Intake {
             }
             Ok((changes.len(), journal.take(&changes, None)?))
         };
-        self.commit(false, None, work).await
+        self.commit(How::of_rows(false, rows), None, work).await
     }
 
     /// Commits a batch, or says why not.
@@ -165,13 +166,14 @@ impl Intake {
     pub async fn try_take(&self, batch: Batch, promised: bool) -> Result<()> {
         let bounds = Arc::clone(&self.bounds);
         let last_seq = batch.cursor.as_ref().map(|cursor| cursor.last_seq);
+        let rows = batch.changes.len() + batch.parked.len();
         let work = move |journal: &mut dyn Journal| {
             for parked in &batch.parked {
                 journal.park(parked, bounds.parked)?;
             }
             Ok(((), journal.take(&batch.changes, batch.cursor.as_ref())?))
         };
-        self.commit(promised, last_seq, work).await
+        self.commit(How::of_rows(promised, rows), last_seq, work).await
     }
 
     /// Journals parked changes again, as they are now, in the transaction in which they are no more parked; says how many,
@@ -180,6 +182,7 @@ impl Intake {
     /// # Errors
     /// Nothing was done.
     pub(super) async fn again(&self, parked: Vec<Parked>) -> Result<(usize, usize)> {
+        let parked_rows = parked.len();
         let work = move |journal: &mut dyn Journal| {
             let (mut changes, mut gone) = (Vec::new(), 0);
             for parked in parked {
@@ -195,13 +198,13 @@ impl Intake {
             }
             Ok(((changes.len(), gone), journal.take(&changes, None)?))
         };
-        self.commit(true, None, work).await
+        self.commit(How::of_rows(true, parked_rows), None, work).await
     }
 
     /// Commits what `work` journals, and tells couriers.
     async fn commit<T: Send + 'static>(
         &self,
-        promised: bool,
+        how: How,
         last_seq: Option<u64>,
         work: impl FnOnce(&mut dyn Journal) -> Result<(T, Vec<Row>)> + Send + 'static,
     ) -> Result<T> {
@@ -209,7 +212,7 @@ impl Intake {
         let (recent, reach) = (Arc::clone(&self.recent), self.reach.clone());
         let (directed, cursor) = (Arc::clone(&self.directed), self.cursor.clone());
         let done = self.log.write_then(
-            promised,
+            how,
             move |journal| {
                 let (done, rows) = work(journal)?;
                 let dests: BTreeSet<&str> = rows.iter().map(|row| row.change.dest.as_str()).collect();
@@ -240,7 +243,7 @@ impl Intake {
             let detail = "delivery.directed_rows or delivery.directed_bytes is reached; the oldest is parked";
             self.refusals.dropped("directed", "expired", 1, &dest, detail);
         }
-        if !promised {
+        if !how.durable {
             self.dirty.notify_one();
         }
         Ok(done)

@@ -1,4 +1,5 @@
-//! The journal's threads: one writes, one syncs what was written, one reads, and this is their handle.
+//! The journal's threads: one writes, one syncs what was written, one reads, and this is their handle. A few rows are
+//! written by whoever brings them, when nobody else writes.
 //!
 //! Owns grouping, the moment of a sync, and the end. Never looks into a request. Always holds: an answer to a write is sent
 //! after its commit, and after the disk has it when it is durable; a request is done whole or not at all, and one that fails
@@ -24,6 +25,9 @@ use super::sqlite::SqliteJournal;
 /// Requests that wait at each of the two threads; when full, callers wait. Enough to fill a group while one commits.
 const QUEUE: usize = 256;
 
+/// Rows that a caller may write itself: some tens of microseconds, in which its thread does nothing else.
+const FEW: usize = 8;
+
 /// Runs a request inside the open group, or is told why there is none; what it gives is called with the group's outcome.
 type Write = Box<dyn FnOnce(Result<&mut SqliteJournal>) -> Answer + Send>;
 /// Told how the commit ended; gives what tells the caller, once that may be.
@@ -31,6 +35,24 @@ type Answer = Box<dyn FnOnce(&Result<()>) -> Tell>;
 /// Told whether the disk has it, when that was asked for; then the caller knows.
 type Tell = Box<dyn FnOnce(&Result<()>) + Send>;
 type Read = Box<dyn FnOnce(&SqliteJournal) + Send>;
+
+/// How something is written.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// It is answered when the disk has it.
+    pub durable: bool,
+    /// A few rows: while nobody else writes they are written on the caller's thread, in less time than it takes to wake another.
+    pub few: bool,
+}
+
+impl How {
+    /// Of so many rows.
+    #[must_use]
+    pub fn of_rows(durable: bool, rows: usize) -> Self {
+        let few = rows <= FEW;
+        Self { durable, few }
+    }
+}
 
 /// A handle of the journal. Clones share it.
 #[derive(Debug, Clone)]
@@ -41,7 +63,7 @@ pub struct Log {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    writes: mpsc::Sender<writer::Job>,
+    writer: writer::Writer,
     reads: mpsc::Sender<reader::Job>,
 }
 
@@ -53,9 +75,9 @@ impl Log {
     pub fn open(path: &Path) -> Result<Self> {
         let journal = SqliteJournal::open(path)?;
         let (reads, reading) = reader::start(SqliteJournal::open_reader(path)?)?;
-        let writes = writer::start(journal, reading)?;
+        let writer = writer::Writer::start(journal, reading)?;
         let path = path.to_owned();
-        let shared = Arc::new(Shared { path, writes, reads });
+        let shared = Arc::new(Shared { path, writer, reads });
         Ok(Self { shared })
     }
 
@@ -70,25 +92,25 @@ impl Log {
         T: Send + 'static,
         F: FnOnce(&mut dyn Journal) -> Result<T> + Send + 'static,
     {
-        self.write_then(durable, work, |_| ()).await
+        let how = How { durable, few: false };
+        self.write_then(how, work, |_| ()).await
     }
 
-    /// As [`Log::write`]; `then` is called on the writing thread right after the commit, in the order of commits, whether or
-    /// not the caller still waits. It must not block.
+    /// As [`Log::write`]; `then` is called right after the commit, in the order of commits, whether or not the caller still
+    /// waits. It must not block.
     ///
     /// # Errors
     /// As [`Log::write`]; `then` is not called.
-    pub async fn write_then<T, F, G>(&self, durable: bool, work: F, then: G) -> Result<T>
+    pub async fn write_then<T, F, G>(&self, how: How, work: F, then: G) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut dyn Journal) -> Result<T> + Send + 'static,
         G: FnOnce(&T) + Send + 'static,
     {
-        self.write_raw(durable, move |journal| journal.request(work), then)
-            .await
+        self.write_raw(how, move |journal| journal.request(work), then).await
     }
 
-    async fn write_raw<T, F, G>(&self, durable: bool, work: F, then: G) -> Result<T>
+    async fn write_raw<T, F, G>(&self, how: How, work: F, then: G) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut SqliteJournal) -> Result<T> + Send + 'static,
@@ -108,8 +130,14 @@ impl Log {
                 Box::new(move |synced| drop(answer.send(synced.clone().and(outcome))))
             })
         });
-        let job = writer::Job::Write { durable, write };
-        self.shared.writes.send(job).await.map_err(|_| JournalError::Closed)?;
+        let How { durable, few } = how;
+        let left = match few {
+            true => self.shared.writer.here((durable, write)).err(),
+            false => Some((durable, write)),
+        };
+        if let Some((durable, write)) = left {
+            self.shared.writer.ask(writer::Job::Write { durable, write }).await?;
+        }
         answered.await.unwrap_or(Err(JournalError::Closed))
     }
 
@@ -160,8 +188,7 @@ impl Log {
     pub async fn close(&self) -> Result<()> {
         self.shared.reads.send(reader::Job::Close).await.ok();
         let (answer, answered) = oneshot::channel();
-        let told = self.shared.writes.send(writer::Job::Close(answer)).await;
-        told.map_err(|_| JournalError::Closed)?;
+        self.shared.writer.ask(writer::Job::Close(answer)).await?;
         answered.await.unwrap_or(Err(JournalError::Closed))
     }
 }

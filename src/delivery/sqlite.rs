@@ -1,8 +1,8 @@
 //! The journal in one SQLite file of the state directory.
 //!
 //! Owns the file, its tables and every SQL text about them. Never decides anything: a verb does what the trait says. Always
-//! holds: one connection writes; a verb outside a group is a transaction of its own, inside a group a part that is undone
-//! alone; numbers come from the file, never from memory, so that nothing is known that a rollback took back.
+//! holds: one connection writes; a verb outside a group is a transaction of its own, inside a group a part of its request,
+//! which is undone alone; numbers come from the file, never from memory, so that nothing is known that a rollback took back.
 
 mod feed;
 mod group;
@@ -16,6 +16,8 @@ mod value;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
@@ -32,6 +34,8 @@ pub struct SqliteJournal {
     path: PathBuf,
     connection: Connection,
     group: group::State,
+    /// Pages in the log after the last commit, once they are counted.
+    log_pages: Arc<AtomicI32>,
 }
 
 impl SqliteJournal {
@@ -56,6 +60,7 @@ impl SqliteJournal {
             path: path.to_owned(),
             connection,
             group: group::State::default(),
+            log_pages: Arc::default(),
         }
     }
 
@@ -67,14 +72,14 @@ impl SqliteJournal {
         work(&self.connection).map_err(|error| self.failed(&error))
     }
 
-    /// Does the work wholly or not at all.
+    /// Does the work wholly or not at all; inside a group, its request.
     fn write<T>(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         let path = &self.path;
         let failed = |error: rusqlite::Error| journal_error(path, &error);
         if !self.connection.is_autocommit() {
-            let savepoint = self.connection.savepoint().map_err(failed)?;
-            let done = work(&savepoint).map_err(failed)?;
-            return savepoint.commit().map(|()| done).map_err(failed);
+            // Inside a request, which is undone as a whole.
+            let done = work(&self.connection).map_err(failed);
+            return done.inspect_err(|error| self.group.failed(error));
         }
         self.group.check()?;
         let transaction = self

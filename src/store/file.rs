@@ -14,6 +14,9 @@ use rusqlite::{Connection, OpenFlags};
 /// How long a connection waits for another one; there is one writer, so only a start beside a dying process waits.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// Pages in the log at which it is folded into the file: large groups are not held up by that every few of them.
+pub(crate) const LOG_PAGES: i32 = 4000;
+
 /// Makes the file when there is none, for its user alone; SQLite gives its side files the same mode.
 pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
@@ -43,9 +46,11 @@ pub(crate) fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    // Long enough a log that large groups are not interrupted by checkpoints every few of them; cut back to 64 MiB after.
-    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    // Where a reader held it back: cut to this when it is folded.
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    // What a part of a transaction may take back is noted in memory: a file for it would be made and removed at each commit.
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "cache_size", -8000)
 }
 

@@ -5,6 +5,7 @@
 
 use super::{Delivery, TICK};
 use crate::delivery::commit::now;
+use crate::delivery::log::How;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -98,7 +99,7 @@ impl Delivery {
             let at = now();
             let reach = self.0.intake.reach();
             let purged = self.0.parts.log.write_then(
-                false,
+                How::of_rows(false, PURGE),
                 move |journal| {
                     let tombs = journal.purge_tombstones(at.saturating_sub(tombstones), keep, PURGE)?;
                     let seen = journal.purge_seen(at.saturating_sub(seen), PURGE)?;

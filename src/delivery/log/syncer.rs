@@ -14,6 +14,7 @@ use crate::delivery::journal::{JournalError, Result};
 use crate::store::file;
 
 /// The thread's handle.
+#[derive(Debug)]
 pub(super) struct Syncer {
     /// Not bounded by itself: each entry is a caller that waits, and those are.
     owed: mpsc::Sender<Vec<Tell>>,

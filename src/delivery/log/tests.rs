@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tempfile::TempDir;
 
-use super::{Log, QUEUE};
+use super::{FEW, How, Log, QUEUE};
 use crate::delivery::journal::{Journal, JournalError, Result};
 use crate::delivery::sqlite::SqliteJournal;
 use crate::delivery::types::{Change, Key, Row};
@@ -122,7 +122,7 @@ async fn what_a_caller_gave_up_is_not_begun() {
 
 /// Lets the file grow by at most this many pages from now on, as a disk that fills up; none lifts it.
 async fn limit(log: &Log, pages: Option<i64>) {
-    log.write_raw(false, move |journal| journal.limit_growth(pages), |_| ())
+    log.write_raw(How::of_rows(false, FEW + 1), move |journal| journal.limit_growth(pages), |_| ())
         .await
         .unwrap();
 }

@@ -1,8 +1,11 @@
-//! The one thread that writes: takes what has queued up, commits it as one transaction, then answers everybody in it.
+//! Who writes: a thread that takes what has queued up, commits it as one transaction, then answers everybody in it; and,
+//! for a few rows while nobody else writes, the caller itself.
 //!
-//! Always holds: never waits to fill a group, nor for the disk: who wants to know that the disk has it is answered by the
-//! syncing thread. Only after a sync that failed does it bring everything to the disk itself.
+//! Always holds: one writes at a time, and what follows a commit is called before the next one; the thread never waits to
+//! fill a group, nor for the disk: who wants to know that the disk has it is answered by the syncing thread. Only after a
+//! sync that failed it brings everything to the disk itself. A caller never folds the log, which takes long.
 
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
@@ -15,46 +18,103 @@ use crate::delivery::sqlite::SqliteJournal;
 /// Requests after which a group takes no further one: bounds the first one's wait, far beyond where grouping still gains.
 const GROUP: usize = QUEUE;
 
+/// What the thread is asked.
 pub(super) enum Job {
-    Write { durable: bool, write: Write },
+    Write {
+        durable: bool,
+        write: Write,
+    },
+    /// The log has become long.
+    Fold,
     Close(oneshot::Sender<Result<()>>),
 }
 
-struct Writer {
+/// A request, and whether it is answered when the disk has it.
+type Request = (bool, Write);
+
+/// The one connection that writes.
+#[derive(Debug)]
+struct Pen {
     journal: SqliteJournal,
     syncer: Syncer,
-    queue: mpsc::Receiver<Job>,
-    closing: Vec<oneshot::Sender<Result<()>>>,
 }
 
-/// Starts the thread; it ends with the last handle, or when told, after `reading` has.
-pub(super) fn start(journal: SqliteJournal, reading: JoinHandle<()>) -> Result<mpsc::Sender<Job>> {
-    let (writes, queue) = mpsc::channel(QUEUE);
-    let closing = Vec::new();
-    let writer = Writer {
-        syncer: Syncer::start(journal.path().to_owned())?,
-        journal,
-        queue,
-        closing,
-    };
-    std::thread::Builder::new()
-        .name("journal-writer".to_owned())
-        .spawn(move || writer.run(reading))
-        .map_err(|error| JournalError::Failed(format!("thread: {error}")))?;
-    Ok(writes)
+/// The handle.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Job>,
+    /// None after the end.
+    pen: Arc<Mutex<Option<Pen>>>,
 }
 
 impl Writer {
-    fn run(mut self, reading: JoinHandle<()>) {
-        while let Some(job) = self.queue.blocking_recv() {
-            if let Some(first) = self.write_of(job) {
-                self.group(first);
-            }
+    /// Starts the thread; it ends with the handle, or when told, after `reading` has.
+    pub(super) fn start(mut journal: SqliteJournal, reading: JoinHandle<()>) -> Result<Self> {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        journal.fold_by_hand()?;
+        let syncer = Syncer::start(journal.path().to_owned())?;
+        let pen = Arc::new(Mutex::new(Some(Pen { journal, syncer })));
+        let thread = Thread {
+            pen: Arc::clone(&pen),
+            jobs,
+            closing: Vec::new(),
+        };
+        std::thread::Builder::new()
+            .name("journal-writer".to_owned())
+            .spawn(move || thread.run(reading))
+            .map_err(|error| JournalError::Failed(format!("thread: {error}")))?;
+        Ok(Self { queue, pen })
+    }
+
+    /// Asks the thread; waits while its queue is full.
+    pub(super) async fn ask(&self, job: Job) -> Result<()> {
+        self.queue.send(job).await.map_err(|_| JournalError::Closed)
+    }
+
+    /// Commits it on this thread, when nobody else writes or waits to; else it comes back.
+    pub(super) fn here(&self, request: Request) -> std::result::Result<(), Request> {
+        if self.queue.capacity() < QUEUE || self.queue.is_closed() {
+            return Err(request);
         }
-        self.syncer.finish();
+        let Ok(mut pen) = self.pen.try_lock() else {
+            return Err(request);
+        };
+        let Some(pen) = pen.as_mut() else { return Err(request) };
+        pen.group(request, || None);
+        if pen.journal.log_is_long() {
+            // Full: the thread looks after its next group.
+            let _ = self.queue.try_send(Job::Fold);
+        }
+        Ok(())
+    }
+}
+
+struct Thread {
+    pen: Arc<Mutex<Option<Pen>>>,
+    jobs: mpsc::Receiver<Job>,
+    closing: Vec<oneshot::Sender<Result<()>>>,
+}
+
+impl Thread {
+    fn run(mut self, reading: JoinHandle<()>) {
+        let pen = Arc::clone(&self.pen);
+        while let Some(job) = self.jobs.blocking_recv() {
+            let first = self.write_of(job);
+            // Poisoned: somebody has panicked inside a transaction, and nobody knows what it was about.
+            let Ok(mut pen) = pen.lock() else { return };
+            let Some(pen) = pen.as_mut() else { return };
+            if let Some(first) = first {
+                pen.group(first, || self.next());
+            }
+            pen.fold_when_long();
+        }
+        let Some(pen) = pen.lock().ok().and_then(|mut pen| pen.take()) else {
+            return;
+        };
+        pen.syncer.finish();
         // The last connection to close is the one that folds the log.
         reading.join().ok();
-        let closed = self.journal.close();
+        let closed = pen.journal.close();
         if let Err(error) = &closed {
             tracing::warn!(%error, "the journal's log stays beside its file; the next start reads it");
         }
@@ -63,33 +123,39 @@ impl Writer {
         }
     }
 
+    fn next(&mut self) -> Option<Request> {
+        while let Ok(job) = self.jobs.try_recv() {
+            if let Some(write) = self.write_of(job) {
+                return Some(write);
+            }
+        }
+        None
+    }
+
     /// None of a word to close: what has queued up before is still done.
-    fn write_of(&mut self, job: Job) -> Option<(bool, Write)> {
+    fn write_of(&mut self, job: Job) -> Option<Request> {
         match job {
             Job::Write { durable, write } => Some((durable, write)),
+            Job::Fold => None,
             Job::Close(answer) => {
-                self.queue.close();
+                self.jobs.close();
                 self.closing.push(answer);
                 None
             }
         }
     }
+}
 
-    fn group(&mut self, first: (bool, Write)) {
+impl Pen {
+    /// Commits these requests as one transaction, then answers everybody in it.
+    fn group(&mut self, first: Request, mut others: impl FnMut() -> Option<Request>) {
         let begun = self.journal.begin_group();
         let mut answers: Vec<(bool, Answer)> = Vec::new();
         let mut next = Some(first);
         while let Some((durable, write)) = next {
             answers.push((durable, write(begun.clone().map(|()| &mut self.journal))));
-            next = None;
-            while begun.is_ok()
-                && next.is_none()
-                && answers.len() < GROUP
-                && !self.journal.is_group_lost()
-                && let Ok(job) = self.queue.try_recv()
-            {
-                next = self.write_of(job);
-            }
+            let takes_more = begun.is_ok() && answers.len() < GROUP && !self.journal.is_group_lost();
+            next = if takes_more { others() } else { None };
         }
         let anew = answers.iter().any(|(durable, _)| *durable) && self.syncer.has_failed();
         if anew {
@@ -107,6 +173,15 @@ impl Writer {
         }
         if !owed.is_empty() {
             self.syncer.sync_then(owed);
+        }
+    }
+
+    fn fold_when_long(&mut self) {
+        if self.journal.log_is_long()
+            && let Err(error) = self.journal.fold_what_is_free()
+        {
+            // It is tried again after the next group; until then the log grows.
+            tracing::warn!(%error, "the journal's log cannot be folded into its file");
         }
     }
 }

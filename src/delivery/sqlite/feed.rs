@@ -75,6 +75,7 @@ pub(super) fn take(connection: &Connection, changes: &[Change], cursor: Option<&
         .prepare_cached("SELECT head FROM meta")?
         .query_row([], |row| row.get(0))?;
     let mut taken = Vec::with_capacity(changes.len());
+    let mut put = own::Put::prepare(connection)?;
     for change in changes {
         head += 1;
         let row = Row {
@@ -83,7 +84,7 @@ pub(super) fn take(connection: &Connection, changes: &[Change], cursor: Option<&
             change: change.clone(),
         };
         match change.dest.is_empty() {
-            true => own::put(connection, &row)?,
+            true => put.put(&row)?,
             false => put_directed(connection, &row)?,
         }
         taken.push(row);

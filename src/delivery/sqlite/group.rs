@@ -4,9 +4,12 @@
 //! error), nothing more is written until the group has ended, and everybody in it is told why.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::hooks::Wal;
 
 use super::{SqliteJournal, journal_error};
 use crate::delivery::journal::{Journal, JournalError, Result};
@@ -16,6 +19,10 @@ use crate::store::file;
 #[derive(Debug, Default)]
 pub(super) struct State {
     open: bool,
+    /// Nothing was written in it yet.
+    fresh: bool,
+    /// A verb of the request in hand has failed, and may be half done.
+    failed: Option<JournalError>,
     lost: Option<JournalError>,
     /// A sync has failed: the system may have dropped what it could not write, and a further sync of the same file would say
     /// that all is well.
@@ -23,6 +30,11 @@ pub(super) struct State {
 }
 
 impl State {
+    /// A verb has failed inside a request.
+    pub(super) fn failed(&mut self, error: &JournalError) {
+        self.failed.get_or_insert_with(|| error.clone());
+    }
+
     /// A verb outside any transaction: right between groups, a fault inside one.
     pub(super) fn check(&self) -> Result<()> {
         match (self.open, &self.lost) {
@@ -38,17 +50,32 @@ impl SqliteJournal {
     pub(in crate::delivery) fn begin_group(&mut self) -> Result<()> {
         self.run("BEGIN IMMEDIATE")?;
         self.group.open = true;
+        self.group.fresh = true;
         self.group.lost = None;
         Ok(())
     }
 
-    /// One request of the group, whole or not at all.
+    /// One request of the group, whole or not at all. The first one needs no savepoint, which costs a copy of each page that
+    /// it writes: when it fails, nothing else is lost with the transaction.
     pub(in crate::delivery) fn request<T>(&mut self, work: impl FnOnce(&mut dyn Journal) -> Result<T>) -> Result<T> {
-        self.run("SAVEPOINT request")?;
-        let done = work(self).and_then(|done| self.run("RELEASE request").map(|()| done));
+        let first = std::mem::replace(&mut self.group.fresh, false);
+        if !first {
+            self.run("SAVEPOINT request")?;
+        }
+        self.group.failed = None;
+        let done = work(self);
+        let done = self.group.failed.take().map_or(done, Err);
+        let done = match first {
+            true => done,
+            false => done.and_then(|done| self.run("RELEASE request").map(|()| done)),
+        };
         if let Err(error) = &done {
             if self.connection.is_autocommit() {
                 self.group.lost = Some(error.clone());
+            } else if first {
+                self.run("ROLLBACK")?;
+                self.run("BEGIN IMMEDIATE")?;
+                self.group.fresh = true;
             } else {
                 self.run("ROLLBACK TO request")?;
                 self.run("RELEASE request")?;
@@ -114,6 +141,28 @@ impl SqliteJournal {
                 "somebody still reads from the log, so it cannot be folded".to_owned(),
             )),
         }
+    }
+
+    /// From now on nothing is copied from the log into the file but by [`SqliteJournal::fold_what_is_free`].
+    pub(in crate::delivery) fn fold_by_hand(&mut self) -> Result<()> {
+        let pages = Arc::clone(&self.log_pages);
+        let count = move |_: &mut Wal, now| {
+            pages.store(now, Ordering::Relaxed);
+            Ok(())
+        };
+        let set = self.connection.wal_hook(Some(count));
+        set.map_err(|error| self.failed(&error))
+    }
+
+    /// Whether it is time to.
+    pub(in crate::delivery) fn log_is_long(&self) -> bool {
+        self.log_pages.load(Ordering::Relaxed) >= file::LOG_PAGES
+    }
+
+    /// Copies what no reader holds back from the log into the file, so that the log is written from its start again.
+    pub(in crate::delivery) fn fold_what_is_free(&mut self) -> Result<()> {
+        self.log_pages.store(0, Ordering::Relaxed);
+        self.read(|connection| connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())))
     }
 
     /// Reads several things as of one moment.

@@ -1,6 +1,6 @@
 //! What others have for us: where we stand in their feeds, what is held of them, and what is still to be published.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::own;
 use super::value::{Count, Did, Range, Sum, key, limit as rows, number};
@@ -43,16 +43,17 @@ pub(super) fn receive(
     let first = last_todo(connection)?;
     let mut n = first;
     let mut verdicts = Vec::with_capacity(lines.len());
+    let mut take = Take::prepare(connection)?;
     for line in lines {
         let refused = match line.directed {
             true => meet(connection, origin, &line.key.id, at)?,
-            false => hold(connection, origin, line)?,
+            false => take.hold(origin, line)?,
         };
         verdicts.push(match refused {
             Some(verdict) => verdict,
             None => {
                 n += 1;
-                put_todo(connection, n, origin, line)?;
+                take.todo(n, origin, line)?;
                 Verdict::Todo(n)
             }
         });
@@ -76,41 +77,58 @@ fn meet(connection: &Connection, origin: &str, msg_id: &str, at: u64) -> rusqlit
     Ok((new == 0).then_some(Verdict::Known))
 }
 
-/// Changes what is held; none when it is to be published.
-fn hold(connection: &Connection, origin: &str, line: &Received) -> rusqlite::Result<Option<Verdict>> {
-    let key = &line.key;
-    let datatype = key.datatype.code();
-    if own::is_own(connection, key)? {
-        return Ok(Some(Verdict::NotOwner));
-    }
-    let held: Option<(bool, Hash)> = connection
-        .prepare_cached("SELECT origin = ?3, hash FROM held WHERE datatype = ?1 AND id = ?2")?
-        .query_row(params![datatype, key.id, origin], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    match (held, line.action == Action::Delete) {
-        (Some((false, _)), _) => return Ok(Some(Verdict::NotOwner)),
-        (None, true) => return Ok((!line.once).then_some(Verdict::NotHeld)),
-        (Some((true, hash)), false) if hash == line.hash => return Ok((!line.once).then_some(Verdict::Known)),
-        (Some(_), true) => connection
-            .prepare_cached("DELETE FROM held WHERE origin = ?1 AND datatype = ?2 AND id = ?3")?
-            .execute(params![origin, datatype, key.id])?,
-        (Some(_), false) => connection
-            .prepare_cached("UPDATE held SET hash = ?4 WHERE origin = ?1 AND datatype = ?2 AND id = ?3")?
-            .execute(params![origin, datatype, key.id, line.hash])?,
-        (None, false) => connection
-            .prepare_cached("INSERT INTO held (origin, datatype, id, hash) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![origin, datatype, key.id, line.hash])?,
-    };
-    Ok(None)
+/// Takes lines; prepared once for many.
+struct Take<'c> {
+    own: CachedStatement<'c>,
+    held: CachedStatement<'c>,
+    let_go: CachedStatement<'c>,
+    hold_other: CachedStatement<'c>,
+    hold_new: CachedStatement<'c>,
+    todo: CachedStatement<'c>,
 }
 
-fn put_todo(connection: &Connection, n: u64, origin: &str, line: &Received) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO todo (n, origin, directed, datatype, id, action, user, payload)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
+impl<'c> Take<'c> {
+    fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            own: connection.prepare_cached(own::IS_OWN)?,
+            held: connection
+                .prepare_cached("SELECT origin = ?3, hash FROM held WHERE datatype = ?1 AND id = ?2")?,
+            let_go: connection.prepare_cached("DELETE FROM held WHERE origin = ?1 AND datatype = ?2 AND id = ?3")?,
+            hold_other: connection
+                .prepare_cached("UPDATE held SET hash = ?4 WHERE origin = ?1 AND datatype = ?2 AND id = ?3")?,
+            hold_new: connection
+                .prepare_cached("INSERT INTO held (origin, datatype, id, hash) VALUES (?1, ?2, ?3, ?4)")?,
+            todo: connection.prepare_cached(
+                "INSERT INTO todo (n, origin, directed, datatype, id, action, user, payload)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?,
+        })
+    }
+
+    /// Changes what is held; none when it is to be published.
+    fn hold(&mut self, origin: &str, line: &Received) -> rusqlite::Result<Option<Verdict>> {
+        let key = &line.key;
+        let datatype = key.datatype.code();
+        if self.own.exists(params![datatype, key.id])? {
+            return Ok(Some(Verdict::NotOwner));
+        }
+        let held: Option<(bool, Hash)> = self
+            .held
+            .query_row(params![datatype, key.id, origin], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        match (held, line.action == Action::Delete) {
+            (Some((false, _)), _) => return Ok(Some(Verdict::NotOwner)),
+            (None, true) => return Ok((!line.once).then_some(Verdict::NotHeld)),
+            (Some((true, hash)), false) if hash == line.hash => return Ok((!line.once).then_some(Verdict::Known)),
+            (Some(_), true) => self.let_go.execute(params![origin, datatype, key.id])?,
+            (Some(_), false) => self.hold_other.execute(params![origin, datatype, key.id, line.hash])?,
+            (None, false) => self.hold_new.execute(params![origin, datatype, key.id, line.hash])?,
+        };
+        Ok(None)
+    }
+
+    fn todo(&mut self, n: u64, origin: &str, line: &Received) -> rusqlite::Result<()> {
+        self.todo.execute(params![
             number(n),
             origin,
             line.directed,
@@ -120,7 +138,8 @@ fn put_todo(connection: &Connection, n: u64, origin: &str, line: &Received) -> r
             line.user,
             line.payload.as_ref(),
         ])?;
-    Ok(())
+        Ok(())
+    }
 }
 
 pub(super) fn held(

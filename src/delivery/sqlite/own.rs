@@ -1,44 +1,56 @@
 //! Our own keys: which row each has, what lists of them are compared by, and tombstones' end.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::value::{Count, Did, Range, Sum, key, limit as rows, number};
 use crate::delivery::types::{Change, Key, OwnKey, Row};
 use crate::wire::Action;
 
-/// Writes a row for every partner in place of the key's older one.
-pub(super) fn put(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
-    let Change {
-        key,
-        action,
-        user,
-        payload,
-        at,
-        ..
-    } = &row.change;
-    let datatype = key.datatype.code();
-    let hash = (*action != Action::Delete).then_some(row.hash);
-    let older: Option<i64> = connection
-        .prepare_cached("SELECT seq FROM own WHERE datatype = ?1 AND id = ?2")?
-        .query_row(params![datatype, key.id], |row| row.get(0))
-        .optional()?;
-    if let Some(older) = older {
-        connection
-            .prepare_cached("DELETE FROM change WHERE seq = ?1")?
-            .execute([older])?;
+/// Writes rows for every partner; prepared once for many.
+pub(super) struct Put<'c> {
+    older: CachedStatement<'c>,
+    remove: CachedStatement<'c>,
+    own: CachedStatement<'c>,
+    change: CachedStatement<'c>,
+}
+
+impl<'c> Put<'c> {
+    pub(super) fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            older: connection.prepare_cached("SELECT seq FROM own WHERE datatype = ?1 AND id = ?2")?,
+            remove: connection.prepare_cached("DELETE FROM change WHERE seq = ?1")?,
+            own: connection.prepare_cached(
+                "INSERT INTO own (datatype, id, seq, hash) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (datatype, id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
+            )?,
+            change: connection.prepare_cached(
+                "INSERT INTO change (seq, datatype, id, action, at, user, hash, payload)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?,
+        })
     }
-    connection
-        .prepare_cached(
-            "INSERT INTO own (datatype, id, seq, hash) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (datatype, id) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
-        )?
-        .execute(params![datatype, key.id, number(row.seq), hash])?;
-    connection
-        .prepare_cached(
-            "INSERT INTO change (seq, datatype, id, action, at, user, hash, payload)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
+
+    /// Writes a row in place of the key's older one.
+    pub(super) fn put(&mut self, row: &Row) -> rusqlite::Result<()> {
+        let Change {
+            key,
+            action,
+            user,
+            payload,
+            at,
+            ..
+        } = &row.change;
+        let datatype = key.datatype.code();
+        let hash = (*action != Action::Delete).then_some(row.hash);
+        let older: Option<i64> = self
+            .older
+            .query_row(params![datatype, key.id], |row| row.get(0))
+            .optional()?;
+        if let Some(older) = older {
+            self.remove.execute([older])?;
+        }
+        self.own.execute(params![datatype, key.id, number(row.seq), hash])?;
+        self.change.execute(params![
             number(row.seq),
             datatype,
             key.id,
@@ -48,7 +60,8 @@ pub(super) fn put(connection: &Connection, row: &Row) -> rusqlite::Result<()> {
             row.hash,
             payload.as_ref(),
         ])?;
-    Ok(())
+        Ok(())
+    }
 }
 
 /// A row as `seq, datatype, id, action, at, user, hash, payload`.
@@ -82,11 +95,7 @@ pub(super) fn row(connection: &Connection, key: &Key) -> rusqlite::Result<Option
 }
 
 /// Whether a row for every partner is journaled.
-pub(super) fn is_own(connection: &Connection, key: &Key) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT 1 FROM own WHERE datatype = ?1 AND id = ?2")?
-        .exists(params![key.datatype.code(), key.id])
-}
+pub(super) const IS_OWN: &str = "SELECT 1 FROM own WHERE datatype = ?1 AND id = ?2";
 
 pub(super) fn keys(connection: &Connection, range: &Range<'_>, limit: usize) -> rusqlite::Result<Vec<OwnKey>> {
     let mut query = connection.prepare_cached(

@@ -51,6 +51,17 @@ impl Readers {
         }
     }
 
+    /// Runs `work`, a few look-ups by key, on this thread, when a connection is free and was used before: that takes less time
+    /// than to wake another thread. None when it has to be [`Readers::run`].
+    pub(super) fn here<T>(&self, work: impl FnOnce(&Connection) -> T) -> Option<T> {
+        let _permit = self.permits.try_acquire().ok()?;
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = idle().pop()?;
+        let result = work(&connection);
+        idle().push(connection);
+        Some(result)
+    }
+
     /// Runs `work` with a connection; none when it was stopped before one was free. `stop.cancel` is cancelled when the caller
     /// goes away.
     pub(super) async fn run<T, F>(&self, stop: Stop, work: F) -> Result<Option<T>, StoreError>
