@@ -125,7 +125,10 @@ async fn carry() -> Result<()> {
     let mut mirror = Mirror::start(net.dir()).await?;
     let mut way = mirror.way().await?;
     let base = way.latency(ROUNDS).await?;
-    let pids = [("its server A", server_pid(&mut mirror.a)?), ("B", server_pid(&mut mirror.b)?)];
+    let pids = [
+        ("its server A", server_pid(&mut mirror.a)?),
+        ("B", server_pid(&mut mirror.b)?),
+    ];
     let used = Used::begin(&pids)?;
     let base_burst = bursts(&mut way, "mirror", async || Ok(())).await?;
     line("JetStream mirror between two servers", &base, &base_burst.0);

@@ -35,7 +35,9 @@ impl Relay {
 
     /// Their process ids.
     pub fn pids(&self) -> Result<[i32; 2]> {
-        let [out, into] = self.0.as_slice() else { bail!("two processes") };
+        let [out, into] = self.0.as_slice() else {
+            bail!("two processes")
+        };
         Ok([out.id().try_into()?, into.id().try_into()?])
     }
 }
@@ -101,7 +103,10 @@ async fn receive(nats: &str, port: u16) -> Result<()> {
     let (mut socket, _) = TcpListener::bind(("127.0.0.1", port)).await?.accept().await?;
     let mut read = BytesMut::with_capacity(64 * 1024);
     while socket.read_buf(&mut read).await? > 0 {
-        while let Some(length) = read.first_chunk::<4>().map(|length| u32::from_be_bytes(*length) as usize) {
+        while let Some(length) = read
+            .first_chunk::<4>()
+            .map(|length| u32::from_be_bytes(*length) as usize)
+        {
             if read.len() < 4 + length {
                 break;
             }

@@ -110,6 +110,12 @@ impl Batch {
         self.bytes
     }
 
+    /// Lines and other things to do.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.lines + self.steps.len()
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {

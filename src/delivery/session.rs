@@ -1,14 +1,15 @@
 //! A session's I/O at the receiving side: lines in, one transaction a piece, answers out.
 //!
 //! Owns the turn of sessions: one an origin at a time, a new one waits until the batch in hand of the old one is done;
-//! `lines` is what it does with a piece, `io` its stream. Never judges a line. Always: what is not published is bounded, for
-//! each session and for all; a sender that has no right is told so in one line.
+//! `lines` is what it does with a piece, `io` its stream. While one transaction is under way the lines of the next one are
+//! read. Never judges a line. Always: what is not published is bounded, for each session and for all; a sender that has no
+//! right is told so in one line.
 
 mod io;
 mod lines;
 
 use io::Io;
-use lines::stop_code;
+use lines::{Committing, ended, stop_code};
 
 use super::commit::Committer;
 use super::log::Log;
@@ -34,6 +35,8 @@ use tracing::{debug, info};
 /// Bytes of lines that are committed and not yet published, of all sessions. A session that wants more waits, and with it
 /// its sender.
 const UNPUBLISHED: usize = 64 * 1024 * 1024;
+/// What may gather while a transaction is under way: more does not make the next one cheaper.
+const GATHERED: usize = 512;
 /// How long the first line may take.
 const FIRST_LINE: Duration = Duration::from_secs(10);
 /// How long a session waits for what an earlier life committed to be published: most often that takes milliseconds.
@@ -268,6 +271,29 @@ impl Sessions {
             // Full: the desk has much to do, and the partner's own courier tries again by itself.
             let _ = self.heard.try_send(from.did.clone());
         }
+        let mut committing = None;
+        let end = self
+            .follow(
+                io,
+                (&mut receiver, &mut committing),
+                (from, partner),
+                (over, right),
+                published,
+            )
+            .await;
+        self.finish(io, (receiver, committing), &end, from).await;
+        end
+    }
+
+    /// Reads, and commits what was read meanwhile, until the end.
+    async fn follow<'a>(
+        &'a self,
+        io: &mut Io,
+        (receiver, committing): (&mut Receiver, &mut Option<Committing<'a>>),
+        (from, partner): (&'a Arc<Member>, bool),
+        (over, right): (&CancellationToken, &CancellationToken),
+        mut published: watch::Receiver<Published>,
+    ) -> End {
         let mut federation = self.federation.clone();
         let first = tokio::time::sleep(FIRST_LINE);
         tokio::pin!(first);
@@ -275,6 +301,10 @@ impl Sessions {
         // Over its rate the sender is read later; all else goes on.
         let mut pause = None;
         loop {
+            if committing.is_none() {
+                *committing = self.commit(io, receiver, from);
+            }
+            let may_read = pause.is_none() && receiver.pending().size() < GATHERED;
             let piece = tokio::select! {
                 () = self.stop.cancelled() => return End::Stop("busy", 1),
                 () = over.cancelled() => return End::Over("a newer session of this origin began"),
@@ -305,7 +335,14 @@ impl Sessions {
                     pause = None;
                     continue;
                 }
-                piece = io.lines.next(), if pause.is_none() => piece,
+                done = ended(committing) => {
+                    *committing = None;
+                    if let Err(end) = self.committed(io, receiver, from, done).await {
+                        return end;
+                    }
+                    continue;
+                }
+                piece = io.lines.next(), if may_read => piece,
             };
             began = true;
             let piece = match piece {
@@ -316,7 +353,7 @@ impl Sessions {
                     None => return End::Over("the stream broke"),
                 },
             };
-            if let Err(end) = self.piece(io, &mut receiver, from, &piece).await {
+            if let Err(end) = self.piece(receiver, from, &piece).await {
                 return end;
             }
             let wait = self.streams.pace(&from.did, split(&piece).count(), "delivery");

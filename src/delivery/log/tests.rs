@@ -122,9 +122,13 @@ async fn what_a_caller_gave_up_is_not_begun() {
 
 /// Lets the file grow by at most this many pages from now on, as a disk that fills up; none lifts it.
 async fn limit(log: &Log, pages: Option<i64>) {
-    log.write_raw(How::of_rows(false, FEW + 1), move |journal| journal.limit_growth(pages), |_| ())
-        .await
-        .unwrap();
+    log.write_raw(
+        How::of_rows(false, FEW + 1),
+        move |journal| journal.limit_growth(pages),
+        |_| (),
+    )
+    .await
+    .unwrap();
 }
 
 #[tokio::test]

@@ -37,11 +37,6 @@ impl Io {
         }
     }
 
-    /// Returns when the session has to end; see `ends`.
-    pub(super) async fn ended(&self) {
-        any(&self.ends).await;
-    }
-
     /// Ends in good order: the sender's own end tells that it has read ours.
     pub(super) async fn farewell(&mut self) {
         let end = async {
@@ -52,7 +47,8 @@ impl Io {
     }
 }
 
-async fn any(ends: &[CancellationToken]) {
+/// Returns when one of them says so.
+pub(super) async fn any(ends: &[CancellationToken]) {
     if ends.is_empty() {
         return std::future::pending().await;
     }

@@ -1,36 +1,43 @@
 //! The lines of a session: rules, transactions, answers.
 //!
-//! Owns how many lines make a transaction and what may wait to be published. Never judges a line. Always: what is answered
-//! was committed before, and an answer that cannot be written ends the session.
+//! Owns what may wait to be published. Never judges a line. Always: one transaction at a time, in the order of the lines; what
+//! is answered was committed before, and an answer that cannot be written ends the session.
 
-use super::io::Io;
+use super::io::{Io, any};
 use super::{End, RETRY, Sessions, UNPUBLISHED, locked};
 use crate::delivery::commit::now;
 use crate::delivery::digest;
 use crate::delivery::journal::JournalError;
-use crate::delivery::receiver::{Answer, Receiver};
+use crate::delivery::receiver::{Answer, Batch, Committed, Receiver};
 use crate::model::Member;
 use crate::stream::split;
 use crate::wire::{Action, DeliveryLine, ReceiverLine, SenderLine};
+use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-/// Lines of one transaction.
+/// Lines that are judged together.
 const LINES: usize = 256;
 /// What a line takes beside its payload, roughly.
 const LINE_OVERHEAD: usize = 256;
 
+/// A transaction under way.
+pub(super) type Committing<'a> = BoxFuture<'a, Result<(Batch, Committed), End>>;
+
+/// The end of the transaction under way; never when there is none.
+pub(super) async fn ended(committing: &mut Option<Committing<'_>>) -> Result<(Batch, Committed), End> {
+    match committing {
+        Some(committing) => committing.await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Sessions {
-    /// Everything of one piece: rules, transactions, answers.
-    pub(super) async fn piece(
-        &self,
-        io: &mut Io,
-        receiver: &mut Receiver,
-        from: &Arc<Member>,
-        piece: &[u8],
-    ) -> Result<(), End> {
+    /// Takes in the lines of one piece.
+    pub(super) async fn piece(&self, receiver: &mut Receiver, from: &Arc<Member>, piece: &[u8]) -> Result<(), End> {
         self.metrics.delivery_bytes("received", piece.len());
         let (mut lines, mut broken) = (Vec::new(), Ok(()));
         for line in split(piece) {
@@ -46,18 +53,12 @@ impl Sessions {
         while !lines.is_empty() {
             let rest = lines.split_off(lines.len().min(LINES));
             let some = std::mem::replace(&mut lines, rest);
-            self.some_lines(io, receiver, from, some).await?;
+            self.some_lines(receiver, from, some).await?;
         }
         broken
     }
 
-    async fn some_lines(
-        &self,
-        io: &mut Io,
-        receiver: &mut Receiver,
-        from: &Arc<Member>,
-        lines: Vec<SenderLine>,
-    ) -> Result<(), End> {
+    async fn some_lines(&self, receiver: &mut Receiver, from: &Arc<Member>, lines: Vec<SenderLine>) -> Result<(), End> {
         if self.disk_low.load(Ordering::Relaxed) {
             return Err(End::Stop("disk", RETRY));
         }
@@ -75,7 +76,6 @@ impl Sessions {
                 End::Stop("store", RETRY)
             })?
             .into_iter();
-        let mut broken = None;
         for line in lines {
             let verdict = match &line {
                 SenderLine::Line(line) => {
@@ -89,30 +89,45 @@ impl Sessions {
                 self.refusals
                     .refuse(refusal.code, &from.did, "a line of a delivery stream");
             }
-            if let Err(error) = receiver.line(line, |_| verdict) {
-                broken = Some(End::Broken("broken_session", error.to_string()));
-                break;
-            }
+            receiver
+                .line(line, |_| verdict)
+                .map_err(|error| End::Broken("broken_session", error.to_string()))?;
         }
-        self.commit(io, receiver, from).await?;
-        broken.map_or(Ok(()), Err)
+        Ok(())
     }
 
-    async fn commit(&self, io: &mut Io, receiver: &mut Receiver, from: &Arc<Member>) -> Result<(), End> {
+    /// The transaction of what has gathered; none when nothing has.
+    pub(super) fn commit<'a>(
+        &'a self,
+        io: &Io,
+        receiver: &mut Receiver,
+        from: &'a Arc<Member>,
+    ) -> Option<Committing<'a>> {
         let batch = receiver.take();
         if batch.is_empty() {
-            return Ok(());
+            return None;
         }
-        let room = self
-            .take_room(io, batch.bytes() + batch.lines() * LINE_OVERHEAD)
-            .await?;
-        let (batch, committed) = match self.committer.session(&from.did, batch, room, now()).await {
-            Ok(done) => done,
-            Err(error) => {
+        let ends = io.ends.clone();
+        Some(Box::pin(async move {
+            let bytes = batch.bytes() + batch.lines() * LINE_OVERHEAD;
+            let room = self.take_room(ends, bytes).await?;
+            let done = self.committer.session(&from.did, batch, room, now()).await;
+            done.map_err(|error| {
                 debug!(%error, from = %from.did, "the journal takes nothing; a delivery waits");
-                return Err(End::Stop(stop_code(&error), RETRY));
-            }
-        };
+                End::Stop(stop_code(&error), RETRY)
+            })
+        }))
+    }
+
+    /// A transaction has ended: what is answered.
+    pub(super) async fn committed(
+        &self,
+        io: &mut Io,
+        receiver: &mut Receiver,
+        from: &Arc<Member>,
+        done: Result<(Batch, Committed), End>,
+    ) -> Result<(), End> {
+        let (batch, committed) = done?;
         if batch.ends_comparison() {
             locked(&self.wanted_full).remove(&from.did);
         }
@@ -122,15 +137,40 @@ impl Sessions {
         Ok(())
     }
 
+    /// The session is over: the transaction under way is waited for, and of a stream that broke what was read before counts.
+    pub(super) async fn finish<'a>(
+        &'a self,
+        io: &mut Io,
+        (mut receiver, mut committing): (Receiver, Option<Committing<'a>>),
+        end: &End,
+        from: &'a Arc<Member>,
+    ) {
+        loop {
+            if let Some(committing) = committing.take() {
+                let done = committing.await;
+                if self.committed(io, &mut receiver, from, done).await.is_err() {
+                    return;
+                }
+            }
+            if !matches!(end, End::Broken(..)) {
+                return;
+            }
+            committing = self.commit(io, &mut receiver, from);
+            if committing.is_none() {
+                return;
+            }
+        }
+    }
+
     /// Waits for room, as long as something is being published; what is in hand is given up when the session has to end.
-    async fn take_room(&self, io: &Io, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, End> {
+    async fn take_room(&self, ends: Vec<CancellationToken>, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, End> {
         let bytes = u32::try_from(bytes.min(UNPUBLISHED)).unwrap_or(u32::MAX);
         let mut published = self.published.clone();
         tokio::select! {
             biased;
             room = Arc::clone(&self.room).acquire_many_owned(bytes) => Ok(room.ok()),
             _ = published.wait_for(|published| published.stuck.is_some()) => Err(End::Stop("nats", RETRY)),
-            () = io.ended() => Err(End::Over("it had to end while it waited for room")),
+            () = any(&ends) => Err(End::Over("it had to end while it waited for room")),
         }
     }
 

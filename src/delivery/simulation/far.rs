@@ -5,7 +5,7 @@ use super::{Fault, Rule, SimJournal};
 use crate::delivery::Todo;
 use crate::delivery::digest;
 use crate::delivery::publisher::Newest;
-use crate::delivery::receiver::{Answer, Broken, Receiver, Refusal, commit};
+use crate::delivery::receiver::{Answer, Batch, Broken, Receiver, Refusal, commit};
 use crate::wire::{Action, ReceiverLine, SenderLine};
 use rand::Rng;
 use std::collections::{BTreeMap, HashSet};
@@ -39,8 +39,18 @@ pub(super) struct Far<J> {
 
 struct Session {
     receiver: Receiver,
-    /// Its stream is gone: what it has in hand is committed, nothing is answered.
+    /// The transaction under way; lines are read meanwhile.
+    under_way: Option<Batch>,
+    /// Its stream is gone: the transaction under way ends, nothing is answered.
     cut: bool,
+    /// It is gone for a line that cannot be read: what was read before counts.
+    broken: bool,
+}
+
+impl Session {
+    fn has_in_hand(&self) -> bool {
+        self.under_way.is_some() || !self.receiver.pending().is_empty()
+    }
 }
 
 impl<J: SimJournal> Far<J> {
@@ -139,23 +149,30 @@ impl<J: SimJournal> World<J> {
             && let Some(session) = &mut self.far.session
         {
             session.cut = true;
-            if session.receiver.pending().is_empty() {
+            if session.under_way.is_none() && !(session.broken && session.has_in_hand()) {
                 self.far.session = None;
                 return true;
             }
         }
-        match &self.far.session {
-            Some(session) if session.receiver.pending().is_empty() => self.read_batch(),
-            Some(_) => self.commit_batch(),
+        let reads = self.dice.gen_bool(0.5);
+        match &mut self.far.session {
+            Some(session) if session.under_way.is_some() => (reads && !session.cut && self.read_batch()) || self.commit(),
+            Some(session) if session.has_in_hand() => {
+                session.under_way = Some(session.receiver.take());
+                true
+            }
+            Some(_) => self.read_batch(),
             None => self.greet(),
         }
     }
 
     /// What is read is committed.
     pub(super) fn far_finishes(&mut self) {
-        let pending = |session: &Session| !session.receiver.pending().is_empty();
-        if self.far.session.as_ref().is_some_and(pending) {
-            self.commit_batch();
+        while let Some(session) = self.far.session.as_mut().filter(|session| session.has_in_hand()) {
+            if session.under_way.is_none() {
+                session.under_way = Some(session.receiver.take());
+            }
+            self.commit();
         }
     }
 
@@ -185,7 +202,12 @@ impl<J: SimJournal> World<J> {
         let position = self.far.journal.origin(A).unwrap();
         let full = self.has(Fault::Full) && !self.far.calm && self.dice.gen_bool(0.2);
         let (receiver, have) = Receiver::new(position, admitted, full, self.far.published());
-        self.far.session = Some(Session { receiver, cut: false });
+        self.far.session = Some(Session {
+            receiver,
+            under_way: None,
+            cut: false,
+            broken: false,
+        });
         if let Some(link) = &mut self.link {
             link.fresh = false;
             link.ba.push_back(have);
@@ -195,6 +217,9 @@ impl<J: SimJournal> World<J> {
 
     fn read_batch(&mut self) -> bool {
         if self.link.as_ref().is_some_and(|link| !link.ab.is_empty()) && self.says_stop() {
+            if self.far.session.as_ref().is_some_and(|session| session.under_way.is_some()) {
+                self.commit();
+            }
             self.far.session = None;
             self.stop("nats");
             return true;
@@ -211,7 +236,7 @@ impl<J: SimJournal> World<J> {
             let (rejects, poisons) = (self.far.rejects, self.far.poisons);
             if poisons && is_poison(&line) {
                 // A line that resets the stream whenever it is read; what came before it counts.
-                session.cut = true;
+                (session.cut, session.broken) = (true, true);
                 self.cut(true);
                 return true;
             }
@@ -230,12 +255,13 @@ impl<J: SimJournal> World<J> {
         read > 0
     }
 
-    fn commit_batch(&mut self) -> bool {
+    /// The transaction under way ends.
+    fn commit(&mut self) -> bool {
         let published = self.far.published();
         let Some(session) = &mut self.far.session else {
             return false;
         };
-        let batch = session.receiver.take();
+        let batch = session.under_way.take().unwrap_or_default();
         let committed = commit(&mut self.far.journal, A, &batch, self.now).unwrap();
         let answers = session.receiver.committed(batch, committed);
         let acked = session.receiver.published(published);

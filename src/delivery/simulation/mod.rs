@@ -62,6 +62,8 @@ enum Fault {
     Admit,
     /// Much is said before a restored A is connected again.
     Busy,
+    /// The apps store what they told a little later.
+    Late,
     /// No crashes, no cuts.
     Steady,
 }
@@ -75,6 +77,7 @@ enum Rule {
     Store,
     Floor,
     NewestOnly,
+    Young,
 }
 
 #[derive(Debug, Clone)]
@@ -145,6 +148,7 @@ fn harder() -> Vec<Case> {
         case("  + lines that reset the stream", &[Purge, Poison, Full]),
         case("  + B partner of A now and then", &[Purge, Rights]),
         case("  + A partner of B now and then", &[Purge, Admit]),
+        case("  + apps store late", &[Late, CutDigest, Full, RestoreB]),
         case(
             "  + all of that",
             &[PurgeHot, CutDigest, Full, Stop, Reject, Rights, Admit, RestoreB],
@@ -180,6 +184,10 @@ fn broken() -> Vec<Case> {
     };
     vec![
         without_newest,
+        Case {
+            off: vec![Rule::Young],
+            ..case("without a rest for young rows: apps store late", &[Late, CutDigest, Full])
+        },
         on_core(
             "without incarnations: A restored, then busy, core NATS",
             &[RestoreA, Busy],

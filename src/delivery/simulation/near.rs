@@ -5,7 +5,7 @@ use super::{Rule, SimJournal};
 use crate::delivery::digest;
 use crate::delivery::reconcile;
 use crate::delivery::sender::{Effect, Input, Sender, ask};
-use crate::delivery::{Change, Cursor, Key, Parked, Token};
+use crate::delivery::{Change, Cursor, Key, Parked, Row, Token};
 use crate::wire::{Action, DataType, ReceiverLine, SenderLine};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -90,11 +90,13 @@ impl<J: SimJournal> World<J> {
     /// A new life of A.
     pub(super) fn start_near(&mut self) {
         let life = Token(self.dice.r#gen());
+        // A daemon is away for longer than an app takes from telling to storing.
+        self.stores();
         self.near.journal.begin_incarnation(life).unwrap();
         self.near.intake_start = self.ver();
         if !self.case.jetstream && self.rule(Rule::Start) && self.near.place() >= self.ver() {
             for k in self.near.keys() {
-                self.reconcile(&key(k));
+                self.reconcile(&key(k), true);
             }
         }
         let feed = Arc::new(self.near.journal.feed().unwrap());
@@ -191,9 +193,15 @@ impl<J: SimJournal> World<J> {
         self.head();
     }
 
-    /// The journal against the store, of one key.
-    fn reconcile(&mut self, key: &Key) {
+    /// The journal against the store, of one key; rows that are too young are left alone, those of earlier lives, too, when
+    /// only settled ones are meant.
+    fn reconcile(&mut self, key: &Key, settled_only: bool) {
         let row = self.near.journal.row(key).unwrap();
+        let life = self.near.journal.feed().unwrap().incarnations.last().unwrap().first_seq;
+        let too_young = |row: &Row| !reconcile::is_settled(row, self.now) && (settled_only || row.seq >= life);
+        if self.rule(Rule::Young) && row.as_ref().is_some_and(too_young) {
+            return;
+        }
         let stored = self.store.get(&number(key)).map(|v| document(&key.id, *v));
         if let Some(mut change) = reconcile::missing(key, row.as_ref(), stored.as_ref(), true, self.now) {
             if change.action == Action::Delete {
@@ -298,7 +306,7 @@ impl<J: SimJournal> World<J> {
                 let compared = digest::compare(&self.near.journal, after.as_ref(), to.as_ref(), &held).unwrap();
                 if self.rule(Rule::Store) {
                     for key in &compared.keys {
-                        self.reconcile(key);
+                        self.reconcile(key, false);
                     }
                 }
                 let lines = digest::lines(&self.near.journal, compared.keys).unwrap();

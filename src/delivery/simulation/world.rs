@@ -4,6 +4,7 @@ use super::dice::Dice;
 use super::far::Far;
 use super::near::Near;
 use super::{Case, Fault, SimJournal};
+use crate::delivery::reconcile::SETTLED;
 use crate::delivery::{Key, Token};
 use crate::wire::{DataType, ReceiverLine, SenderLine};
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub(super) struct World<J> {
     /// Everything the apps said, as JetStream keeps it; the version is the place behind it.
     pub(super) said: Vec<Said>,
     pub(super) store: BTreeMap<usize, u64>,
+    /// What the apps have told and not stored yet, in order.
+    unstored: VecDeque<(usize, Option<u64>)>,
     pub(super) near: Near<J>,
     pub(super) far: Far<J>,
     pub(super) link: Option<Link>,
@@ -90,6 +93,7 @@ impl<J: SimJournal> World<J> {
             now: 0,
             said: Vec::new(),
             store: BTreeMap::new(),
+            unstored: VecDeque::new(),
             link: None,
             lost_keys: BTreeSet::new(),
             lost_messages: BTreeSet::new(),
@@ -114,7 +118,31 @@ impl<J: SimJournal> World<J> {
 
     fn put(&mut self, k: usize) {
         self.said.push(Said::Put(k));
-        self.store.insert(k, self.ver());
+        self.will_store(k, Some(self.ver()));
+    }
+
+    /// The app stores what it told: at once, or a little later.
+    fn will_store(&mut self, k: usize, version: Option<u64>) {
+        self.unstored.push_back((k, version));
+        if !self.has(Fault::Late) {
+            self.stores();
+        }
+    }
+
+    /// The apps have stored all that they told.
+    pub(super) fn stores(&mut self) {
+        while self.stores_one() {}
+    }
+
+    fn stores_one(&mut self) -> bool {
+        let Some((k, version)) = self.unstored.pop_front() else {
+            return false;
+        };
+        match version {
+            Some(version) => self.store.insert(k, version),
+            None => self.store.remove(&k),
+        };
+        true
     }
 
     fn app(&mut self) {
@@ -125,7 +153,7 @@ impl<J: SimJournal> World<J> {
         let k = self.dice.gen_range(0..self.case.keys);
         if self.dice.gen_bool(0.25) {
             self.said.push(Said::Delete(k));
-            self.store.remove(&k);
+            self.will_store(k, None);
         } else {
             self.put(k);
         }
@@ -140,6 +168,9 @@ impl<J: SimJournal> World<J> {
 
     fn step(&mut self) {
         self.now += 1;
+        if self.has(Fault::Late) && self.dice.gen_bool(0.2) {
+            self.stores_one();
+        }
         let x: f64 = self.dice.r#gen();
         match x {
             x if x < 0.10 => self.app(),
@@ -202,6 +233,8 @@ impl<J: SimJournal> World<J> {
 
     fn fault(&mut self, near: Near<J>, far: Far<J>) {
         self.far.admitted |= self.has(Fault::AdmitLate);
+        // A backup is older than what is too young to be held against the store.
+        self.now += SETTLED;
         if self.has(Fault::RestoreA) || self.has(Fault::LoseA) {
             self.cut(false);
             let (mut lost, taken) = (self.near.messages(), self.near.place());
@@ -250,6 +283,7 @@ impl<J: SimJournal> World<J> {
 
     /// Lets everything come to rest.
     fn settle(&mut self) {
+        self.stores();
         (self.near.partner, self.far.admitted, self.far.calm) = (true, true, true);
         self.rights();
         self.reset_by_far();

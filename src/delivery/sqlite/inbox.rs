@@ -91,8 +91,7 @@ impl<'c> Take<'c> {
     fn prepare(connection: &'c Connection) -> rusqlite::Result<Self> {
         Ok(Self {
             own: connection.prepare_cached(own::IS_OWN)?,
-            held: connection
-                .prepare_cached("SELECT origin = ?3, hash FROM held WHERE datatype = ?1 AND id = ?2")?,
+            held: connection.prepare_cached("SELECT origin = ?3, hash FROM held WHERE datatype = ?1 AND id = ?2")?,
             let_go: connection.prepare_cached("DELETE FROM held WHERE origin = ?1 AND datatype = ?2 AND id = ?3")?,
             hold_other: connection
                 .prepare_cached("UPDATE held SET hash = ?4 WHERE origin = ?1 AND datatype = ?2 AND id = ?3")?,
