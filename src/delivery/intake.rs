@@ -111,10 +111,10 @@ impl Intake {
     /// Commits a batch, however long that takes. False when `stop` came first: then nothing of it was taken.
     ///
     /// `promised`: somebody is told that it is safe, so it is on the disk when this returns.
-    pub async fn take(&self, batch: Batch, promised: bool, stop: &CancellationToken) -> bool {
+    pub async fn take(&self, batch: &Arc<Batch>, promised: bool, stop: &CancellationToken) -> bool {
         let mut told = false;
         loop {
-            match self.try_take(batch.clone(), promised).await {
+            match self.try_take(Arc::clone(batch), promised).await {
                 Ok(()) => {
                     if told {
                         info!("the journal takes again");
@@ -163,7 +163,7 @@ impl Intake {
     ///
     /// # Errors
     /// Nothing of it was taken.
-    pub async fn try_take(&self, batch: Batch, promised: bool) -> Result<()> {
+    pub async fn try_take(&self, batch: Arc<Batch>, promised: bool) -> Result<()> {
         let bounds = Arc::clone(&self.bounds);
         let last_seq = batch.cursor.as_ref().map(|cursor| cursor.last_seq);
         let rows = batch.changes.len() + batch.parked.len();

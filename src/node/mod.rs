@@ -29,7 +29,7 @@ pub use start::{CHECKS, NodeParts, Up, start};
 pub use wishes::SearchTold;
 
 use crate::bus::{Bus, Taken};
-use crate::delivery::{self, Delivery, Intake, Key, Log};
+use crate::delivery::{self, Batch, Delivery, Intake, Key, Log};
 use crate::model::{Federation, Relation};
 use crate::settings::Settings;
 use crate::store::{Change as StoreChange, Store, StoreError, Write};
@@ -37,6 +37,7 @@ use crate::stream::{OutEvent, StreamService};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, DataType, ReadLimits};
 use dispatch::{Change, Decision, Directed, View, dispatch, not_ours};
+use futures::future::BoxFuture;
 use registry::Registry;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -48,13 +49,21 @@ use tracing::{Instrument, debug, debug_span, warn};
 use wishes::Wish;
 
 /// Messages taken from the queue in one go.
-const BATCH: usize = 256;
+const BATCH: usize = 64;
 /// Pause before the store or the journal is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a delete waits for the store to say whose a resource is.
 const OWNER_WAIT: Duration = Duration::from_secs(2);
 /// What is live only is of no use any more when it waited this long in the stream.
 const LIVE: Duration = Duration::from_secs(30);
+
+/// The end of what is being journaled; never when nothing is.
+async fn journaled(journaling: &mut Option<BoxFuture<'static, bool>>) -> bool {
+    match journaling {
+        Some(journaling) => journaling.await,
+        None => std::future::pending().await,
+    }
+}
 
 /// The dispatcher; see the module's first lines.
 struct Node {
@@ -69,6 +78,8 @@ struct Node {
     delivery: Delivery,
     intake: Intake,
     log: Log,
+    /// What is being journaled.
+    under_way: Option<Arc<Batch>>,
     /// The daemon is leaving.
     stopping: CancellationToken,
     bus: Bus,
@@ -79,40 +90,69 @@ struct Node {
 }
 
 impl Node {
-    /// `ListenNATS`: handles what is taken until the queue is closed and empty.
+    /// `ListenNATS`: handles what is taken until the queue is closed and empty. While one batch is being journaled the next
+    /// one is read.
     async fn listen_nats(mut self, mut taken: mpsc::Receiver<Taken>) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while taken.recv_many(&mut batch, BATCH).await > 0 {
-            self.delivery.intake_is_idle(false);
-            let mut taking = Taking::default();
-            let took = Instant::now();
-            for message in batch.drain(..) {
-                self.on_message(message, &mut taking).await;
+        let mut messages = Vec::with_capacity(BATCH);
+        let mut taking = Taking::default();
+        let mut journaling = None;
+        let mut closed = false;
+        while !closed || journaling.is_some() || !taking.is_empty() {
+            if journaling.is_none() && !taking.is_empty() {
+                if taking.given_up && taking.batch.cursor.is_some() {
+                    // The daemon is leaving before the store took it: in the stream it waits for the next start.
+                    return;
+                }
+                journaling = Some(self.journal(std::mem::take(&mut taking)));
             }
-            if taking.given_up && taking.batch.cursor.is_some() {
-                // The daemon is leaving before the store took it: in the stream it waits for the next start.
-                return;
-            }
-            self.metrics.set_intake_waiting(taken.len());
-            let promised = taking.is_promised();
-            let Taking {
-                batch: rows, answers, ..
-            } = taking;
-            let events = rows.changes.len();
-            if !rows.is_empty() && !self.intake.take(rows, promised, &self.give_up).await {
-                return;
-            }
-            if events > 0 {
-                self.metrics.event_took(took.elapsed());
-            }
-            for (to, word) in answers {
-                self.bus.answer(to, word).await;
-            }
-            self.delivery.intake_is_idle(taken.is_empty());
-            while self.delivery.disk_low() && !self.stopping.is_cancelled() {
-                tokio::time::sleep(AGAIN).await;
+            let may_take = !closed && !taking.is_full();
+            tokio::select! {
+                biased;
+                journaled = journaled(&mut journaling) => {
+                    journaling = None;
+                    if !journaled {
+                        return;
+                    }
+                    self.under_way = None;
+                    self.delivery.intake_is_idle(taken.is_empty() && taking.is_empty());
+                    while self.delivery.disk_low() && !self.stopping.is_cancelled() {
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
+                count = taken.recv_many(&mut messages, BATCH), if may_take => {
+                    closed = count == 0;
+                    self.delivery.intake_is_idle(false);
+                    for message in messages.drain(..) {
+                        self.on_message(message, &mut taking).await;
+                    }
+                    self.metrics.set_intake_waiting(taken.len());
+                }
             }
         }
+    }
+
+    /// Journals what was gathered, then tells the apps that asked for it; false when it was given up.
+    fn journal(&mut self, taking: Taking) -> BoxFuture<'static, bool> {
+        let promised = taking.is_promised();
+        let Taking {
+            batch, answers, began, ..
+        } = taking;
+        let rows = Arc::new(batch);
+        self.under_way = Some(Arc::clone(&rows));
+        let (intake, bus, metrics) = (self.intake.clone(), self.bus.clone(), self.metrics.clone());
+        let give_up = self.give_up.clone();
+        Box::pin(async move {
+            if !rows.is_empty() && !intake.take(&rows, promised, &give_up).await {
+                return false;
+            }
+            if let Some(began) = began.filter(|_| !rows.changes.is_empty()) {
+                metrics.event_took(began.elapsed());
+            }
+            for (to, word) in answers {
+                bus.answer(to, word).await;
+            }
+            true
+        })
     }
 
     async fn on_message(&mut self, mut taken: Taken, taking: &mut Taking) {
@@ -228,11 +268,9 @@ impl Node {
             datatype: change.datatype,
             id: change.id.clone(),
         };
-        let in_hand = taking
-            .batch
-            .changes
-            .iter()
-            .any(|row| row.dest.is_empty() && row.key == key);
+        let under_way = self.under_way.iter().flat_map(|batch| &batch.changes);
+        let in_hand = taking.batch.changes.iter().chain(under_way);
+        let in_hand = in_hand.filter(|row| row.dest.is_empty() && row.key == key).count() > 0;
         let ours = in_hand || self.is_ours(key).await;
         if ours {
             Self::to_partner_publish_event(change, taking);

@@ -293,6 +293,7 @@ impl Daemon {
             intake: delivery.intake(),
             stopping: parts.shutdown.clone(),
             log: self.log.clone(),
+            under_way: None,
             bus: bus.clone(),
             give_up: end.clone(),
             metrics: parts.metrics.clone(),

@@ -9,10 +9,14 @@ use crate::wire::DataType;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Refusals parked of one batch; what is beyond is counted and logged only, so that an app gone wild costs little.
 const PARKED: usize = 16;
+
+/// Messages, and bytes of their payloads, after which no more are gathered before those are journaled.
+const MESSAGES: usize = 512;
+const BYTES: usize = 4 * 1024 * 1024;
 
 /// See the module's first lines.
 #[derive(Default)]
@@ -25,6 +29,10 @@ pub(super) struct Taking {
     pub(super) given_up: bool,
     /// How old the message in hand was when it was taken.
     pub(super) age: Duration,
+    /// When the first of it was begun.
+    pub(super) began: Option<Instant>,
+    messages: usize,
+    bytes: usize,
     /// Of the message in hand, when it is from a stream.
     place: Option<(Arc<Source>, u64, Bytes)>,
     id: Option<String>,
@@ -35,6 +43,9 @@ pub(super) struct Taking {
 impl Taking {
     /// The next message is handled.
     pub(super) fn at(&mut self, taken: &mut Taken) {
+        self.began.get_or_insert_with(Instant::now);
+        self.messages += 1;
+        self.bytes += taken.payload.len();
         match &mut taken.place {
             Place::Core { reply } => {
                 self.age = Duration::ZERO;
@@ -98,6 +109,16 @@ impl Taking {
             };
             self.answers.push((reply, word.into()));
         }
+    }
+
+    /// Whether no message was handled.
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages == 0
+    }
+
+    /// Whether it is to be journaled before more is handled.
+    pub(super) fn is_full(&self) -> bool {
+        self.messages >= MESSAGES || self.bytes >= BYTES
     }
 
     /// Whether an app is told that it is safe.

@@ -156,7 +156,9 @@ impl<J: SimJournal> World<J> {
         }
         let reads = self.dice.gen_bool(0.5);
         match &mut self.far.session {
-            Some(session) if session.under_way.is_some() => (reads && !session.cut && self.read_batch()) || self.commit(),
+            Some(session) if session.under_way.is_some() => {
+                (reads && !session.cut && self.read_batch()) || self.commit()
+            }
             Some(session) if session.has_in_hand() => {
                 session.under_way = Some(session.receiver.take());
                 true
@@ -217,7 +219,12 @@ impl<J: SimJournal> World<J> {
 
     fn read_batch(&mut self) -> bool {
         if self.link.as_ref().is_some_and(|link| !link.ab.is_empty()) && self.says_stop() {
-            if self.far.session.as_ref().is_some_and(|session| session.under_way.is_some()) {
+            if self
+                .far
+                .session
+                .as_ref()
+                .is_some_and(|session| session.under_way.is_some())
+            {
                 self.commit();
             }
             self.far.session = None;

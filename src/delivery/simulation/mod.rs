@@ -186,7 +186,10 @@ fn broken() -> Vec<Case> {
         without_newest,
         Case {
             off: vec![Rule::Young],
-            ..case("without a rest for young rows: apps store late", &[Late, CutDigest, Full])
+            ..case(
+                "without a rest for young rows: apps store late",
+                &[Late, CutDigest, Full],
+            )
         },
         on_core(
             "without incarnations: A restored, then busy, core NATS",
