@@ -211,6 +211,7 @@ impl Intake {
         let bounds = Arc::clone(&self.bounds);
         let (recent, reach) = (Arc::clone(&self.recent), self.reach.clone());
         let (directed, cursor) = (Arc::clone(&self.directed), self.cursor.clone());
+        let dirty = Arc::clone(&self.dirty);
         let done = self.log.write_then(
             how,
             move |journal| {
@@ -227,14 +228,18 @@ impl Intake {
                 for (_, seq) in expired {
                     recent.forget(*seq);
                 }
-                if let Some(last) = rows.last() {
-                    reach.send_modify(|reach| reach.head = reach.head.max(last.seq));
+                if let Some(last_seq) = last_seq {
+                    cursor.send_replace(last_seq);
+                }
+                if !how.durable {
+                    dirty.notify_one();
                 }
                 if rows.iter().any(|row| !row.change.dest.is_empty()) {
                     directed.notify_one();
                 }
-                if let Some(last_seq) = last_seq {
-                    cursor.send_replace(last_seq);
+                // Last: whoever is woken last runs next on this thread, and that is to be a courier.
+                if let Some(last) = rows.last() {
+                    reach.send_modify(|reach| reach.head = reach.head.max(last.seq));
                 }
             },
         );
@@ -242,9 +247,6 @@ impl Intake {
         for (dest, _) in expired {
             let detail = "delivery.directed_rows or delivery.directed_bytes is reached; the oldest is parked";
             self.refusals.dropped("directed", "expired", 1, &dest, detail);
-        }
-        if !how.durable {
-            self.dirty.notify_one();
         }
         Ok(done)
     }

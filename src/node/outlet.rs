@@ -127,13 +127,14 @@ impl NatsOutlet {
 
     /// Publishes the rows that are to be; says how many rows are done, from the first on.
     async fn publish_rows(&mut self, rows: &[Todo], publish: &[bool]) -> (usize, Option<Stuck>) {
+        let lineage = hex::encode(self.lineage.0);
         let mut places = Vec::new();
         let mut messages = Vec::new();
         for (place, row) in rows.iter().enumerate() {
             if publish.get(place) == Some(&true) {
                 let (out, bytes) = message(row.action, row.key.datatype, &row.user, &row.payload);
                 // A journal that a power cut or a backup set back gives its numbers again, to other messages.
-                let id = format!("{}-{}-{:?}", hex::encode(self.lineage.0), row.n, Hash::of(&bytes));
+                let id = format!("{lineage}-{}-{:?}", row.n, Hash::of(&bytes));
                 messages.push(Message {
                     out,
                     payload: bytes.into(),
