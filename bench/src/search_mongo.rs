@@ -4,7 +4,7 @@
 use crate::asker::{Asker, Took};
 use crate::documents;
 use crate::process::resident_kib;
-use crate::search::{MANY, PATIENCE, RESULTS, ROUNDS, Sort, asking, median, ms, partners_have};
+use crate::search::{MANY, PATIENCE, RESULTS, ROUNDS, Sort, asking, median, most, ms, partners_have};
 use crate::{pid, verdict};
 use anyhow::{Result, ensure};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
@@ -43,7 +43,7 @@ pub async fn search() -> Result<()> {
     partners(&[&alice, &bob]).await;
     let mut hears = Asker::at(&mut alice).await?;
     let mut from = 0;
-    for size in SIZES {
+    for size in SIZES.into_iter().filter(|size| *size <= most()) {
         fill(&database, bob.did(), from, size).await?;
         from = size;
         bob.stop().await;

@@ -64,6 +64,14 @@ pub struct StoredFields {
     pub relation: Option<Relation>,
 }
 
+impl StoredFields {
+    /// The texts a search looks in.
+    #[must_use]
+    pub fn texts(&self) -> [&str; 4] {
+        [&self.name, &self.description, &self.short_description, &self.attributes]
+    }
+}
+
 /// Reads what a store keeps beside a document, nested parts included; `attributes`: those of its kind, of [`ATTRIBUTES`].
 ///
 /// # Errors

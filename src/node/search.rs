@@ -3,6 +3,7 @@
 //! Owns the table of open searches and its I/O. Always: every search an app asks for ends with one report on
 //! `search_end`; answering others' questions happens beside it and is bounded by rate and number.
 
+use super::search_peer::result;
 use super::searches::{Answered, AskedPeers, OpenSearch, SearchOver, Searches, TOO_MANY};
 use super::wishes::{Search, SearchTold, Wish};
 use crate::bus::Bus;
@@ -11,7 +12,7 @@ use crate::model::{Federation, Member, Relation, TokenBucket, read_header};
 use crate::pubsub::PubSubService;
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::stream::{Answer, Asked, SearchLine, StreamService};
+use crate::stream::{Answers, Asked, SearchLine, StreamService};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{DataType, Question, SearchEnd, SearchRequest, SearchScope};
 use std::collections::{HashMap, HashSet};
@@ -273,7 +274,7 @@ impl Running {
     async fn on_line(&mut self, line: SearchLine) {
         match line {
             SearchLine::Question(asked) => self.on_question(asked),
-            SearchLine::Answer(answer) => self.retrieve_response(*answer).await,
+            SearchLine::Answers(answers) => self.retrieve_response(answers).await,
             SearchLine::Over {
                 from,
                 search_id,
@@ -305,44 +306,53 @@ impl Running {
         tokio::spawn(async move { streams.send_response(asked, store).await });
     }
 
-    /// The diagrams' `retrieveResponse`: an answer goes to NATS when a search waits for it.
-    async fn retrieve_response(&mut self, answer: Answer) {
-        let Answer { from, event, stream } = answer;
-        let refused = match read_header(&event.payload) {
-            _ if event.payload.len() > self.desk.settings.borrow().limits.document_bytes => Some("too_large"),
-            Ok(header) if header.creator_id != from.did => Some("not_creator"),
-            Ok(_) => None,
-            Err(error) => Some(error.rule()),
-        };
-        if let Some(rule) = refused {
-            return self.desk.refusals.refuse(rule, &from.did, "an answer to a search");
-        }
+    /// The diagrams' `retrieveResponse`: each answer goes to NATS when a search waits for it.
+    async fn retrieve_response(&mut self, answers: Answers) {
+        let Answers { from, events, stream } = answers;
+        let most = self.desk.settings.borrow().limits.document_bytes;
         let now = Instant::now();
-        match self
-            .table
-            .answer(&from.did, event.search_id.as_deref(), &event.user, event.datatype, now)
-        {
-            Answered::Publish { id, user, search_id } => {
-                self.desk.metrics.search_answered();
-                let Some(listener) = self.listeners.get(&id) else {
-                    return self.desk.publish(event.datatype, event.payload, &user, search_id).await;
-                };
-                let result = SearchTold::Result {
-                    did: from.did.clone(),
-                    datatype: event.datatype,
-                    document: event.payload,
-                };
-                if listener.try_send(result).is_err() {
-                    self.desk.metrics.dropped("search_answer", "slow_asker");
-                    self.table.cut(&id);
+        let mut publish = Vec::with_capacity(events.len());
+        for event in events {
+            let refused = match read_header(&event.payload) {
+                _ if event.payload.len() > most => Some("too_large"),
+                Ok(header) if header.creator_id != from.did => Some("not_creator"),
+                Ok(_) => None,
+                Err(error) => Some(error.rule()),
+            };
+            if let Some(rule) = refused {
+                self.desk.refusals.refuse(rule, &from.did, "an answer to a search");
+                continue;
+            }
+            let search_id = event.search_id.as_deref();
+            match self
+                .table
+                .answer(&from.did, search_id, &event.user, event.datatype, now)
+            {
+                Answered::Publish { id, user, search_id } => {
+                    self.desk.metrics.search_answered();
+                    match self.listeners.get(&id) {
+                        None => publish.push(result(event.datatype, event.payload, &user, search_id)),
+                        Some(listener) => {
+                            let result = SearchTold::Result {
+                                did: from.did.clone(),
+                                datatype: event.datatype,
+                                document: event.payload,
+                            };
+                            if listener.try_send(result).is_err() {
+                                self.desk.metrics.dropped("search_answer", "slow_asker");
+                                self.table.cut(&id);
+                            }
+                        }
+                    }
+                }
+                Answered::Drop(reason) => {
+                    self.desk.metrics.dropped("search_answer", reason);
+                    // Nobody waits for the rest of it either.
+                    stream.cancel();
                 }
             }
-            Answered::Drop(reason) => {
-                self.desk.metrics.dropped("search_answer", reason);
-                // Nobody waits for the rest of it either.
-                stream.cancel();
-            }
         }
+        self.desk.publish(publish).await;
     }
 
     async fn ended(&mut self, over: SearchOver) {

@@ -1,13 +1,14 @@
 //! Answers a search: looks through our store and streams what the asker may see, `/opencloud/resource/search/1.0`.
 //!
 //! Owns the bounds of answering. Never decides who may see what: that is the access rule, asked by the store. Always:
-//! the first result leaves before the last is found, an asker that goes away or takes nothing stops the query, and an
-//! asker that gave an id is told at the end how many there were and whether that was all.
+//! the first result leaves before the last is found, what is found while a piece is written leaves together in the next,
+//! an asker that goes away or takes nothing stops the query, and an asker that gave an id is told at the end how many there
+//! were and whether that was all.
 
 use super::{StreamService, locked};
 use crate::model::Member;
 use crate::network::Stream;
-use crate::store::{AskerId, SearchQuery, Store, StoreError};
+use crate::store::{AskerId, Found, SearchQuery, Store, StoreError};
 use crate::wire::{Action, DataType, Event, Question, SearchEndMark, protocol, timestamp};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
@@ -20,6 +21,8 @@ use tracing::{debug, info};
 
 /// Results between the store and the wire; a slow asker stops the store's query here.
 const FOUND: usize = 32;
+/// Bytes written in one go; one line more at the most.
+const PIECE: usize = 64 * 1024;
 
 /// Searches of one asker that run at a time; its further ones wait.
 const TURNS_OF_ONE: usize = 2;
@@ -112,11 +115,11 @@ impl StreamService {
         let query = self.query(asked, peer, deadline, stop);
         let searching = async move { store.search(query, out).await };
         let writing = async {
-            let mut results = 0;
-            while let Some(hit) = found.recv().await {
-                self.write_answer(&mut stream, asked, peer, hit.datatype, hit.document.into_bytes())
+            let (mut results, mut hits, mut piece) = (0, Vec::with_capacity(FOUND), Vec::new());
+            while found.recv_many(&mut hits, FOUND).await > 0 {
+                results += hits.len();
+                self.write_answers(&mut stream, asked, peer, &mut hits, &mut piece)
                     .await?;
-                results += 1;
             }
             Ok::<usize, Ended>(results)
         };
@@ -161,33 +164,41 @@ impl StreamService {
         }
     }
 
-    async fn write_answer(
+    /// Writes what is in `hits`, which is empty then; `piece` is used again and again.
+    async fn write_answers(
         &self,
         stream: &mut Stream,
         asked: &Asked,
         peer: PeerId,
-        datatype: DataType,
-        document: bytes::Bytes,
+        hits: &mut Vec<Found>,
+        piece: &mut Vec<u8>,
     ) -> Result<(), Ended> {
-        let mut event = self.answer_event(asked, datatype, document);
-        let takes_unsigned = self
+        let unsigned = self
             .0
             .network
             .connected()
             .borrow()
             .get(&peer)
             .is_some_and(|link| link.takes_unsigned);
-        if !takes_unsigned && let Err(error) = event.sign(&self.0.own.keypair) {
-            debug!(%error, "an answer could not be signed");
+        let mut event = self.answer_event(asked, DataType::Invalid, bytes::Bytes::new());
+        for hit in hits.drain(..) {
+            event.datatype = hit.datatype;
+            event.payload = hit.document.into_bytes();
+            if !unsigned && let Err(error) = event.sign(&self.0.own.keypair) {
+                debug!(%error, "an answer could not be signed");
+            }
+            piece.extend_from_slice(&event.write_line());
+            if piece.len() >= PIECE {
+                stream.write_all(piece).await?;
+                piece.clear();
+                piece.shrink_to(2 * PIECE);
+            }
         }
-        let write = async {
-            stream.write_all(&event.write_line()).await?;
-            stream.flush().await
-        };
+        stream.write_all(piece).await?;
+        piece.clear();
+        stream.flush().await?;
         // The asker writes nothing: a read that returns means that it has had enough.
-        write.await?;
-        let mut byte = [0; 1];
-        match futures::FutureExt::now_or_never(stream.read(&mut byte)) {
+        match futures::FutureExt::now_or_never(stream.read(&mut [0; 1])) {
             None => Ok(()),
             Some(_) => Err(Ended::AskerLeft),
         }

@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::readers::{Readers, Stop};
+use super::store_error;
 use super::words::expressions;
-use super::{document, store_error};
-use crate::model::may_see;
+use crate::model::{Document, may_see};
 use crate::store::{Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, StoreError};
 use crate::wire::DataType;
 
@@ -152,13 +152,12 @@ fn visible(row: &Row<'_>, query: &SearchQuery) -> rusqlite::Result<Option<Found>
     let Some(datatype) = DataType::from_code(row.get::<_, u8>(0)?.into()) else {
         return Ok(None);
     };
-    let Ok(document) = document(datatype, "", row.get(1)?) else {
+    let doc = row.get_ref(1)?.as_blob()?;
+    if !may_see(doc, &query.own_did, &query.asker.as_asker()) {
         return Ok(None);
-    };
-    let seen = document
-        .value()
-        .is_ok_and(|value| may_see(&value, &query.own_did, &query.asker.as_asker()));
-    Ok(seen.then_some(Found { datatype, document }))
+    }
+    let document = Document::whole(doc.to_vec()).ok();
+    Ok(document.map(|document| Found { datatype, document }))
 }
 
 /// The query for these kinds; none when no kind is left. Kinds are numbers of ours, so they may stand in the text.
