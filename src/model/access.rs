@@ -9,7 +9,7 @@ use super::fields::{self, Fields, get};
 use super::relation::{is_number, names};
 
 /// What the rule looks at.
-const NAMES: [&str; 3] = ["creator_id", "access_mode", "instances"];
+pub const ACCESS_FIELDS: [&str; 3] = ["creator_id", "access_mode", "instances"];
 
 /// Who asks for a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub fn may_see(doc: &[u8], own_did: &str, asker: &Asker<'_>) -> bool {
     let Ok(Fields {
         values: [creator_id, access_mode, instances],
         irregular: None,
-    }) = fields::read(doc, &NAMES)
+    }) = fields::read(doc, &ACCESS_FIELDS)
     else {
         return false;
     };

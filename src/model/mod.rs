@@ -14,7 +14,7 @@ mod peer;
 mod relation;
 mod stored;
 
-pub use access::{Asker, may_see};
+pub use access::{ACCESS_FIELDS, Asker, may_see};
 pub use bucket::TokenBucket;
 pub use document::Document;
 pub use error::ModelError;

@@ -10,6 +10,7 @@ use crate::model::Member;
 use crate::network::Stream;
 use crate::store::{AskerId, Found, SearchQuery, Store, StoreError};
 use crate::wire::{Action, DataType, Event, Question, SearchEndMark, protocol, timestamp};
+use futures::io::WriteHalf;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use std::sync::Arc;
@@ -110,7 +111,7 @@ impl StreamService {
         let connected = self.0.discovery.connect(peer, &asked.by.addresses).await;
         connected.map_err(|error| Ended::Unreachable(error.to_string()))?;
         let opened = self.0.network.open(peer, protocol::SEARCH).await;
-        let mut stream = opened.map_err(|error| Ended::Unreachable(error.to_string()))?;
+        let (mut asker, mut stream) = opened.map_err(|error| Ended::Unreachable(error.to_string()))?.split();
         let (out, mut found) = mpsc::channel(FOUND);
         let query = self.query(asked, peer, deadline, stop);
         let searching = async move { store.search(query, out).await };
@@ -123,8 +124,13 @@ impl StreamService {
             }
             Ok::<usize, Ended>(results)
         };
-        let (done, results) =
-            futures::future::try_join(async { searching.await.map_err(Ended::from) }, writing).await?;
+        let answering = futures::future::try_join(async { searching.await.map_err(Ended::from) }, writing);
+        let mut byte = [0; 1];
+        let (done, results) = tokio::select! {
+            answered = answering => answered?,
+            // The asker writes nothing: a read that returns means that it has had enough, or is gone.
+            _ = asker.read(&mut byte) => return Err(Ended::AskerLeft),
+        };
         let mark = SearchEndMark {
             results,
             truncated: done.truncated,
@@ -167,7 +173,7 @@ impl StreamService {
     /// Writes what is in `hits`, which is empty then; `piece` is used again and again.
     async fn write_answers(
         &self,
-        stream: &mut Stream,
+        stream: &mut WriteHalf<Stream>,
         asked: &Asked,
         peer: PeerId,
         hits: &mut Vec<Found>,
@@ -197,11 +203,7 @@ impl StreamService {
         stream.write_all(piece).await?;
         piece.clear();
         stream.flush().await?;
-        // The asker writes nothing: a read that returns means that it has had enough.
-        match futures::FutureExt::now_or_never(stream.read(&mut [0; 1])) {
-            None => Ok(()),
-            Some(_) => Err(Ended::AskerLeft),
-        }
+        Ok(())
     }
 
     fn answer_event(&self, asked: &Asked, datatype: DataType, payload: bytes::Bytes) -> Event {

@@ -37,6 +37,9 @@ pub struct Answers {
     pub events: Vec<Event>,
     /// Ends the stream on which they came, for answers that nobody waits for.
     pub stream: CancellationToken,
+    /// The same when their search has ended: then no end of the answer set is told either, since the search's id may be
+    /// another one's by then.
+    pub closed: CancellationToken,
 }
 
 /// What was read on a search stream.
@@ -111,16 +114,17 @@ impl StreamService {
         };
         let mut lines = Lines::new(stream, limits, half_read);
         let stop = locked(&self.0.table).stop_of(peer);
-        let mut answers = AnswerSet::default();
+        let closed = stop.child_token();
+        let mut answers = AnswerSet::new(stop.clone(), closed.clone());
         let complete = loop {
             let piece = tokio::select! {
-                () = stop.cancelled() => break false,
+                () = closed.cancelled() => break false,
                 () = self.0.stop_reading.cancelled() => break false,
                 piece = lines.next() => piece,
             };
             match piece {
                 Ok(Some(piece)) => {
-                    if !self.search_piece(&piece, peer, &stop, &mut answers).await {
+                    if !self.search_piece(&piece, peer, &mut answers).await {
                         break false;
                     }
                 }
@@ -133,6 +137,9 @@ impl StreamService {
                 }
             }
         };
+        if closed.is_cancelled() && !stop.is_cancelled() {
+            return;
+        }
         if let Some(from) = answers.from {
             let AnswerSet {
                 search_id, truncated, ..
@@ -151,16 +158,10 @@ impl StreamService {
     }
 
     /// Handles complete lines; false when the stream must end.
-    async fn search_piece(
-        &self,
-        piece: &[u8],
-        peer: PeerId,
-        stop: &CancellationToken,
-        answers: &mut AnswerSet,
-    ) -> bool {
+    async fn search_piece(&self, piece: &[u8], peer: PeerId, answers: &mut AnswerSet) -> bool {
         let limits = self.read_limits();
         for line in split(piece) {
-            let question = match self.search_line(line, peer, &limits, stop, answers).await {
+            let question = match self.search_line(line, peer, &limits, answers).await {
                 Ok(None) => continue,
                 Ok(Some(question)) => question,
                 Err((rule, detail)) => {
@@ -183,7 +184,6 @@ impl StreamService {
         line: &[u8],
         peer: PeerId,
         limits: &ReadLimits,
-        stop: &CancellationToken,
         answers: &mut AnswerSet,
     ) -> Result<Option<SearchLine>, (&'static str, String)> {
         let event = Event::read_line(line, limits).map_err(|error| (error.rule(), error.to_string()))?;
@@ -216,7 +216,8 @@ impl StreamService {
                 let taken = answers.taken.get_or_insert_with(|| Answers {
                     from: from.clone(),
                     events: Vec::new(),
-                    stream: stop.clone(),
+                    stream: answers.stop.clone(),
+                    closed: answers.closed.clone(),
                 });
                 taken.events.push(event);
             }
@@ -269,8 +270,9 @@ impl StreamService {
 }
 
 /// What one stream brought of an answer set.
-#[derive(Default)]
 struct AnswerSet {
+    stop: CancellationToken,
+    closed: CancellationToken,
     from: Option<AnswerFrom>,
     search_id: Option<String>,
     truncated: bool,
@@ -279,6 +281,17 @@ struct AnswerSet {
 }
 
 impl AnswerSet {
+    fn new(stop: CancellationToken, closed: CancellationToken) -> Self {
+        Self {
+            stop,
+            closed,
+            from: None,
+            search_id: None,
+            truncated: false,
+            taken: None,
+        }
+    }
+
     fn answers(&mut self) -> Option<SearchLine> {
         self.taken.take().map(SearchLine::Answers)
     }

@@ -211,6 +211,41 @@ pub(crate) async fn access_is_kept(store: &dyn Store) {
     }
 }
 
+/// What says two things of who may see it is shown to nobody, whichever of the two an app would read.
+pub(crate) async fn what_contradicts_itself_is_not_shown(store: &dyn Store) {
+    let with = |id: &str, more: Value| {
+        let mut document = public(id, "x");
+        let fields = document.as_object_mut().unwrap();
+        fields.extend(more.as_object().unwrap().clone());
+        document
+    };
+    let docs = [
+        with("plain", json!({})),
+        with(
+            "same",
+            json!({ "abstractobject": { "access_mode": 1, "creator_id": ME } }),
+        ),
+        with("nested_private", json!({ "abstractobject": { "access_mode": 0 } })),
+        with(
+            "deep_private",
+            json!({ "abstractresource": { "abstractobject": { "access_mode": 0 } } }),
+        ),
+        with("nested_theirs", json!({ "abstractobject": { "creator_id": "did:a" } })),
+        with("variant", json!({ "Access_Mode": 0 })),
+        with("nested_variant", json!({ "abstractobject": { "ACCESS_MODE": 0 } })),
+        with(
+            "instances",
+            json!({ "access_mode": 0,
+            "instances": [{ "partnerships": [{ "peer_groups": { "did:a": [] } }] }],
+            "abstractinstanciatedresource": { "instances": [] } }),
+        ),
+    ];
+    store_all(store, DataResource, &docs).await;
+    for text in ["", "x"] {
+        assert_eq!(ids(store, asking(text)).await, ["plain", "same"]);
+    }
+}
+
 /// Only resources are ever found, and only of the kinds asked for.
 pub(crate) async fn kinds_are_filtered(store: &dyn Store) {
     for kind in DataType::ALL {

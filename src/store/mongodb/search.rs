@@ -15,8 +15,8 @@ use super::fault;
 use super::indexes::Indexes;
 use super::link::Link;
 use super::narrow;
-use super::to_json::to_json;
-use crate::model::{Document as Json, may_see, read_stored};
+use super::to_json::{agrees, to_json};
+use crate::model::{ACCESS_FIELDS, Document as Json, may_see, read_stored};
 use crate::store::words::Wanted;
 use crate::store::{Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, StoreError};
 use crate::wire::DataType;
@@ -166,6 +166,10 @@ impl Walk {
 
     /// The document when it is meant and the asker may see it. One that cannot be read wholly is shown to nobody.
     fn visible(&self, kind: DataType, document: &Document) -> Option<Found> {
+        // Lifting lets the top win: an app that reads the nested value must not be outvoted.
+        if !agrees(document, &ACCESS_FIELDS) {
+            return None;
+        }
         let json = to_json(document);
         let meant = may_see(&json, &self.query.own_did, &self.query.asker.as_asker())
             && self.is_meant(&json, kind.attributes());
