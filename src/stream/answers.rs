@@ -108,29 +108,12 @@ impl StreamService {
         deadline: Instant,
         stop: CancellationToken,
     ) -> Result<SearchEndMark, Ended> {
-        let connected = self.0.discovery.connect(peer, &asked.by.addresses).await;
-        connected.map_err(|error| Ended::Unreachable(error.to_string()))?;
-        let opened = self.0.network.open(peer, protocol::SEARCH).await;
-        let (mut asker, mut stream) = opened.map_err(|error| Ended::Unreachable(error.to_string()))?.split();
-        let (out, mut found) = mpsc::channel(FOUND);
+        let (out, found) = mpsc::channel(FOUND);
         let query = self.query(asked, peer, deadline, stop);
-        let searching = async move { store.search(query, out).await };
-        let writing = async {
-            let (mut results, mut hits, mut piece) = (0, Vec::with_capacity(FOUND), Vec::new());
-            while found.recv_many(&mut hits, FOUND).await > 0 {
-                results += hits.len();
-                self.write_answers(&mut stream, asked, peer, &mut hits, &mut piece)
-                    .await?;
-            }
-            Ok::<usize, Ended>(results)
-        };
-        let answering = futures::future::try_join(async { searching.await.map_err(Ended::from) }, writing);
-        let mut byte = [0; 1];
-        let (done, results) = tokio::select! {
-            answered = answering => answered?,
-            // The asker writes nothing: a read that returns means that it has had enough, or is gone.
-            _ = asker.read(&mut byte) => return Err(Ended::AskerLeft),
-        };
+        // The query begins while the stream is being opened.
+        let searching = async { store.search(query, out).await.map_err(Ended::from) };
+        let (done, (mut stream, results)) =
+            futures::future::try_join(searching, self.write_found(asked, peer, found)).await?;
         let mark = SearchEndMark {
             results,
             truncated: done.truncated,
@@ -143,6 +126,36 @@ impl StreamService {
         }
         stream.close().await?;
         Ok(mark)
+    }
+
+    /// Opens a stream to the asker and writes what is found, to the end.
+    async fn write_found(
+        &self,
+        asked: &Asked,
+        peer: PeerId,
+        mut found: mpsc::Receiver<Found>,
+    ) -> Result<(WriteHalf<Stream>, usize), Ended> {
+        let connected = self.0.discovery.connect(peer, &asked.by.addresses).await;
+        connected.map_err(|error| Ended::Unreachable(error.to_string()))?;
+        let opened = self.0.network.open(peer, protocol::SEARCH).await;
+        let opened = opened.map_err(|error| Ended::Unreachable(error.to_string()))?;
+        let (mut asker, mut stream) = opened.split();
+        let writing = async {
+            let (mut results, mut hits, mut piece) = (0, Vec::with_capacity(FOUND), Vec::new());
+            while found.recv_many(&mut hits, FOUND).await > 0 {
+                results += hits.len();
+                self.write_answers(&mut stream, asked, peer, &mut hits, &mut piece)
+                    .await?;
+            }
+            Ok::<usize, Ended>(results)
+        };
+        let mut byte = [0; 1];
+        let results = tokio::select! {
+            written = writing => written?,
+            // The asker writes nothing: a read that returns means that it has had enough, or is gone.
+            _ = asker.read(&mut byte) => return Err(Ended::AskerLeft),
+        };
+        Ok((stream, results))
     }
 
     fn query(&self, asked: &Asked, peer: PeerId, deadline: Instant, cancel: CancellationToken) -> SearchQuery {

@@ -50,7 +50,7 @@ const INBOUND: usize = 256;
 const INBOUND_BYTES: usize = 64 * 1024 * 1024;
 /// Questions, and answers as many as one read brought (64 KiB, or one long line), read and not yet handled. Readers wait when
 /// it is full.
-const SEARCH_LINES: usize = 64;
+const SEARCH_LINES: usize = 32;
 
 /// Delivery streams opened to us and not looked at yet. A further one is reset and counted; its opener comes again.
 const DELIVERIES: usize = 256;

@@ -352,6 +352,35 @@ pub(crate) async fn stopping_stops(store: &dyn Store) {
     assert_eq!(ids(store, asking("x")).await.len(), 50);
 }
 
+/// However many askers take nothing, others look up what they need.
+pub(crate) async fn slow_askers_keep_no_look_up_waiting(store: &dyn Store) {
+    let docs: Vec<Value> = (0..50).map(|n| public(&format!("r{n}"), "x")).collect();
+    store_all(store, DataResource, &docs).await;
+    let hanging = (0..20).map(|_| async {
+        let (out, _kept) = mpsc::channel(1);
+        store.search(asking("x"), out).await
+    });
+    let hanging = futures::future::join_all(hanging);
+    let (out, mut found) = mpsc::channel(1);
+    let first = async {
+        tokio::select! {
+            done = store.search(asking("x"), out) => panic!("nobody took it, yet it ended: {done:?}"),
+            first = found.recv() => first,
+        }
+    };
+    assert!(first.await.is_some(), "searches answer");
+    let key = [(DataResource, "r1".to_owned())];
+    let look_up = async {
+        // Some of those that hang have begun by then.
+        tokio::task::yield_now().await;
+        store.owners(&key).await
+    };
+    tokio::select! {
+        _ = hanging => panic!("nobody took what was found, yet all have ended"),
+        owners = look_up => assert_eq!(owners, Ok(vec![Some(ME.to_owned())])),
+    }
+}
+
 pub(crate) async fn index_follows_documents(store: &dyn Store) {
     store_all(store, DataResource, &[public("r", "alpha"), public("s", "alpha")]).await;
     store

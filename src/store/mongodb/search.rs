@@ -18,7 +18,7 @@ use super::narrow;
 use super::to_json::{agrees, to_json};
 use crate::model::{ACCESS_FIELDS, Document as Json, may_see, read_stored};
 use crate::store::words::Wanted;
-use crate::store::{Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, StoreError};
+use crate::store::{Found, SearchDone, SearchQuery, StoreError};
 use crate::wire::DataType;
 
 /// Longest a search may run, whatever its deadline.
@@ -56,17 +56,10 @@ pub(super) async fn run(
     link: &Link,
     turns: &Turns,
     indexes: &Indexes,
-    mut query: SearchQuery,
+    query: SearchQuery,
     out: mpsc::Sender<Found>,
 ) -> Result<SearchDone, StoreError> {
-    let size = query.text.len();
-    if size > SEARCH_TEXT_MAX {
-        return Err(StoreError::TextTooLong {
-            size,
-            limit: SEARCH_TEXT_MAX,
-        });
-    }
-    query.deadline = query.deadline.min(Instant::now() + SEARCH_MAX);
+    let query = query.within(SEARCH_MAX)?;
     let mut walk = Walk {
         wanted: Wanted::read(&query.text),
         query,

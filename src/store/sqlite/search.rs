@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Row, ToSql};
 use tokio::runtime::Handle;
@@ -15,7 +15,7 @@ use super::readers::{Readers, Stop};
 use super::store_error;
 use super::words::expressions;
 use crate::model::{Document, may_see};
-use crate::store::{Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, StoreError};
+use crate::store::{Found, SearchDone, SearchQuery, StoreError};
 use crate::wire::DataType;
 
 /// Longest a search may run, whatever its deadline: its reader, and the log it holds back, are needed again.
@@ -25,17 +25,10 @@ const SEARCH_MAX: Duration = Duration::from_secs(60);
 pub(super) async fn run(
     readers: &Readers,
     path: &Path,
-    mut query: SearchQuery,
+    query: SearchQuery,
     out: mpsc::Sender<Found>,
 ) -> Result<SearchDone, StoreError> {
-    let size = query.text.len();
-    if size > SEARCH_TEXT_MAX {
-        return Err(StoreError::TextTooLong {
-            size,
-            limit: SEARCH_TEXT_MAX,
-        });
-    }
-    query.deadline = query.deadline.min(Instant::now() + SEARCH_MAX);
+    let query = query.within(SEARCH_MAX)?;
     let stop = Stop {
         cancel: query.cancel.child_token(),
         deadline: query.deadline,
@@ -52,7 +45,9 @@ pub(super) async fn run(
         done,
     };
     let path = path.to_owned();
-    let done = readers.run(stop, move |connection| walk.run(connection, &path)).await?;
+    let done = readers
+        .search(stop, move |connection| walk.run(connection, &path))
+        .await?;
     Ok(done.unwrap_or(SearchDone {
         truncated: true,
         results: 0,
