@@ -115,8 +115,9 @@ impl OpenSearch {
             failed: self.failed.difference(&self.answered).count(),
             skipped: self.skipped.len(),
             results: self.results,
-            // At its limit nobody waits to hear whether there was more.
-            truncated: self.truncated || self.results >= self.limit,
+            // At its limit nobody waits to hear whether there was more; and who broke off, or was not done in time, may
+            // have had more.
+            truncated: self.truncated || self.results >= self.limit || !self.answered.is_subset(&self.over),
         }
     }
 }

@@ -142,8 +142,13 @@ impl StreamService {
         }
         if let Some(from) = answers.from {
             let AnswerSet {
-                search_id, truncated, ..
+                search_id,
+                truncated,
+                ended,
+                ..
             } = answers;
+            // A stream that was reset looks like one that ended. Whoever names the search marks the end, too.
+            let complete = complete && (ended || search_id.is_none());
             let _ = self
                 .0
                 .search
@@ -211,7 +216,10 @@ impl StreamService {
         });
         answers.search_id = event.search_id.clone().or(answers.search_id.take());
         match event.end {
-            Some(end) => answers.truncated = end.truncated,
+            Some(end) => {
+                answers.truncated = end.truncated;
+                answers.ended = true;
+            }
             None => {
                 let taken = answers.taken.get_or_insert_with(|| Answers {
                     from: from.clone(),
@@ -276,6 +284,8 @@ struct AnswerSet {
     from: Option<AnswerFrom>,
     search_id: Option<String>,
     truncated: bool,
+    /// The end was marked.
+    ended: bool,
     /// Read and not yet sent up.
     taken: Option<Answers>,
 }
@@ -288,6 +298,7 @@ impl AnswerSet {
             from: None,
             search_id: None,
             truncated: false,
+            ended: false,
             taken: None,
         }
     }

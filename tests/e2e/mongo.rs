@@ -165,15 +165,8 @@ async fn a_frozen_database_ends_searches_by_their_time_and_stalls_nothing() {
     until("answers again", async || (asks().await.0.len() == 1).then_some(())).await;
 }
 
-/// An app that closes its search ends the query at the other side's database, which had more to say.
-#[tokio::test]
-async fn closing_a_search_ends_the_query_at_the_far_database() {
-    let net = Federation::new();
-    let dir = net.dir().join("mongo");
-    std::fs::create_dir_all(&dir).unwrap();
-    let Some(mut server) = Mongo::start(&dir).await else {
-        return;
-    };
+/// Alice, and bob with 300 things in his database, who may look for them for longer than a test waits.
+async fn patient(net: &Federation, server: &Mongo) -> (Peer, Peer) {
     let apps = connect(&server.url("documents")).await;
     knows(&apps, &net.identity("bob"), Relation::Own).await;
     knows(&apps, &net.identity("alice"), Relation::Partner).await;
@@ -194,6 +187,19 @@ async fn closing_a_search_ends_the_query_at_the_far_database() {
     });
     let collection = apps.collection::<mongodb::bson::Document>("compute_resource");
     collection.insert_many(gpus).await.unwrap();
+    (alice, bob)
+}
+
+/// An app that closes its search ends the query at the other side's database, which had more to say.
+#[tokio::test]
+async fn closing_a_search_ends_the_query_at_the_far_database() {
+    let net = Federation::new();
+    let dir = net.dir().join("mongo");
+    std::fs::create_dir_all(&dir).unwrap();
+    let Some(mut server) = Mongo::start(&dir).await else {
+        return;
+    };
+    let (alice, bob) = patient(&net, &server).await;
     server.slow(Duration::from_secs(2)).await;
     let request = json!({"type": "partner", "search": "gpu", "id": "mine"});
     alice.publish_search(DataType::Compute, request).await;
@@ -206,6 +212,37 @@ async fn closing_a_search_ends_the_query_at_the_far_database() {
         bob.logs().iter().any(told).then_some(())
     })
     .await;
+    let end = alice
+        .expect("search_end", |end| end.json()["search_id"] == "mine")
+        .await;
+    assert_eq!(end.json()["truncated"], true, "bob had more");
+}
+
+/// A database that dies in the middle of an answer leaves a part of it, and that is told.
+#[tokio::test]
+async fn an_answer_that_broke_off_is_told_to_be_cut() {
+    let net = Federation::new();
+    let dir = net.dir().join("mongo");
+    std::fs::create_dir_all(&dir).unwrap();
+    let Some(mut server) = Mongo::start(&dir).await else {
+        return;
+    };
+    let (alice, _bob) = patient(&net, &server).await;
+    server.slow(Duration::from_secs(2)).await;
+    let request = json!({"type": "partner", "search": "gpu", "id": "mine"});
+    alice.publish_search(DataType::Compute, request).await;
+    alice.expect("search_event", |_| true).await;
+    server.kill();
+    let end = alice
+        .expect("search_end", |end| end.json()["search_id"] == "mine")
+        .await;
+    let end = end.json();
+    assert!(end["results"].as_u64().is_some_and(|results| results < 300), "{end}");
+    assert_eq!(
+        (&end["answered"], &end["truncated"]),
+        (&json!(1), &json!(true)),
+        "{end}"
+    );
 }
 
 #[tokio::test]
