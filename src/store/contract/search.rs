@@ -146,6 +146,9 @@ pub(crate) async fn signs_are_never_operators(store: &dyn Store) {
         ("%", vec![]),
         ("_", vec![]),
         ("$where", vec![]),
+        ("\u{202e}alpha", vec!["one", "two"]),
+        ("ahpla\u{202e}", vec![]),
+        ("{\"$gt\": \"\"}", vec![]),
         ("\\", vec![]),
         ("🦀", vec![]),
     ] {
