@@ -72,9 +72,9 @@
 //! | gossip not yet judged | 1,024 | the newest lost: `gossip_waiting` |
 //! | gossip to send, each peer | 256 | dropped for that peer: gossip carries questions only |
 //! | apps' and operators' searches, and peers that could not be asked | 256 each | the node, or the asking task, waits |
-//! | an operator's results not yet read | 256 | dropped: `search_answer`, `slow_asker`; the end says that there was more |
+//! | an operator's results not yet read | 16,384, 4 MiB | dropped: `search_answer`, `slow_asker`; the end says that there was more |
 //! | open searches | `limits.open_searches` | a further one is refused: `too_many_searches` |
-//! | search lines read, not handled | 256 | readers wait |
+//! | questions, and answers as many as one read brought, not handled | 32 | readers wait |
 //! | others' questions | 256; `limits.search_concurrency` at once, 2 of one asker | refused: `too_many_questions`; a turn is waited for until the asker's time is up |
 //! | results between store and wire | 32 a search | the query waits for its asker |
 //! | operators' connections | 8; 64 requests of 16 KiB, 10 s for each to come | further ones wait in the system's queue |

@@ -163,6 +163,35 @@ impl Bus {
         self.publish(out, payload).await
     }
 
+    /// As [`Bus::publish_now`], for many messages, in their order; `refused` hears of each that NATS does not take, and once
+    /// of all that are left when it goes away.
+    pub async fn publish_all_now(&self, out: Out, payloads: Vec<Bytes>, mut refused: impl FnMut(PublishError)) {
+        if *self.state.borrow() != NatsState::Connected {
+            return refused(PublishError::Away);
+        }
+        let subject = async_nats::Subject::from(out.subject(&self.subjects));
+        // Looked up once: it is a copy of everything that the server told of itself.
+        let max = self.max_payload().unwrap_or(usize::MAX);
+        let publishing = async {
+            for payload in payloads {
+                let bytes = payload.len();
+                if bytes > max {
+                    refused(PublishError::TooLarge { bytes, max });
+                    continue;
+                }
+                let (subject, headers) = (subject.clone(), self.headers.clone());
+                match self.client.publish_with_headers(subject, headers, payload).await {
+                    Ok(()) => self.metrics.nats_published(out.name()),
+                    Err(error) => refused(PublishError::Refused(error.to_string())),
+                }
+            }
+        };
+        let done = tokio::time::timeout(self.wait, publishing).await;
+        if done.is_err() {
+            refused(PublishError::Away);
+        }
+    }
+
     /// Returns once everything published has been written to NATS.
     ///
     /// # Errors

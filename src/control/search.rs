@@ -81,6 +81,7 @@ async fn tell(up: Up, id: String, mut told: mpsc::Receiver<SearchTold>, lines: m
                 did,
                 datatype,
                 document,
+                room: _room,
             } => (result(&federation, did, datatype, &document), false),
             SearchTold::Over(over) => (verbs::value(&end(&federation, over)), true),
             SearchTold::Refused(rule) => (Err(Refused::new(rule, "too many searches are open")), true),

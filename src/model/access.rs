@@ -1,9 +1,15 @@
 //! Who may see a document: ours, and public or shared with the asker by a partnership.
+//!
+//! Pure. Always: what readers could disagree about (a key twice, in other letters, another value in a nested part) is
+//! shown to nobody, since one of them could take it for private.
 
 use serde_json::Value;
 
-use super::fields::get;
+use super::fields::{self, Fields, get};
 use super::relation::{is_number, names};
+
+/// What the rule looks at.
+pub const ACCESS_FIELDS: [&str; 3] = ["creator_id", "access_mode", "instances"];
 
 /// Who asks for a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,9 +24,20 @@ pub struct Asker<'a> {
 
 /// Whether the asker may see the document: its creator is this organisation, and it is public, or a partnership of one of
 /// its instances names the asker (or everyone, `*`) and the asker is trusted. Anything malformed grants nothing.
-pub fn may_see(doc: &Value, own_did: &str, asker: &Asker<'_>) -> bool {
-    let ours = !own_did.is_empty() && get(doc, "creator_id").and_then(Value::as_str) == Some(own_did);
-    ours && (get(doc, "access_mode").is_some_and(is_public) || asker.trusted && is_shared(doc, asker))
+pub fn may_see(doc: &[u8], own_did: &str, asker: &Asker<'_>) -> bool {
+    let Ok(Fields {
+        values: [creator_id, access_mode, instances],
+        irregular: None,
+    }) = fields::read(doc, &ACCESS_FIELDS)
+    else {
+        return false;
+    };
+    let creator = creator_id.and_then(fields::string);
+    let value = |raw: Option<&str>| serde_json::from_str::<Value>(raw?).ok();
+    !own_did.is_empty()
+        && creator.as_deref() == Some(own_did)
+        && (value(access_mode).is_some_and(|mode| is_public(&mode))
+            || asker.trusted && value(instances).is_some_and(|instances| is_shared(&instances, asker)))
 }
 
 /// Whether an `access_mode` is PUBLIC, by number or by name.
@@ -31,8 +48,8 @@ pub(super) fn is_public(access_mode: &Value) -> bool {
     }
 }
 
-fn is_shared(doc: &Value, asker: &Asker<'_>) -> bool {
-    get(doc, "instances").is_some_and(|instances| partners(instances, |key| names_asker(key, asker)))
+fn is_shared(instances: &Value, asker: &Asker<'_>) -> bool {
+    partners(instances, |key| names_asker(key, asker))
 }
 
 /// Whether a partnership of one of these instances names anybody.
@@ -65,7 +82,7 @@ mod tests {
     const ME: &str = "did:me";
 
     fn sees(doc: &Value, asker: Asker<'_>) -> bool {
-        may_see(doc, ME, &asker)
+        may_see(doc.to_string().as_bytes(), ME, &asker)
     }
 
     fn shared(key: &str) -> Value {
@@ -145,8 +162,47 @@ mod tests {
             assert_eq!(seen, wanted, "{doc}");
         }
         assert!(
-            !may_see(&json!({ "creator_id": "", "access_mode": 1 }), "", &trusted),
+            !may_see(br#"{ "creator_id": "", "access_mode": 1 }"#, "", &trusted),
             "no own DID, nothing is ours"
         );
+    }
+
+    #[test]
+    fn what_some_reader_could_take_for_private_or_for_anothers_is_shown_to_nobody() {
+        let everyone = Asker {
+            did: "did:a",
+            peer_id: None,
+            trusted: true,
+        };
+        let seen = |extra: &str| {
+            let doc = format!(r#"{{"creator_id":"{ME}","access_mode":1{extra}}}"#);
+            may_see(doc.as_bytes(), ME, &everyone)
+        };
+        for extra in [
+            "",
+            r#","name":"n","NAME":"m""#,
+            r#","abstractobject":null"#,
+            r#","abstractobject":{"access_mode":1}"#,
+            r#","deeper":{"access_mode":0}"#,
+        ] {
+            assert!(seen(extra), "{extra}");
+        }
+        for extra in [
+            r#","access_mode":0"#,
+            r#","access_mode":1"#,
+            r#","\u0061ccess_mode":0"#,
+            r#","Access_Mode":0"#,
+            r#","acceſſ_mode":0"#,
+            r#","CREATOR_ID":"did:b""#,
+            r#","abstractobject":{"access_mode":0}"#,
+            r#","abstractobject":{"ACCESS_MODE":0}"#,
+            r#","abstractresource":{"abstractobject":{"creator_id":"did:b"}}"#,
+            r#","abstractobject":[{"access_mode":0}]"#,
+            r#","AbstractObject":{"access_mode":0}"#,
+        ] {
+            assert!(!seen(extra), "{extra}");
+        }
+        let hidden = r#"{"$serde_json::private::RawValue":"{\"creator_id\":\"did:me\",\"access_mode\":1}"}"#;
+        assert!(!may_see(hidden.as_bytes(), ME, &everyone));
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::fields::{NEST_DEPTH_MAX, NESTS, get};
+use super::fields::{NEST_DEPTH_MAX, NESTS};
 
 /// The document with the Go driver's nested parts (`abstractobject`, ...) lifted to the top. What stands at the top already
 /// stays; parts nested deeper than eight levels are left where they are.
@@ -28,19 +28,6 @@ fn lift_map(mut map: Map<String, Value>, depth: usize) -> Map<String, Value> {
     map
 }
 
-/// The texts a search looks in: name, description, short description, and the attributes of the kind (texts, or lists of
-/// texts), lifted.
-pub fn search_texts<'a>(doc: &'a Value, attributes: &'a [&str]) -> impl Iterator<Item = &'a str> {
-    let fields = ["name", "description", "short_description"].into_iter();
-    let values = fields.chain(attributes.iter().copied()).filter_map(|key| get(doc, key));
-    values
-        .flat_map(|value| match value {
-            Value::Array(items) => items.as_slice(),
-            other => std::slice::from_ref(other),
-        })
-        .filter_map(Value::as_str)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -57,10 +44,6 @@ mod tests {
             "name": "top",
             "abstractobject": null,
         });
-        assert_eq!(search_texts(&nested, &[]).collect::<Vec<_>>(), ["top", "d"]);
-        let kind = json!({ "type": "raster", "tags": ["a", 1, "b"], "format": 7, "license": "MIT" });
-        let texts: Vec<&str> = search_texts(&kind, &["type", "tags", "format"]).collect();
-        assert_eq!(texts, ["raster", "a", "b"]);
         let flat = json!({ "id": "r", "name": "top", "description": "d", "instances": [] });
         assert_eq!(lift(nested), flat);
         assert_eq!(lift(flat.clone()), flat);

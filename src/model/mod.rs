@@ -14,14 +14,14 @@ mod peer;
 mod relation;
 mod stored;
 
-pub use access::{Asker, may_see};
+pub use access::{ACCESS_FIELDS, Asker, may_see};
 pub use bucket::TokenBucket;
 pub use document::Document;
 pub use error::ModelError;
 pub use federation::{Federation, Member};
 pub use fields::{NEST_DEPTH_MAX, NESTS};
 pub use header::{Header, ID_MAX, read_header};
-pub use lift::{lift, search_texts};
+pub use lift::lift;
 pub use peer::{ADDRESSES_MAX, Addresses, Peer, peer_id_of};
 pub use relation::Relation;
 pub use stored::{ATTRIBUTES, StoredFields, read_stored};

@@ -7,41 +7,39 @@ use super::error::ModelError;
 use super::fields;
 use super::relation::Relation;
 
-/// The fields by which some kind of resource is found besides its name and descriptions.
-pub const ATTRIBUTES: [&str; 11] = [
-    "type",
-    "format",
-    "license",
-    "keywords",
-    "tags",
-    "usage",
-    "maturity",
-    "storage_type",
-    "acronym",
-    "architecture",
-    "infrastructure",
-];
+/// Names what is read of every document, and the attributes behind it.
+macro_rules! names {
+    ([$($header:literal),+], [$($attribute:literal),+]) => {
+        const NAMES: [&str; 18] = [$($header),+, $($attribute),+];
+        /// The fields by which some kind of resource is found besides its name and descriptions.
+        pub const ATTRIBUTES: [&str; 11] = [$($attribute),+];
+    };
+}
 
-const NAMES: [&str; 18] = [
-    "creator_id",
-    "access_mode",
-    "name",
-    "description",
-    "short_description",
-    "relation",
-    "instances",
-    "type",
-    "format",
-    "license",
-    "keywords",
-    "tags",
-    "usage",
-    "maturity",
-    "storage_type",
-    "acronym",
-    "architecture",
-    "infrastructure",
-];
+names!(
+    [
+        "creator_id",
+        "access_mode",
+        "name",
+        "description",
+        "short_description",
+        "relation",
+        "instances"
+    ],
+    [
+        "type",
+        "format",
+        "license",
+        "keywords",
+        "tags",
+        "usage",
+        "maturity",
+        "storage_type",
+        "acronym",
+        "architecture",
+        "infrastructure"
+    ]
+);
 
 /// Texts of a document a store looks for. What is missing, or not a string, is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,6 +60,14 @@ pub struct StoredFields {
     pub shared: bool,
     /// Of a peer document; none when it is one this version does not know.
     pub relation: Option<Relation>,
+}
+
+impl StoredFields {
+    /// The texts a search looks in.
+    #[must_use]
+    pub fn texts(&self) -> [&str; 4] {
+        [&self.name, &self.description, &self.short_description, &self.attributes]
+    }
 }
 
 /// Reads what a store keeps beside a document, nested parts included; `attributes`: those of its kind, of [`ATTRIBUTES`].
@@ -126,7 +132,6 @@ mod tests {
 
     #[test]
     fn attributes_are_those_of_the_kind() {
-        assert_eq!(NAMES[NAMES.len() - ATTRIBUTES.len()..], ATTRIBUTES);
         let doc = br#"{"type":"raster","tags":["a",1,"b c"],"format":7,"license":"MIT","instances":[{"partnerships":
             [{"peer_groups":{"did:a":[]}}]}]}"#;
         let stored = read_stored(doc, &["type", "tags", "format"]).unwrap();

@@ -15,6 +15,7 @@ pub mod partners;
 mod registry;
 pub mod resolve;
 mod search;
+mod search_answers;
 mod search_peer;
 pub mod searches;
 mod start;

@@ -3,15 +3,15 @@
 //! Owns the table of open searches and its I/O. Always: every search an app asks for ends with one report on
 //! `search_end`; answering others' questions happens beside it and is bounded by rate and number.
 
-use super::searches::{Answered, AskedPeers, OpenSearch, SearchOver, Searches, TOO_MANY};
-use super::wishes::{Search, SearchTold, Wish};
+use super::searches::{AskedPeers, OpenSearch, SearchOver, Searches, TOO_MANY};
+use super::wishes::{Listener, Search, SearchTold, Wish};
 use crate::bus::Bus;
 use crate::discovery::Discovery;
-use crate::model::{Federation, Member, Relation, TokenBucket, read_header};
+use crate::model::{Federation, Member, Relation, TokenBucket};
 use crate::pubsub::PubSubService;
 use crate::settings::Settings;
 use crate::store::Store;
-use crate::stream::{Answer, Asked, SearchLine, StreamService};
+use crate::stream::{Asked, SearchLine, StreamService};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{DataType, Question, SearchEnd, SearchRequest, SearchScope};
 use std::collections::{HashMap, HashSet};
@@ -64,11 +64,13 @@ struct NotAsked {
     did: String,
 }
 
-struct Running {
-    desk: SearchDesk,
-    table: Searches,
+pub(super) struct Running {
+    pub(super) desk: SearchDesk,
+    pub(super) table: Searches,
     /// Who hears of a search in place of NATS; each as long as its search is open.
-    listeners: HashMap<String, mpsc::Sender<SearchTold>>,
+    pub(super) listeners: HashMap<String, Listener>,
+    /// What ends the streams on which answers to a search come, by the answerer; each as long as its search is open.
+    pub(super) streams: HashMap<String, HashMap<String, CancellationToken>>,
     rates: HashMap<String, TokenBucket>,
     not_asked: mpsc::Sender<NotAsked>,
     peer_searches: TaskTracker,
@@ -90,6 +92,7 @@ impl SearchDesk {
             desk: self,
             table,
             listeners: HashMap::new(),
+            streams: HashMap::new(),
             rates: HashMap::new(),
             not_asked,
             peer_searches: TaskTracker::new(),
@@ -154,7 +157,7 @@ impl Running {
                 self.peer_searches
                     .spawn(async move { desk.search_peer(request, user).await });
             }
-            Wish::Operator { request, told } => self.search_for(request, told).await,
+            Wish::Operator { request, listener } => self.search_for(request, listener).await,
             Wish::Close { id } => match self.table.close(&id) {
                 Some(over) => self.ended(over).await,
                 None => debug!(id, "no such search is open"),
@@ -163,14 +166,13 @@ impl Running {
     }
 
     /// PB_SEARCH, asked by an operator.
-    async fn search_for(&mut self, request: SearchRequest, told: mpsc::Sender<SearchTold>) {
+    async fn search_for(&mut self, request: SearchRequest, listener: Listener) {
         let id = request.id.clone().unwrap_or_else(new_id);
         if let Err(rule) = self.table.may_open(&id) {
             // Nothing was sent to it yet: there is room.
-            let _ = told.try_send(SearchTold::Refused(rule));
-            return;
+            return listener.last(SearchTold::Refused(rule)).await;
         }
-        self.listeners.insert(id, told);
+        self.listeners.insert(id, listener);
         self.search(request, DataType::Invalid, String::new()).await;
     }
 
@@ -273,7 +275,7 @@ impl Running {
     async fn on_line(&mut self, line: SearchLine) {
         match line {
             SearchLine::Question(asked) => self.on_question(asked),
-            SearchLine::Answer(answer) => self.retrieve_response(*answer).await,
+            SearchLine::Answers(answers) => self.retrieve_response(answers).await,
             SearchLine::Over {
                 from,
                 search_id,
@@ -305,51 +307,15 @@ impl Running {
         tokio::spawn(async move { streams.send_response(asked, store).await });
     }
 
-    /// The diagrams' `retrieveResponse`: an answer goes to NATS when a search waits for it.
-    async fn retrieve_response(&mut self, answer: Answer) {
-        let Answer { from, event, stream } = answer;
-        let refused = match read_header(&event.payload) {
-            _ if event.payload.len() > self.desk.settings.borrow().limits.document_bytes => Some("too_large"),
-            Ok(header) if header.creator_id != from.did => Some("not_creator"),
-            Ok(_) => None,
-            Err(error) => Some(error.rule()),
-        };
-        if let Some(rule) = refused {
-            return self.desk.refusals.refuse(rule, &from.did, "an answer to a search");
-        }
-        let now = Instant::now();
-        match self
-            .table
-            .answer(&from.did, event.search_id.as_deref(), &event.user, event.datatype, now)
-        {
-            Answered::Publish { id, user, search_id } => {
-                self.desk.metrics.search_answered();
-                let Some(listener) = self.listeners.get(&id) else {
-                    return self.desk.publish(event.datatype, event.payload, &user, search_id).await;
-                };
-                let result = SearchTold::Result {
-                    did: from.did.clone(),
-                    datatype: event.datatype,
-                    document: event.payload,
-                };
-                if listener.try_send(result).is_err() {
-                    self.desk.metrics.dropped("search_answer", "slow_asker");
-                    self.table.cut(&id);
-                }
-            }
-            Answered::Drop(reason) => {
-                self.desk.metrics.dropped("search_answer", reason);
-                // Nobody waits for the rest of it either.
-                stream.cancel();
-            }
-        }
-    }
-
     async fn ended(&mut self, over: SearchOver) {
+        // Whoever still looks for more need not.
+        for stream in self.streams.remove(&over.report.search_id).into_iter().flatten() {
+            stream.1.cancel();
+        }
         match self.listeners.remove(&over.report.search_id) {
             // Not waited for here: it may be slow, and others' searches go on.
             Some(listener) => drop(tokio::spawn(async move {
-                let _ = tokio::time::timeout(TOLD_TIME, listener.send(SearchTold::Over(over))).await;
+                let _ = tokio::time::timeout(TOLD_TIME, listener.last(SearchTold::Over(over))).await;
             })),
             None => self.desk.report(&over.report).await,
         }

@@ -29,9 +29,9 @@ impl SearchDesk {
             .unwrap_or(usize::MAX)
             .min(self.settings.borrow().search.max_results);
         let results = hits.len().min(most);
-        for hit in hits.iter().take(most) {
-            self.publish(DataType::Peer, hit.json().into(), &user, id.clone()).await;
-        }
+        let found = hits.iter().take(most);
+        let found = found.map(|hit| result(DataType::Peer, hit.json().into(), &user, id.clone()));
+        self.publish(found.collect()).await;
         let truncated = hits.len() > most;
         let end = SearchEnd {
             results,
@@ -41,18 +41,10 @@ impl SearchDesk {
         self.report(&end).await;
     }
 
-    pub(super) async fn publish(&self, datatype: DataType, payload: Bytes, user: &str, search_id: Option<String>) {
-        let envelope = Envelope {
-            from_app: OWN_NAME.to_owned(),
-            datatype,
-            user: user.to_owned(),
-            groups: Vec::new(),
-            payload,
-            search_id,
-        };
-        if let Err(error) = self.bus.publish_now(Out::SearchEvent, envelope.write().into()).await {
-            self.refusals.refuse("nats_refused", "search_event", error);
-        }
+    /// Publishes results in their order; one that NATS does not take is left out.
+    pub(super) async fn publish(&self, results: Vec<Bytes>) {
+        let refused = |error| self.refusals.refuse("nats_refused", "search_event", error);
+        self.bus.publish_all_now(Out::SearchEvent, results, refused).await;
     }
 
     pub(super) async fn report(&self, end: &SearchEnd) {
@@ -61,4 +53,17 @@ impl SearchDesk {
             self.refusals.refuse("nats_refused", "search_end", error);
         }
     }
+}
+
+/// What the app gets of one result.
+pub(super) fn result(datatype: DataType, payload: Bytes, user: &str, search_id: Option<String>) -> Bytes {
+    let envelope = Envelope {
+        from_app: OWN_NAME.to_owned(),
+        datatype,
+        user: user.to_owned(),
+        groups: Vec::new(),
+        payload,
+        search_id,
+    };
+    envelope.write().into()
 }

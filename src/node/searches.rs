@@ -115,8 +115,9 @@ impl OpenSearch {
             failed: self.failed.difference(&self.answered).count(),
             skipped: self.skipped.len(),
             results: self.results,
-            // At its limit nobody waits to hear whether there was more.
-            truncated: self.truncated || self.results >= self.limit,
+            // At its limit nobody waits to hear whether there was more; and who broke off, or was not done in time, may
+            // have had more.
+            truncated: self.truncated || self.results >= self.limit || !self.answered.is_subset(&self.over),
         }
     }
 }
@@ -242,8 +243,13 @@ impl Searches {
         if search.datatype.is_some_and(|wanted| wanted != datatype) || !datatype.is_resource_kind() {
             return Answered::Drop("other_datatype");
         }
-        search.answered.insert(did.to_owned());
-        let count = search.of_peer.entry(did.to_owned()).or_default();
+        let count = match search.of_peer.get_mut(did) {
+            Some(count) => count,
+            None => {
+                search.answered.insert(did.to_owned());
+                search.of_peer.entry(did.to_owned()).or_default()
+            }
+        };
         if *count >= per_peer || search.results >= search.limit {
             search.truncated = true;
             return Answered::Drop("enough_answers");

@@ -49,6 +49,21 @@ fn ends_when_everybody_asked_has_ended_or_failed() {
 }
 
 #[test]
+fn an_answer_that_broke_off_or_was_not_done_in_time_is_cut() {
+    let now = Instant::now();
+    for (complete, cut) in [(Some(true), false), (Some(false), true), (None, true)] {
+        let mut table = table(&["a"], 10, now);
+        assert!(published(&mut table, "a", Some("s"), "u", now));
+        if let Some(complete) = complete {
+            table.over("a", Some("s"), complete, false);
+        }
+        let ended = table.ended(now + Duration::from_secs(10));
+        let report = &ended[0].report;
+        assert_eq!((report.answered, report.truncated), (1, cut), "{complete:?}");
+    }
+}
+
+#[test]
 fn ends_at_its_limit_at_its_time_and_by_its_askers_word() {
     let now = Instant::now();
     let mut table_a = table(&["a", "b"], 1, now);

@@ -5,11 +5,13 @@
 use super::searches::SearchOver;
 use crate::wire::{DataType, SearchRequest};
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Results that wait for somebody at the operators' door; what comes while it is full is dropped, counted, and the end says
-/// that there was more.
-const TOLD: usize = 256;
+/// Results that wait for somebody at the operators' door, and their bytes: they come faster than a person's terminal takes
+/// them. What comes while it is full is dropped, counted, and the end says that there was more.
+const TOLD: usize = 16 * 1024;
+const TOLD_BYTES: usize = 4 << 20;
 
 /// What somebody who asks at the operators' door hears.
 #[derive(Debug)]
@@ -22,11 +24,42 @@ pub enum SearchTold {
         datatype: DataType,
         /// The document, whole.
         document: Bytes,
+        /// Its part of what may wait, given back when this is dropped.
+        room: OwnedSemaphorePermit,
     },
     /// The end, and who had which part in it.
     Over(SearchOver),
     /// Nothing was asked, by this rule.
     Refused(&'static str),
+}
+
+/// Who asked at the operators' door.
+#[derive(Debug)]
+pub(super) struct Listener {
+    told: mpsc::Sender<SearchTold>,
+    room: Arc<Semaphore>,
+}
+
+impl Listener {
+    /// False when it does not fit any more. Never waits.
+    pub(super) fn result(&self, did: &str, datatype: DataType, document: Bytes) -> bool {
+        let bytes = u32::try_from(document.len()).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(bytes) else {
+            return false;
+        };
+        let result = SearchTold::Result {
+            did: did.to_owned(),
+            datatype,
+            document,
+            room,
+        };
+        self.told.try_send(result).is_ok()
+    }
+
+    /// The last word, whatever waits before it.
+    pub(super) async fn last(self, word: SearchTold) {
+        let _ = self.told.send(word).await;
+    }
 }
 
 /// To ask at the desk, for operators. Clones share it.
@@ -46,9 +79,11 @@ impl Search {
         let id = uuid::Uuid::new_v4().to_string();
         request.id = Some(id.clone());
         let (told, hears) = mpsc::channel(TOLD);
+        let room = Arc::new(Semaphore::new(TOLD_BYTES));
+        let listener = Listener { told, room };
         self.wishes
             .upgrade()?
-            .send(Wish::Operator { request, told })
+            .send(Wish::Operator { request, listener })
             .await
             .ok()?;
         Some((id, hears))
@@ -87,7 +122,7 @@ pub enum Wish {
         /// What and whom.
         request: SearchRequest,
         /// Whom to tell.
-        told: mpsc::Sender<SearchTold>,
+        listener: Listener,
     },
     /// PB_CLOSE_SEARCH.
     Close {

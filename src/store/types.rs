@@ -1,10 +1,11 @@
 //! What goes into the store and comes out of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use super::{SEARCH_TEXT_MAX, StoreError};
 use crate::model::{Asker, Document, Peer};
 use crate::wire::DataType;
 
@@ -91,6 +92,24 @@ pub struct SearchQuery {
     pub deadline: Instant,
     /// Stops it before.
     pub cancel: CancellationToken,
+}
+
+impl SearchQuery {
+    /// The query, to run for `longest` at most, whatever its deadline.
+    ///
+    /// # Errors
+    /// [`StoreError::TextTooLong`].
+    pub(super) fn within(mut self, longest: Duration) -> Result<Self, StoreError> {
+        let size = self.text.len();
+        if size > SEARCH_TEXT_MAX {
+            return Err(StoreError::TextTooLong {
+                size,
+                limit: SEARCH_TEXT_MAX,
+            });
+        }
+        self.deadline = self.deadline.min(Instant::now() + longest);
+        Ok(self)
+    }
 }
 
 /// One document found.

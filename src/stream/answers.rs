@@ -1,14 +1,16 @@
 //! Answers a search: looks through our store and streams what the asker may see, `/opencloud/resource/search/1.0`.
 //!
 //! Owns the bounds of answering. Never decides who may see what: that is the access rule, asked by the store. Always:
-//! the first result leaves before the last is found, an asker that goes away or takes nothing stops the query, and an
-//! asker that gave an id is told at the end how many there were and whether that was all.
+//! the first result leaves before the last is found, what is found while a piece is written leaves together in the next,
+//! an asker that goes away or takes nothing stops the query, and an asker that gave an id is told at the end how many there
+//! were and whether that was all.
 
 use super::{StreamService, locked};
 use crate::model::Member;
 use crate::network::Stream;
-use crate::store::{AskerId, SearchQuery, Store, StoreError};
+use crate::store::{AskerId, Found, SearchQuery, Store, StoreError};
 use crate::wire::{Action, DataType, Event, Question, SearchEndMark, protocol, timestamp};
+use futures::io::WriteHalf;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use tracing::{debug, info};
 
 /// Results between the store and the wire; a slow asker stops the store's query here.
 const FOUND: usize = 32;
+/// Bytes written in one go; one line more at the most.
+const PIECE: usize = 64 * 1024;
 
 /// Searches of one asker that run at a time; its further ones wait.
 const TURNS_OF_ONE: usize = 2;
@@ -104,24 +108,12 @@ impl StreamService {
         deadline: Instant,
         stop: CancellationToken,
     ) -> Result<SearchEndMark, Ended> {
-        let connected = self.0.discovery.connect(peer, &asked.by.addresses).await;
-        connected.map_err(|error| Ended::Unreachable(error.to_string()))?;
-        let opened = self.0.network.open(peer, protocol::SEARCH).await;
-        let mut stream = opened.map_err(|error| Ended::Unreachable(error.to_string()))?;
-        let (out, mut found) = mpsc::channel(FOUND);
+        let (out, found) = mpsc::channel(FOUND);
         let query = self.query(asked, peer, deadline, stop);
-        let searching = async move { store.search(query, out).await };
-        let writing = async {
-            let mut results = 0;
-            while let Some(hit) = found.recv().await {
-                self.write_answer(&mut stream, asked, peer, hit.datatype, hit.document.into_bytes())
-                    .await?;
-                results += 1;
-            }
-            Ok::<usize, Ended>(results)
-        };
-        let (done, results) =
-            futures::future::try_join(async { searching.await.map_err(Ended::from) }, writing).await?;
+        // The query begins while the stream is being opened.
+        let searching = async { store.search(query, out).await.map_err(Ended::from) };
+        let (done, (mut stream, results)) =
+            futures::future::try_join(searching, self.write_found(asked, peer, found)).await?;
         let mark = SearchEndMark {
             results,
             truncated: done.truncated,
@@ -134,6 +126,36 @@ impl StreamService {
         }
         stream.close().await?;
         Ok(mark)
+    }
+
+    /// Opens a stream to the asker and writes what is found, to the end.
+    async fn write_found(
+        &self,
+        asked: &Asked,
+        peer: PeerId,
+        mut found: mpsc::Receiver<Found>,
+    ) -> Result<(WriteHalf<Stream>, usize), Ended> {
+        let connected = self.0.discovery.connect(peer, &asked.by.addresses).await;
+        connected.map_err(|error| Ended::Unreachable(error.to_string()))?;
+        let opened = self.0.network.open(peer, protocol::SEARCH).await;
+        let opened = opened.map_err(|error| Ended::Unreachable(error.to_string()))?;
+        let (mut asker, mut stream) = opened.split();
+        let writing = async {
+            let (mut results, mut hits, mut piece) = (0, Vec::with_capacity(FOUND), Vec::new());
+            while found.recv_many(&mut hits, FOUND).await > 0 {
+                results += hits.len();
+                self.write_answers(&mut stream, asked, peer, &mut hits, &mut piece)
+                    .await?;
+            }
+            Ok::<usize, Ended>(results)
+        };
+        let mut byte = [0; 1];
+        let results = tokio::select! {
+            written = writing => written?,
+            // The asker writes nothing: a read that returns means that it has had enough, or is gone.
+            _ = asker.read(&mut byte) => return Err(Ended::AskerLeft),
+        };
+        Ok((stream, results))
     }
 
     fn query(&self, asked: &Asked, peer: PeerId, deadline: Instant, cancel: CancellationToken) -> SearchQuery {
@@ -161,36 +183,40 @@ impl StreamService {
         }
     }
 
-    async fn write_answer(
+    /// Writes what is in `hits`, which is empty then; `piece` is used again and again.
+    async fn write_answers(
         &self,
-        stream: &mut Stream,
+        stream: &mut WriteHalf<Stream>,
         asked: &Asked,
         peer: PeerId,
-        datatype: DataType,
-        document: bytes::Bytes,
+        hits: &mut Vec<Found>,
+        piece: &mut Vec<u8>,
     ) -> Result<(), Ended> {
-        let mut event = self.answer_event(asked, datatype, document);
-        let takes_unsigned = self
+        let unsigned = self
             .0
             .network
             .connected()
             .borrow()
             .get(&peer)
             .is_some_and(|link| link.takes_unsigned);
-        if !takes_unsigned && let Err(error) = event.sign(&self.0.own.keypair) {
-            debug!(%error, "an answer could not be signed");
+        let mut event = self.answer_event(asked, DataType::Invalid, bytes::Bytes::new());
+        for hit in hits.drain(..) {
+            event.datatype = hit.datatype;
+            event.payload = hit.document.into_bytes();
+            if !unsigned && let Err(error) = event.sign(&self.0.own.keypair) {
+                debug!(%error, "an answer could not be signed");
+            }
+            piece.extend_from_slice(&event.write_line());
+            if piece.len() >= PIECE {
+                stream.write_all(piece).await?;
+                piece.clear();
+                piece.shrink_to(2 * PIECE);
+            }
         }
-        let write = async {
-            stream.write_all(&event.write_line()).await?;
-            stream.flush().await
-        };
-        // The asker writes nothing: a read that returns means that it has had enough.
-        write.await?;
-        let mut byte = [0; 1];
-        match futures::FutureExt::now_or_never(stream.read(&mut byte)) {
-            None => Ok(()),
-            Some(_) => Err(Ended::AskerLeft),
-        }
+        stream.write_all(piece).await?;
+        piece.clear();
+        stream.flush().await?;
+        Ok(())
     }
 
     fn answer_event(&self, asked: &Asked, datatype: DataType, payload: bytes::Bytes) -> Event {

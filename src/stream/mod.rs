@@ -21,7 +21,7 @@ pub use answers::Asked;
 pub use events::{Inbound, may_send};
 pub use heartbeat::{Beat, EXPIRY, PERIOD};
 pub use out_event::OutEvent;
-pub use questions::{Answer, AnswerFrom, SearchLine};
+pub use questions::{AnswerFrom, Answers, SearchLine};
 pub use table::{Direction, StreamTable};
 pub use writer::Enqueued;
 
@@ -48,8 +48,9 @@ const INBOX: usize = 1024;
 const INBOUND: usize = 256;
 /// Bytes of events read and not yet handled, of all peers. Readers wait when it is used up.
 const INBOUND_BYTES: usize = 64 * 1024 * 1024;
-/// Search lines read and not yet handled. Readers wait when it is full.
-const SEARCH_LINES: usize = 256;
+/// Questions, and answers as many as one read brought (64 KiB, or one long line), read and not yet handled. Readers wait when
+/// it is full.
+const SEARCH_LINES: usize = 32;
 
 /// Delivery streams opened to us and not looked at yet. A further one is reset and counted; its opener comes again.
 const DELIVERIES: usize = 256;

@@ -8,7 +8,7 @@ use crate::discovery::Depth;
 use crate::identity::{is_self_proving, key_of};
 use crate::model::Member;
 use crate::network::{Incoming, LineLimits, Lines, split};
-use crate::wire::{Action, DataType, Event, Question, protocol, timestamp};
+use crate::wire::{Action, DataType, Event, Question, ReadLimits, protocol, timestamp};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use std::sync::Arc;
@@ -28,15 +28,18 @@ pub struct AnswerFrom {
     pub did: String,
 }
 
-/// One answer to a search.
+/// Answers to a search, as many as one read brought.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Answers {
     /// Who answers.
     pub from: AnswerFrom,
-    /// Its event; the payload is the resource.
-    pub event: Event,
-    /// Ends the stream on which it came, for an answer that nobody waits for.
+    /// Its events in their order; the payload of each is a resource.
+    pub events: Vec<Event>,
+    /// Ends the stream on which they came, for answers that nobody waits for.
     pub stream: CancellationToken,
+    /// The same when their search has ended: then no end of the answer set is told either, since the search's id may be
+    /// another one's by then.
+    pub closed: CancellationToken,
 }
 
 /// What was read on a search stream.
@@ -44,8 +47,8 @@ pub struct Answer {
 pub enum SearchLine {
     /// A question for us.
     Question(Asked),
-    /// An answer to a question of ours.
-    Answer(Box<Answer>),
+    /// Answers to a question of ours.
+    Answers(Answers),
     /// An answer set is over; `complete` when its writer ended it in good order.
     Over {
         /// Whose.
@@ -111,16 +114,17 @@ impl StreamService {
         };
         let mut lines = Lines::new(stream, limits, half_read);
         let stop = locked(&self.0.table).stop_of(peer);
-        let mut answers = AnswerSet::default();
+        let closed = stop.child_token();
+        let mut answers = AnswerSet::new(stop.clone(), closed.clone());
         let complete = loop {
             let piece = tokio::select! {
-                () = stop.cancelled() => break false,
+                () = closed.cancelled() => break false,
                 () = self.0.stop_reading.cancelled() => break false,
                 piece = lines.next() => piece,
             };
             match piece {
                 Ok(Some(piece)) => {
-                    if !self.search_piece(&piece, peer, &stop, &mut answers).await {
+                    if !self.search_piece(&piece, peer, &mut answers).await {
                         break false;
                     }
                 }
@@ -133,10 +137,18 @@ impl StreamService {
                 }
             }
         };
+        if closed.is_cancelled() && !stop.is_cancelled() {
+            return;
+        }
         if let Some(from) = answers.from {
             let AnswerSet {
-                search_id, truncated, ..
+                search_id,
+                truncated,
+                ended,
+                ..
             } = answers;
+            // A stream that was reset looks like one that ended. Whoever names the search marks the end, too.
+            let complete = complete && (ended || search_id.is_none());
             let _ = self
                 .0
                 .search
@@ -151,72 +163,82 @@ impl StreamService {
     }
 
     /// Handles complete lines; false when the stream must end.
-    async fn search_piece(
-        &self,
-        piece: &[u8],
-        peer: PeerId,
-        stop: &CancellationToken,
-        answers: &mut AnswerSet,
-    ) -> bool {
+    async fn search_piece(&self, piece: &[u8], peer: PeerId, answers: &mut AnswerSet) -> bool {
         let limits = self.read_limits();
         for line in split(piece) {
-            let refused = |rule, detail: String| self.0.refusals.refuse(rule, &peer.to_string(), detail);
-            let event = match Event::read_line(line, &limits) {
-                Ok(event) => event,
-                Err(error) => {
-                    refused(error.rule(), error.to_string());
+            let question = match self.search_line(line, peer, &limits, answers).await {
+                Ok(None) => continue,
+                Ok(Some(question)) => question,
+                Err((rule, detail)) => {
+                    self.0.refusals.refuse(rule, &peer.to_string(), detail);
+                    // What came before it in this piece counts.
+                    self.send_up(answers.answers()).await;
                     return false;
                 }
             };
-            let mut sender = self.sender(&event, &peer);
-            // Its DID does not follow from its key: its record may say that it is its own.
-            if sender.as_ref().err() == Some(&"unknown_peer") && self.has_record(&event.from, peer).await {
-                sender = Ok(Sender::Proven(event.from.clone()));
-            }
-            let sender = match sender {
-                Ok(sender) => sender,
-                Err(rule) => {
-                    refused(rule, "on the search protocol".to_owned());
-                    return false;
-                }
-            };
-            let question = event.end.is_none().then(|| Question::read(&event.payload)).flatten();
-            let up = match (question, sender) {
-                (Some(question), Sender::Known(by)) => {
-                    self.0.metrics.event_received("question");
-                    SearchLine::Question(Asked {
-                        by,
-                        question,
-                        user: event.user,
-                    })
-                }
-                (Some(_), Sender::Proven(_)) => {
-                    refused("unknown_peer", "a question".to_owned());
-                    return false;
-                }
-                (None, sender) => {
-                    let from = AnswerFrom {
-                        did: sender.did().to_owned(),
-                    };
-                    answers.from = Some(from.clone());
-                    answers.search_id = event.search_id.clone().or(answers.search_id.take());
-                    if let Some(end) = &event.end {
-                        answers.truncated = end.truncated;
-                        continue;
-                    }
-                    self.0.metrics.event_received("answer");
-                    SearchLine::Answer(Box::new(Answer {
-                        from,
-                        event,
-                        stream: stop.clone(),
-                    }))
-                }
-            };
-            if self.0.search.send(up).await.is_err() {
+            if !self.send_up(answers.answers()).await || !self.send_up(Some(question)).await {
                 return false;
             }
         }
-        true
+        self.send_up(answers.answers()).await
+    }
+
+    /// Handles one line: an answer is kept with those that were read with it, a question returned.
+    async fn search_line(
+        &self,
+        line: &[u8],
+        peer: PeerId,
+        limits: &ReadLimits,
+        answers: &mut AnswerSet,
+    ) -> Result<Option<SearchLine>, (&'static str, String)> {
+        let event = Event::read_line(line, limits).map_err(|error| (error.rule(), error.to_string()))?;
+        let mut sender = self.sender(&event, &peer);
+        // Its DID does not follow from its key: its record may say that it is its own.
+        if sender.as_ref().err() == Some(&"unknown_peer") && self.has_record(&event.from, peer).await {
+            sender = Ok(Sender::Proven(event.from.clone()));
+        }
+        let sender = sender.map_err(|rule| (rule, "on the search protocol".to_owned()))?;
+        let question = event.end.is_none().then(|| Question::read(&event.payload)).flatten();
+        if let Some(question) = question {
+            let Sender::Known(by) = sender else {
+                return Err(("unknown_peer", "a question".to_owned()));
+            };
+            self.0.metrics.event_received("question");
+            let user = event.user;
+            return Ok(Some(SearchLine::Question(Asked { by, question, user })));
+        }
+        // One stream is one answer set, whatever else its writer may make of it.
+        if answers.from.as_ref().is_some_and(|from| from.did != sender.did()) {
+            return Err(("from_changes", "in the middle of an answer set".to_owned()));
+        }
+        let from = answers.from.get_or_insert_with(|| AnswerFrom {
+            did: sender.did().to_owned(),
+        });
+        answers.search_id = event.search_id.clone().or(answers.search_id.take());
+        match event.end {
+            Some(end) => {
+                answers.truncated = end.truncated;
+                answers.ended = true;
+            }
+            None => {
+                let taken = answers.taken.get_or_insert_with(|| Answers {
+                    from: from.clone(),
+                    events: Vec::new(),
+                    stream: answers.stop.clone(),
+                    closed: answers.closed.clone(),
+                });
+                taken.events.push(event);
+            }
+        }
+        Ok(None)
+    }
+    /// False when nobody takes what is read any more.
+    async fn send_up(&self, line: Option<SearchLine>) -> bool {
+        let Some(line) = line else { return true };
+        if let SearchLine::Answers(answers) = &line {
+            self.0.metrics.events_received_many("answer", answers.events.len());
+        }
+        self.0.search.send(line).await.is_ok()
     }
 
     /// Whether an indexer knows this DID as this peer's, and our store knows neither.
@@ -236,11 +258,9 @@ impl StreamService {
         if !matches!(event.kind, Action::Search | Action::SearchResponse) {
             return Err("not_a_search");
         }
-        let key = key_of(peer);
         if event.is_signed() {
-            event
-                .verify(key.as_ref().ok_or("no_key_in_peer_id")?)
-                .map_err(|error| error.rule())?;
+            let key = key_of(peer).ok_or("no_key_in_peer_id")?;
+            event.verify(&key).map_err(|error| error.rule())?;
         }
         let federation = self.federation();
         match federation.known(peer) {
@@ -248,7 +268,7 @@ impl StreamService {
             Some(_) => Err("from_is_not_sender"),
             // A stranger may answer a gossiped question, if its DID follows from its key.
             None if federation.get(&event.from).is_none()
-                && key.is_some_and(|key| is_self_proving(&event.from, &key)) =>
+                && key_of(peer).is_some_and(|key| is_self_proving(&event.from, &key)) =>
             {
                 Ok(Sender::Proven(event.from.clone()))
             }
@@ -258,11 +278,34 @@ impl StreamService {
 }
 
 /// What one stream brought of an answer set.
-#[derive(Default)]
 struct AnswerSet {
+    stop: CancellationToken,
+    closed: CancellationToken,
     from: Option<AnswerFrom>,
     search_id: Option<String>,
     truncated: bool,
+    /// The end was marked.
+    ended: bool,
+    /// Read and not yet sent up.
+    taken: Option<Answers>,
+}
+
+impl AnswerSet {
+    fn new(stop: CancellationToken, closed: CancellationToken) -> Self {
+        Self {
+            stop,
+            closed,
+            from: None,
+            search_id: None,
+            truncated: false,
+            ended: false,
+            taken: None,
+        }
+    }
+
+    fn answers(&mut self) -> Option<SearchLine> {
+        self.taken.take().map(SearchLine::Answers)
+    }
 }
 
 enum Sender {

@@ -91,7 +91,7 @@ pub(super) fn object<'a, const N: usize>(
     text: &'a str,
     names: &[&'static str; N],
 ) -> Result<[Option<&'a str>; N], WireError> {
-    let found = scan(text, names)?;
+    let found = scan(text, ObjectSeed { names, only: false })?;
     match found.twice.and_then(|index| names.get(index)) {
         Some(name) => Err(WireError::DuplicateKey(name)),
         None => Ok(found.values),
@@ -100,23 +100,19 @@ pub(super) fn object<'a, const N: usize>(
 
 /// As [`object`], but none when the object has a key that is not wanted, or cannot be read.
 pub(super) fn only<'a, const N: usize>(text: &'a str, names: &[&'static str; N]) -> Option<[Option<&'a str>; N]> {
-    scan(text, names)
-        .ok()
-        .filter(|found| found.twice.is_none() && !found.others)
-        .map(|found| found.values)
+    // Most of what is asked so is a large document: its first key that is not wanted ends the reading.
+    let found = scan(text, ObjectSeed { names, only: true }).ok()?;
+    found.twice.is_none().then_some(found.values)
 }
 
 pub(super) struct Found<'a, const N: usize> {
     pub(super) values: [Option<&'a str>; N],
     pub(super) twice: Option<usize>,
-    others: bool,
 }
 
-fn scan<'a, const N: usize>(text: &'a str, names: &[&'static str; N]) -> Result<Found<'a, N>, WireError> {
+fn scan<'a, const N: usize>(text: &'a str, seed: ObjectSeed<'_, N>) -> Result<Found<'a, N>, WireError> {
     let mut reader = serde_json::Deserializer::from_str(text);
-    let found = ObjectSeed { names }
-        .deserialize(&mut reader)
-        .map_err(|error| not_json(&error))?;
+    let found = seed.deserialize(&mut reader).map_err(|error| not_json(&error))?;
     reader.end().map_err(|error| not_json(&error))?;
     Ok(found)
 }
@@ -133,6 +129,8 @@ pub(super) fn not_json(error: &serde_json::Error) -> WireError {
 
 pub(super) struct ObjectSeed<'n, const N: usize> {
     pub(super) names: &'n [&'static str; N],
+    /// Another key is an error.
+    pub(super) only: bool,
 }
 
 impl<'de, const N: usize> DeserializeSeed<'de> for ObjectSeed<'_, N> {
@@ -154,14 +152,16 @@ impl<'de, const N: usize> Visitor<'de> for ObjectSeed<'_, N> {
         let mut found = Found {
             values: [None; N],
             twice: None,
-            others: false,
         };
         while let Some(index) = map.next_key_seed(KeySeed { names: self.names })? {
+            if self.only && index.is_none() {
+                return Err(serde::de::Error::custom("a key that is not wanted"));
+            }
             let value: &'de RawValue = map.next_value()?;
             match index.and_then(|index| found.values.get_mut(index).map(|slot| (index, slot))) {
                 Some((_, slot @ None)) => *slot = Some(value.get()),
                 Some((index, Some(_))) => found.twice = Some(index),
-                None => found.others = true,
+                None => {}
             }
         }
         Ok(found)

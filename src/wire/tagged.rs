@@ -56,7 +56,10 @@ impl<'de, const N: usize> Visitor<'de> for TaggedSeed<'_, N> {
             match tag {
                 None => drop(map.next_value::<IgnoredAny>()?),
                 Some(tag) => {
-                    let inner = map.next_value_seed(ObjectSeed { names: self.names })?;
+                    let inner = map.next_value_seed(ObjectSeed {
+                        names: self.names,
+                        only: false,
+                    })?;
                     found = match found {
                         Err(WireError::UnknownLine) => Ok((tag, inner)),
                         _ => Err(WireError::DuplicateKey("line")),

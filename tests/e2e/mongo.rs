@@ -2,9 +2,10 @@
 
 use oc_testkit::{
     DataType, Federation, Identity, Mongo, MongoDatabase, Peer, Relation, connect, partners, peer_document, public,
-    resource, store_as_oc_lib, until,
+    resource, shared_with, store_as_oc_lib, until,
 };
 use serde_json::{Map, Value, json};
+use std::time::Duration;
 
 const CREATE: &str = "create_resource";
 
@@ -85,6 +86,163 @@ async fn the_apps_documents_say_who_is_who_and_what_is_found() {
     alice.wait_partner_down(bob.identity()).await;
     knows(&of_alice.connect().await, bob.identity(), Relation::Partner).await;
     alice.wait_partner_up(bob.identity()).await;
+}
+
+/// What an operator types, where both sides' documents are in MongoDB.
+#[tokio::test]
+async fn an_operator_finds_what_a_partners_apps_keep() {
+    let net = Federation::new();
+    let Some((alice, bob, _of_alice, of_bob)) = by_their_databases(&net).await else {
+        return;
+    };
+    let apps = of_bob.connect().await;
+    let within = ["abstractinstanciatedresource", "abstractresource"];
+    let gpu = public(resource(bob.did(), "gpu-1", "Carte graphique accélérée"));
+    store_as_oc_lib(&apps, "compute_resource", "gpu-1", &nested(gpu.clone(), &within)).await;
+    let shared = shared_with(resource(bob.did(), "gpu-2", "Graphique"), alice.did());
+    store_as_oc_lib(&apps, "compute_resource", "gpu-2", &shared).await;
+    let private = resource(bob.did(), "gpu-3", "Graphique");
+    store_as_oc_lib(&apps, "compute_resource", "gpu-3", &private).await;
+    let typed = alice
+        .types(&[
+            "search",
+            "graph",
+            "--scope",
+            "partner",
+            "--datatype",
+            "compute",
+            "--json",
+        ])
+        .await;
+    let lines: Vec<Value> = typed
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let (end, results) = lines.split_last().unwrap();
+    let mut found: Vec<&Value> = results.iter().map(|line| &line["result"]["document"]).collect();
+    found.sort_by_key(|document| document["id"].to_string());
+    assert_eq!(found, [&gpu, &shared], "{typed:?}");
+    assert_eq!(end["end"]["truncated"], false, "{end}");
+    let typed = alice.types(&["search", "ACCELEREE carte", "--scope", "partner"]).await;
+    assert!(typed.out.contains("Carte graphique accélérée"), "{typed:?}");
+    assert!(
+        typed.out.contains("results: 1; peers asked: 1\nanswered: bob\n"),
+        "{typed:?}"
+    );
+}
+
+/// A frozen database answers no search, and holds up nothing that does not need it; a search ends by its time.
+#[tokio::test]
+async fn a_frozen_database_ends_searches_by_their_time_and_stalls_nothing() {
+    let net = Federation::new();
+    let dir = net.dir().join("mongo");
+    std::fs::create_dir_all(&dir).unwrap();
+    let Some(mut server) = Mongo::start(&dir).await else {
+        return;
+    };
+    let apps = connect(&server.url("documents")).await;
+    knows(&apps, &net.identity("bob"), Relation::Own).await;
+    knows(&apps, &net.identity("alice"), Relation::Partner).await;
+    let bob = net.peer("bob").set("store.url", server.url("documents")).start().await;
+    let alice = net.peer("alice").partner_of("bob").start().await;
+    partners(&[&alice, &bob]).await;
+    let gpu = public(resource(bob.did(), "gpu-1", "GPU"));
+    store_as_oc_lib(&apps, "compute_resource", "gpu-1", &gpu).await;
+    let asks = async || {
+        let request = json!({"type": "partner", "search": "gpu", "timeout_ms": 1000});
+        alice.search(DataType::Compute, request).await
+    };
+    assert_eq!(asks().await.0.len(), 1);
+    server.freeze();
+    let (found, end) = asks().await;
+    assert!(found.is_empty(), "{end}");
+    assert_eq!((&end["asked"], &end["results"]), (&json!(1), &json!(0)), "{end}");
+    let own = resource(bob.did(), "of-bob", "Goes out although the database says nothing");
+    bob.publish_create(DataType::Compute, &own).await;
+    alice.expect_document(CREATE, "of-bob").await;
+    server.thaw();
+    until("answers again", async || (asks().await.0.len() == 1).then_some(())).await;
+}
+
+/// Alice, and bob with 300 things in his database, who may look for them for longer than a test waits.
+async fn patient(net: &Federation, server: &Mongo) -> (Peer, Peer) {
+    let apps = connect(&server.url("documents")).await;
+    knows(&apps, &net.identity("bob"), Relation::Own).await;
+    knows(&apps, &net.identity("alice"), Relation::Partner).await;
+    let patient = |name| {
+        let builder = net.peer(name).set("search.timeout", "10m");
+        builder
+            .set("limits.answers_per_peer", 1000)
+            .set("search.max_results", 1000)
+    };
+    let bob = patient("bob").set("store.url", server.url("documents")).start().await;
+    let alice = patient("alice").partner_of("bob").start().await;
+    partners(&[&alice, &bob]).await;
+    let gpus = (0..300).map(|n| {
+        let gpu = public(resource(bob.did(), &format!("gpu-{n}"), "GPU"));
+        let mut document = mongodb::bson::serialize_to_document(&gpu).unwrap();
+        document.insert("_id", format!("gpu-{n}"));
+        document
+    });
+    let collection = apps.collection::<mongodb::bson::Document>("compute_resource");
+    collection.insert_many(gpus).await.unwrap();
+    (alice, bob)
+}
+
+/// An app that closes its search ends the query at the other side's database, which had more to say.
+#[tokio::test]
+async fn closing_a_search_ends_the_query_at_the_far_database() {
+    let net = Federation::new();
+    let dir = net.dir().join("mongo");
+    std::fs::create_dir_all(&dir).unwrap();
+    let Some(mut server) = Mongo::start(&dir).await else {
+        return;
+    };
+    let (alice, bob) = patient(&net, &server).await;
+    server.slow(Duration::from_secs(2)).await;
+    let request = json!({"type": "partner", "search": "gpu", "id": "mine"});
+    alice.publish_search(DataType::Compute, request).await;
+    alice.expect("search_event", |_| true).await;
+    // The next part of the answer would take longer than the test waits.
+    server.slow(Duration::from_secs(600)).await;
+    alice.publish_close_search("mine").await;
+    until("bob to look for no more", async || {
+        let told = |line: &String| line.contains("a search was not answered to its end") && line.contains("went away");
+        bob.logs().iter().any(told).then_some(())
+    })
+    .await;
+    let end = alice
+        .expect("search_end", |end| end.json()["search_id"] == "mine")
+        .await;
+    assert_eq!(end.json()["truncated"], true, "bob had more");
+}
+
+/// A database that dies in the middle of an answer leaves a part of it, and that is told.
+#[tokio::test]
+async fn an_answer_that_broke_off_is_told_to_be_cut() {
+    let net = Federation::new();
+    let dir = net.dir().join("mongo");
+    std::fs::create_dir_all(&dir).unwrap();
+    let Some(mut server) = Mongo::start(&dir).await else {
+        return;
+    };
+    let (alice, _bob) = patient(&net, &server).await;
+    server.slow(Duration::from_secs(2)).await;
+    let request = json!({"type": "partner", "search": "gpu", "id": "mine"});
+    alice.publish_search(DataType::Compute, request).await;
+    alice.expect("search_event", |_| true).await;
+    server.kill();
+    let end = alice
+        .expect("search_end", |end| end.json()["search_id"] == "mine")
+        .await;
+    let end = end.json();
+    assert!(end["results"].as_u64().is_some_and(|results| results < 300), "{end}");
+    assert_eq!(
+        (&end["answered"], &end["truncated"]),
+        (&json!(1), &json!(true)),
+        "{end}"
+    );
 }
 
 #[tokio::test]

@@ -110,3 +110,34 @@ async fn a_slow_reader_keeps_nobody_waiting() {
         .await;
     assert_eq!(found.len(), 1);
 }
+
+#[tokio::test]
+async fn a_thousand_results_come_whole() {
+    let net = Federation::new();
+    let many = |name| {
+        let builder = net.peer(name).set("search.max_results", 2_000);
+        builder.set("limits.answers_per_peer", 2_000)
+    };
+    let alice = many("alice").partner_of("bob").start().await;
+    let bob = many("bob").partner_of("alice").start().await;
+    partners(&[&alice, &bob]).await;
+    for n in 0..1_500 {
+        let gpu = public(resource(bob.did(), &format!("gpu-{n}"), "GPU"));
+        bob.create_resource(DataType::Compute, &gpu).await;
+    }
+    bob.settled().await;
+    let typed = alice
+        .types(&["search", "gpu", "--scope", "partner", "--limit", "2000", "--json"])
+        .await;
+    let end = typed.out.lines().last().unwrap();
+    let end: Value = serde_json::from_str(end).unwrap();
+    assert_eq!(
+        (&end["end"]["results"], &end["end"]["truncated"]),
+        (&json!(1_500), &json!(false)),
+        "{end}"
+    );
+    let mut found: Vec<&str> = typed.out.lines().filter(|line| line.contains("gpu-")).collect();
+    found.sort_unstable();
+    found.dedup();
+    assert_eq!(found.len(), 1_500);
+}

@@ -233,7 +233,8 @@ impl<J: SimJournal> World<J> {
 
     fn fault(&mut self, near: Near<J>, far: Far<J>) {
         self.far.admitted |= self.has(Fault::AdmitLate);
-        // A backup is older than what is too young to be held against the store.
+        // A backup is older than what is too young to be held against the store; until then the apps have stored.
+        self.stores();
         self.now += SETTLED;
         if self.has(Fault::RestoreA) || self.has(Fault::LoseA) {
             self.cut(false);

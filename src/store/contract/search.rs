@@ -146,6 +146,9 @@ pub(crate) async fn signs_are_never_operators(store: &dyn Store) {
         ("%", vec![]),
         ("_", vec![]),
         ("$where", vec![]),
+        ("\u{202e}alpha", vec!["one", "two"]),
+        ("ahpla\u{202e}", vec![]),
+        ("{\"$gt\": \"\"}", vec![]),
         ("\\", vec![]),
         ("🦀", vec![]),
     ] {
@@ -208,6 +211,41 @@ pub(crate) async fn access_is_kept(store: &dyn Store) {
         let mut unnamed = asking(text);
         unnamed.own_did = String::new();
         assert!(ids(store, unnamed).await.is_empty());
+    }
+}
+
+/// What says two things of who may see it is shown to nobody, whichever of the two an app would read.
+pub(crate) async fn what_contradicts_itself_is_not_shown(store: &dyn Store) {
+    let with = |id: &str, more: Value| {
+        let mut document = public(id, "x");
+        let fields = document.as_object_mut().unwrap();
+        fields.extend(more.as_object().unwrap().clone());
+        document
+    };
+    let docs = [
+        with("plain", json!({})),
+        with(
+            "same",
+            json!({ "abstractobject": { "access_mode": 1, "creator_id": ME } }),
+        ),
+        with("nested_private", json!({ "abstractobject": { "access_mode": 0 } })),
+        with(
+            "deep_private",
+            json!({ "abstractresource": { "abstractobject": { "access_mode": 0 } } }),
+        ),
+        with("nested_theirs", json!({ "abstractobject": { "creator_id": "did:a" } })),
+        with("variant", json!({ "Access_Mode": 0 })),
+        with("nested_variant", json!({ "abstractobject": { "ACCESS_MODE": 0 } })),
+        with(
+            "instances",
+            json!({ "access_mode": 0,
+            "instances": [{ "partnerships": [{ "peer_groups": { "did:a": [] } }] }],
+            "abstractinstanciatedresource": { "instances": [] } }),
+        ),
+    ];
+    store_all(store, DataResource, &docs).await;
+    for text in ["", "x"] {
+        assert_eq!(ids(store, asking(text)).await, ["plain", "same"]);
     }
 }
 
@@ -315,6 +353,35 @@ pub(crate) async fn stopping_stops(store: &dyn Store) {
         }
     }
     assert_eq!(ids(store, asking("x")).await.len(), 50);
+}
+
+/// However many askers take nothing, others look up what they need.
+pub(crate) async fn slow_askers_keep_no_look_up_waiting(store: &dyn Store) {
+    let docs: Vec<Value> = (0..50).map(|n| public(&format!("r{n}"), "x")).collect();
+    store_all(store, DataResource, &docs).await;
+    let hanging = (0..20).map(|_| async {
+        let (out, _kept) = mpsc::channel(1);
+        store.search(asking("x"), out).await
+    });
+    let hanging = futures::future::join_all(hanging);
+    let (out, mut found) = mpsc::channel(1);
+    let first = async {
+        tokio::select! {
+            done = store.search(asking("x"), out) => panic!("nobody took it, yet it ended: {done:?}"),
+            first = found.recv() => first,
+        }
+    };
+    assert!(first.await.is_some(), "searches answer");
+    let key = [(DataResource, "r1".to_owned())];
+    let look_up = async {
+        // Some of those that hang have begun by then.
+        tokio::task::yield_now().await;
+        store.owners(&key).await
+    };
+    tokio::select! {
+        _ = hanging => panic!("nobody took what was found, yet all have ended"),
+        owners = look_up => assert_eq!(owners, Ok(vec![Some(ME.to_owned())])),
+    }
 }
 
 pub(crate) async fn index_follows_documents(store: &dyn Store) {

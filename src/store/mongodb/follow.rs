@@ -7,10 +7,8 @@ use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::{FutureExt, Stream, StreamExt};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
-use mongodb::change_stream::ChangeStream;
-use mongodb::change_stream::event::ChangeStreamEvent;
 use mongodb::error::Error;
 use mongodb::{Collection, Database};
 use tokio::sync::watch;
@@ -70,23 +68,56 @@ async fn round(shared: &Shared, changed: &watch::Sender<u64>, seen: &mut Option<
             tell(changed).await;
             events(stream, changed).await.map_err(told)
         }
-        Err(error) => match shared.link.told(&error) {
-            away @ StoreError::Away { .. } if look(database).await.is_err() => Err(away),
-            _ => {
-                debug!(%error, "the server has no change streams: the peers are looked at again and again");
-                looks(database, changed, seen).await.map_err(told)
+        Err(error) => {
+            let why = shared.link.told(&error);
+            let answers = match why {
+                StoreError::Away { .. } => look(database).await.is_ok(),
+                _ => true,
+            };
+            match without_stream(why, answers) {
+                Without::Wait(away) => Err(away),
+                Without::Look(why) => {
+                    debug!(%why, "the server has no change streams: the peers are looked at again and again");
+                    looks(database, changed, seen).await.map_err(told)
+                }
             }
-        },
+        }
     }
 }
 
-async fn events(
-    mut stream: ChangeStream<ChangeStreamEvent<Document>>,
+/// What is done where no change stream could be opened.
+#[derive(Debug, PartialEq)]
+enum Without {
+    /// The server is away: it is tried again soon.
+    Wait(StoreError),
+    /// It has none, or does not let us: looking serves as well.
+    Look(StoreError),
+}
+
+/// Pure: `answers` says whether the server answers a plain question, asked where it looked to be away. Some servers refuse
+/// what they do not know by closing the connection.
+fn without_stream(why: StoreError, answers: bool) -> Without {
+    if answers {
+        Without::Look(why)
+    } else {
+        Without::Wait(why)
+    }
+}
+
+/// Tells of events until the stream ends, by its error or because its collection was dropped or renamed.
+async fn events<T, E>(
+    mut stream: impl Stream<Item = Result<T, E>> + Unpin,
     changed: &watch::Sender<u64>,
-) -> Result<(), Error> {
+) -> Result<(), E> {
     while let Some(event) = stream.next().await {
         event?;
+        // Of many at once, told is once: whoever listens reads everything.
+        let mut broken = Ok(());
+        while let (true, Some(Some(another))) = (broken.is_ok(), stream.next().now_or_never()) {
+            broken = another.map(drop);
+        }
         tell(changed).await;
+        broken?;
     }
     Ok(())
 }
@@ -143,5 +174,48 @@ mod tests {
         assert_eq!(pause(Duration::from_millis(1)), LOOKS.0);
         assert_eq!(pause(Duration::from_millis(500)), Duration::from_secs(10));
         assert_eq!(pause(Duration::from_secs(8)), LOOKS.1);
+    }
+
+    #[test]
+    fn a_server_without_change_streams_is_looked_at_and_one_that_is_away_waited_for() {
+        let store = || "mongodb://h/db".to_owned();
+        let why = || "w".to_owned();
+        let refused = || StoreError::Database {
+            store: store(),
+            why: why(),
+        };
+        let away = || StoreError::Away {
+            store: store(),
+            why: why(),
+        };
+        assert_eq!(without_stream(refused(), true), Without::Look(refused()));
+        assert_eq!(without_stream(away(), true), Without::Look(away()));
+        assert_eq!(without_stream(away(), false), Without::Wait(away()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_are_told_and_a_broken_stream_is_an_error() {
+        let (changed, told) = watch::channel(0);
+        let (event, stream) = tokio::sync::mpsc::unbounded_channel::<Result<(), &'static str>>();
+        let stream = futures::stream::unfold(stream, async |mut stream| Some((stream.recv().await?, stream)));
+        let follows = events(Box::pin(stream), &changed);
+        let apps = async {
+            let calm = || tokio::time::sleep(2 * CALM);
+            calm().await;
+            assert_eq!(*told.borrow(), 0);
+            for _ in 0..50 {
+                event.send(Ok(())).unwrap();
+            }
+            calm().await;
+            assert_eq!(*told.borrow(), 1, "of many at once, once");
+            event.send(Ok(())).unwrap();
+            event.send(Err("gone")).unwrap();
+            calm().await;
+            assert_eq!(*told.borrow(), 2, "what came before the break counts");
+        };
+        assert_eq!(tokio::join!(follows, apps).0, Err("gone"));
+        let ended = futures::stream::iter([Ok::<(), &str>(())]);
+        assert_eq!(events(ended, &changed).await, Ok(()), "dropped or renamed");
+        assert_eq!(*told.borrow(), 3);
     }
 }

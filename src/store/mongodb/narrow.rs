@@ -6,6 +6,7 @@
 use mongodb::bson::{Bson, Document, Regex, doc};
 
 use super::paths::{HEADER, INSTANCES, RESOURCE, anywhere, paths};
+use crate::model::NESTS;
 use crate::store::words::Wanted;
 use crate::wire::DataType;
 
@@ -30,22 +31,33 @@ pub(super) fn filter(kind: DataType, own_did: &str, trusted: bool, wanted: &Want
 
 /// Public, or with partnerships: which these are is read here, not there.
 fn seen(trusted: bool) -> Document {
-    let public = doc! { "$in": [1, "public", "PUBLIC"] };
-    let mut either = condition(&HEADER, "access_mode", &public.into());
+    let public = Bson::Document(doc! { "$in": [1, "public", "PUBLIC"] });
+    let there = Bson::Document(doc! { "$exists": true });
+    let mut either: Vec<(String, Bson)> = paths(&HEADER, "access_mode")
+        .map(|path| (path, public.clone()))
+        .collect();
     if trusted {
-        let there = doc! { "$exists": true };
-        either.extend(condition(
-            &INSTANCES,
-            "instances.partnerships.peer_groups",
-            &there.into(),
-        ));
+        let groups = paths(&INSTANCES, "instances.partnerships.peer_groups");
+        either.extend(groups.map(|path| (path, there.clone())));
     }
-    doc! { "$or": either }
+    any_of(either)
 }
 
-fn condition(places: &[&str], field: &str, condition: &Bson) -> Vec<Bson> {
-    let each = paths(places, field).map(|path| doc! { path: condition.clone() }.into());
-    each.collect()
+/// One of these conditions, each on a path. What stands in a nested part is asked for only where there is such a part: most
+/// documents of a collection have one form, and each path that is looked for in vain is time of the server.
+fn any_of(conditions: Vec<(String, Bson)>) -> Document {
+    let part_of = |path: &str| NESTS.iter().position(|nest| path.split('.').next() == Some(nest));
+    let mut either = Vec::new();
+    let mut nested: [Vec<Bson>; NESTS.len()] = Default::default();
+    for (path, condition) in conditions {
+        let part = part_of(&path).and_then(|part| nested.get_mut(part));
+        part.unwrap_or(&mut either).push(doc! { path: condition }.into());
+    }
+    let parts = NESTS.iter().zip(nested).filter(|(_, within)| !within.is_empty());
+    either.extend(
+        parts.map(|(nest, within)| doc! { "$and": [{ *nest: { "$exists": true } }, { "$or": within }] }.into()),
+    );
+    doc! { "$or": either }
 }
 
 /// The texts of a kind.
@@ -61,11 +73,7 @@ pub(super) fn text_paths(kind: DataType) -> Vec<String> {
 
 fn somewhere(kind: DataType, run: &[String]) -> Document {
     let regex = pattern(run);
-    let either: Vec<Bson> = text_paths(kind)
-        .into_iter()
-        .map(|path| doc! { path: regex.clone() }.into())
-        .collect();
-    doc! { "$or": either }
+    any_of(text_paths(kind).into_iter().map(|path| (path, regex.clone())).collect())
 }
 
 fn pattern(run: &[String]) -> Bson {
@@ -114,5 +122,18 @@ mod tests {
         let of = |own: &str, text: &str| filter(DataType::DataResource, own, false, &Wanted::read(text));
         assert!(of("", "x").is_none() && of("did:me", "%").is_none());
         assert!(of("did:me", "").is_some());
+    }
+
+    #[test]
+    fn nested_parts_are_looked_into_where_there_are_some() {
+        let conditions = ["a", "abstractobject.a", "abstractobjects.a", "abstractresource.b.c"];
+        let conditions = conditions.map(|path| (path.to_owned(), Bson::Int32(1)));
+        let wanted = doc! { "$or": [
+            { "a": 1 },
+            { "abstractobjects.a": 1 },
+            { "$and": [{ "abstractobject": { "$exists": true } }, { "$or": [{ "abstractobject.a": 1 }] }] },
+            { "$and": [{ "abstractresource": { "$exists": true } }, { "$or": [{ "abstractresource.b.c": 1 }] }] },
+        ] };
+        assert_eq!(any_of(conditions.into()), wanted);
     }
 }

@@ -9,17 +9,16 @@ use std::time::{Duration, Instant};
 use mongodb::Database;
 use mongodb::bson::{Document, RawDocumentBuf};
 use mongodb::error::Error;
-use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::fault;
 use super::indexes::Indexes;
 use super::link::Link;
 use super::narrow;
-use super::to_json::to_json;
-use crate::model::{Document as Json, may_see, search_texts};
+use super::to_json::{agrees, to_json};
+use crate::model::{ACCESS_FIELDS, Document as Json, may_see, read_stored};
 use crate::store::words::Wanted;
-use crate::store::{Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, StoreError};
+use crate::store::{Found, SearchDone, SearchQuery, StoreError};
 use crate::wire::DataType;
 
 /// Longest a search may run, whatever its deadline.
@@ -57,17 +56,10 @@ pub(super) async fn run(
     link: &Link,
     turns: &Turns,
     indexes: &Indexes,
-    mut query: SearchQuery,
+    query: SearchQuery,
     out: mpsc::Sender<Found>,
 ) -> Result<SearchDone, StoreError> {
-    let size = query.text.len();
-    if size > SEARCH_TEXT_MAX {
-        return Err(StoreError::TextTooLong {
-            size,
-            limit: SEARCH_TEXT_MAX,
-        });
-    }
-    query.deadline = query.deadline.min(Instant::now() + SEARCH_MAX);
+    let query = query.within(SEARCH_MAX)?;
     let mut walk = Walk {
         wanted: Wanted::read(&query.text),
         query,
@@ -167,13 +159,22 @@ impl Walk {
 
     /// The document when it is meant and the asker may see it. One that cannot be read wholly is shown to nobody.
     fn visible(&self, kind: DataType, document: &Document) -> Option<Found> {
-        let document = Json::new(to_json(document)).ok()?;
-        let value: Value = document.value().ok()?;
-        let meant = may_see(&value, &self.query.own_did, &self.query.asker.as_asker())
-            && self.wanted.is_in(search_texts(&value, kind.attributes()));
-        meant.then_some(Found {
+        // Lifting lets the top win: an app that reads the nested value must not be outvoted.
+        if !agrees(document, &ACCESS_FIELDS) {
+            return None;
+        }
+        let json = to_json(document);
+        let meant = may_see(&json, &self.query.own_did, &self.query.asker.as_asker())
+            && self.is_meant(&json, kind.attributes());
+        let document = meant.then(|| Json::new(json)).and_then(Result::ok);
+        document.map(|document| Found {
             datatype: kind,
             document,
         })
+    }
+
+    fn is_meant(&self, json: &[u8], attributes: &[&str]) -> bool {
+        self.wanted == Wanted::Everything
+            || read_stored(json, attributes).is_ok_and(|fields| self.wanted.is_in(fields.texts()))
     }
 }

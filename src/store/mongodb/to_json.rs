@@ -58,6 +58,23 @@ fn lift<'a>(document: &'a Document, depth: usize, into: &mut Vec<(&'a str, &'a B
     }
 }
 
+/// Whether all parts of the document that say something of these fields say the same of them.
+pub(super) fn agrees(document: &Document, names: &[&str]) -> bool {
+    names.iter().all(|name| {
+        let mut said = Vec::new();
+        values(document, name, NEST_DEPTH_MAX, &mut said);
+        said.windows(2).all(|two| matches!(two, [one, other] if one == other))
+    })
+}
+
+fn values<'a>(document: &'a Document, name: &str, depth: usize, into: &mut Vec<&'a Bson>) {
+    into.extend(document.get(name));
+    let Some(deeper) = depth.checked_sub(1) else { return };
+    for part in NESTS.iter().filter_map(|nest| document.get_document(nest).ok()) {
+        values(part, name, deeper, into);
+    }
+}
+
 /// One value's JSON.
 pub(super) fn value_json(value: &Bson) -> Vec<u8> {
     let mut out = Vec::new();

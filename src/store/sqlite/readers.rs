@@ -8,14 +8,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::schema;
 use crate::store::StoreError;
 
-/// Reading connections: searches may be slow, and look-ups must not wait for one of them.
+/// Reading connections.
 const READERS_MAX: usize = 4;
+/// Those that searches may have: they may be slow, and wait for askers who take nothing, and look-ups must not wait for them.
+const SEARCHES_MAX: usize = READERS_MAX - 1;
 /// SQLite instructions between two looks at the clock: some tens of microseconds.
 const STEPS_PER_CHECK: i32 = 4000;
 
@@ -39,6 +41,7 @@ impl Stop {
 pub(super) struct Readers {
     path: PathBuf,
     permits: Arc<Semaphore>,
+    searches: Arc<Semaphore>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 
@@ -47,6 +50,7 @@ impl Readers {
         Self {
             path: path.to_owned(),
             permits: Arc::new(Semaphore::new(READERS_MAX)),
+            searches: Arc::new(Semaphore::new(SEARCHES_MAX)),
             idle: Arc::default(),
         }
     }
@@ -62,6 +66,23 @@ impl Readers {
         Some(result)
     }
 
+    /// As [`Readers::run`], for work that may take long.
+    pub(super) async fn search<T, F>(&self, stop: Stop, work: F) -> Result<Option<T>, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let Some(turn) = turn(&self.searches, &stop).await? else {
+            return Ok(None);
+        };
+        // Goes with the work: its caller may go away before the thread is free.
+        let work = move |connection: &Connection| {
+            let _turn = turn;
+            work(connection)
+        };
+        self.run(stop, work).await
+    }
+
     /// Runs `work` with a connection; none when it was stopped before one was free. `stop.cancel` is cancelled when the caller
     /// goes away.
     pub(super) async fn run<T, F>(&self, stop: Stop, work: F) -> Result<Option<T>, StoreError>
@@ -69,10 +90,8 @@ impl Readers {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let permit = tokio::select! {
-            permit = Arc::clone(&self.permits).acquire_owned() => permit.map_err(|_| StoreError::Closed)?,
-            () = stop.cancel.cancelled() => return Ok(None),
-            () = tokio::time::sleep_until(stop.deadline.into()) => return Ok(None),
+        let Some(permit) = turn(&self.permits, &stop).await? else {
+            return Ok(None);
         };
         let _gone = stop.cancel.clone().drop_guard();
         let (path, idle) = (self.path.clone(), Arc::clone(&self.idle));
@@ -93,5 +112,14 @@ impl Readers {
             result
         });
         reading.await.unwrap_or(Err(StoreError::Closed)).map(Some)
+    }
+}
+
+/// A permit; none when it was stopped before one was free.
+async fn turn(permits: &Arc<Semaphore>, stop: &Stop) -> Result<Option<OwnedSemaphorePermit>, StoreError> {
+    tokio::select! {
+        permit = Arc::clone(permits).acquire_owned() => permit.map(Some).map_err(|_| StoreError::Closed),
+        () = stop.cancel.cancelled() => Ok(None),
+        () = tokio::time::sleep_until(stop.deadline.into()) => Ok(None),
     }
 }

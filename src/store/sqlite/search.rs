@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Row, ToSql};
 use tokio::runtime::Handle;
@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::readers::{Readers, Stop};
+use super::store_error;
 use super::words::expressions;
-use super::{document, store_error};
-use crate::model::may_see;
-use crate::store::{Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, StoreError};
+use crate::model::{Document, may_see};
+use crate::store::{Found, SearchDone, SearchQuery, StoreError};
 use crate::wire::DataType;
 
 /// Longest a search may run, whatever its deadline: its reader, and the log it holds back, are needed again.
@@ -25,17 +25,10 @@ const SEARCH_MAX: Duration = Duration::from_secs(60);
 pub(super) async fn run(
     readers: &Readers,
     path: &Path,
-    mut query: SearchQuery,
+    query: SearchQuery,
     out: mpsc::Sender<Found>,
 ) -> Result<SearchDone, StoreError> {
-    let size = query.text.len();
-    if size > SEARCH_TEXT_MAX {
-        return Err(StoreError::TextTooLong {
-            size,
-            limit: SEARCH_TEXT_MAX,
-        });
-    }
-    query.deadline = query.deadline.min(Instant::now() + SEARCH_MAX);
+    let query = query.within(SEARCH_MAX)?;
     let stop = Stop {
         cancel: query.cancel.child_token(),
         deadline: query.deadline,
@@ -52,7 +45,9 @@ pub(super) async fn run(
         done,
     };
     let path = path.to_owned();
-    let done = readers.run(stop, move |connection| walk.run(connection, &path)).await?;
+    let done = readers
+        .search(stop, move |connection| walk.run(connection, &path))
+        .await?;
     Ok(done.unwrap_or(SearchDone {
         truncated: true,
         results: 0,
@@ -152,13 +147,12 @@ fn visible(row: &Row<'_>, query: &SearchQuery) -> rusqlite::Result<Option<Found>
     let Some(datatype) = DataType::from_code(row.get::<_, u8>(0)?.into()) else {
         return Ok(None);
     };
-    let Ok(document) = document(datatype, "", row.get(1)?) else {
+    let doc = row.get_ref(1)?.as_blob()?;
+    if !may_see(doc, &query.own_did, &query.asker.as_asker()) {
         return Ok(None);
-    };
-    let seen = document
-        .value()
-        .is_ok_and(|value| may_see(&value, &query.own_did, &query.asker.as_asker()));
-    Ok(seen.then_some(Found { datatype, document }))
+    }
+    let document = Document::whole(doc.to_vec()).ok();
+    Ok(document.map(|document| Found { datatype, document }))
 }
 
 /// The query for these kinds; none when no kind is left. Kinds are numbers of ours, so they may stand in the text.

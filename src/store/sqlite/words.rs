@@ -51,13 +51,7 @@ pub(super) fn unindex(connection: &Connection, n: i64) -> rusqlite::Result<()> {
 }
 
 fn columns(fields: &StoredFields) -> ([&str; 4], String) {
-    let texts = [
-        &fields.name,
-        &fields.description,
-        &fields.short_description,
-        &fields.attributes,
-    ];
-    (texts.map(String::as_str), seen(fields))
+    (fields.texts(), seen(fields))
 }
 
 /// A word for each of those who may find it: everyone (`p`), trusted ones (`s`), of this creator.
