@@ -7,6 +7,7 @@ mod create_resource;
 mod delivery;
 mod discovery;
 mod foreign;
+mod foreign_dht;
 mod gate;
 mod history;
 mod hostile;
