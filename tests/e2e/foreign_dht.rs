@@ -1,6 +1,11 @@
-//! The DHT with a peer of another make: js-libp2p's own Kademlia, under the federation's protocol and its pre-shared key.
+//! The DHT with peers of another make: js-libp2p's own Kademlia, under the federation's protocol and its pre-shared key, and a
+//! go-libp2p peer that spells the protocol without its slash.
 
 use crate::discovery::{finds, found, indexer, keeps};
+use crate::hostile_discovery::{record, soon};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use libp2p::identity::Keypair;
 use oc_testkit::{Federation, Foreign, Peer, until};
 use serde_json::{Value, json};
 
@@ -139,4 +144,74 @@ async fn a_js_peer_finds_our_indexers_by_their_provider_record() {
     .await;
     let address = provider["addrs"][0].as_str().unwrap();
     assert!(address.starts_with(&index.identity().address), "{provider}");
+}
+
+/// As a Go daemon spells it whose prefix is `oc`.
+const OTHER: &str = "oc/kad/1.0.0";
+
+#[tokio::test]
+async fn a_go_peer_that_spells_kademlia_without_the_slash_is_heard() {
+    let net = Federation::new();
+    let alice = net.peer("alice").start().await;
+    let Some(go) = net.go_peer("gopher").start().await else {
+        return;
+    };
+    go.tell("connect", json!({"addr": alice.identity().stream_address()}))
+        .await;
+    // By what we list it takes us for a server.
+    let listed = go.tell("protocols", json!({})).await["protocols"].clone();
+    for spelling in [OTHER, "/oc/kad/1.0.0"] {
+        assert!(listed.as_array().unwrap().contains(&json!(spelling)), "{listed}");
+    }
+    let ask = async |kind: &str, key: &str, value: &str| {
+        let fields = json!({"protocol": OTHER, "type": kind, "key": key, "base64": STANDARD.encode(value)});
+        let answer = go.tell("kad_ask", fields).await;
+        assert_eq!(answer["type"], kind, "{answer}");
+        String::from_utf8(STANDARD.decode(answer["base64"].as_str().unwrap()).unwrap()).unwrap()
+    };
+    ask("find_node", "anybody", "").await;
+    let key = Keypair::generate_ed25519();
+    let value = record(&key, "did:gopher", "gopher", soon());
+    ask("put_value", "/node/did:gopher", &value).await;
+    until("it to be kept", || async {
+        (ask("get_value", "/node/did:gopher", "").await == value).then_some(())
+    })
+    .await;
+    let document = finds(&alice, "did:gopher", "did:gopher").await;
+    assert_eq!(document["peer_id"], key.public().to_peer_id().to_string());
+    // The spelling with the slash is heard beside it, and no third one.
+    let ours = json!({"protocol": "/oc/kad/1.0.0", "type": "find_node", "key": "anybody"});
+    go.tell("kad_ask", ours).await;
+    let third = json!({"protocol": "oc/kad/2.0.0", "type": "find_node", "key": "anybody"});
+    assert_eq!(go.try_tell("kad_ask", third).await["event"], "error");
+}
+
+#[tokio::test]
+async fn it_is_spoken_to_in_its_own_spelling() {
+    let net = Federation::new();
+    let alice = net.peer("alice").start().await;
+    let Some(go) = net.go_peer("gopher").start().await else {
+        return;
+    };
+    go.tell("kad_serve", json!({"protocol": OTHER})).await;
+    go.tell("connect", json!({"addr": alice.identity().stream_address()}))
+        .await;
+    let put = go
+        .expect(|event| event["event"] == "kad_asked" && event["type"] == "put_value")
+        .await;
+    assert_eq!(
+        (&put["protocol"], &put["key"]),
+        (&json!(OTHER), &json!(format!("/node/{}", alice.did())))
+    );
+    let value: Value = serde_json::from_slice(&STANDARD.decode(put["base64"].as_str().unwrap()).unwrap()).unwrap();
+    assert_eq!(value["peer_id"], *alice.peer_id());
+    // What it has is found.
+    let key = Keypair::generate_ed25519();
+    let value = record(&key, "did:held", "held", soon());
+    go.tell(
+        "kad_keep",
+        json!({"key": "/node/did:held", "base64": STANDARD.encode(&value)}),
+    )
+    .await;
+    finds(&alice, "did:held", "did:held").await;
 }

@@ -23,7 +23,7 @@ fn rfc3339(at: SystemTime) -> String {
 }
 
 /// A record as any implementation may make it, signed by `key`.
-fn record(key: &Keypair, did: &str, name: &str, expires: SystemTime) -> String {
+pub fn record(key: &Keypair, did: &str, name: &str, expires: SystemTime) -> String {
     let peer = key.public().to_peer_id();
     let public = STANDARD.encode(key.public().encode_protobuf());
     let unsigned = format!(
@@ -34,7 +34,7 @@ fn record(key: &Keypair, did: &str, name: &str, expires: SystemTime) -> String {
     unsigned.replace("\"signature\":null", &format!("\"signature\":\"{signature}\""))
 }
 
-fn soon() -> SystemTime {
+pub fn soon() -> SystemTime {
     SystemTime::now() + Duration::from_secs(110)
 }
 
