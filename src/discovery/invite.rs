@@ -81,9 +81,6 @@ mod tests {
             name: "site <A>".into(),
             did: "did:a".into(),
             keypair: Keypair::generate_ed25519(),
-            api_url: String::new(),
-            nats_address: String::new(),
-            wallet_address: String::new(),
         };
         let address: Multiaddr = "/dns4/a.example/tcp/4001".parse().unwrap();
         let (now, life) = (SystemTime::now(), Duration::from_secs(3600));

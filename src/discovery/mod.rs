@@ -25,7 +25,7 @@ pub use cache::{Conflict, Found};
 pub use choice::Shown;
 pub use invite::{read_invite, write_invite};
 pub use lookup::Depth;
-pub use own::Own;
+pub use own::{Own, Says};
 pub use rules::{Verified, millis};
 
 use crate::model::Federation;
@@ -65,12 +65,16 @@ pub fn inbox(role: Role) -> (Vec<(StreamProtocol, Inbox)>, mpsc::Receiver<Incomi
 pub struct Parts {
     /// Who we are.
     pub own: Own,
+    /// What our own peer document says now.
+    pub says: Says,
     /// Connections.
     pub network: Network,
     /// Who is who by our store.
     pub federation: watch::Receiver<Arc<Federation>>,
-    /// The settings.
+    /// The settings of the start.
     pub settings: Arc<Settings>,
+    /// The settings as they are now: `network.announce` may change.
+    pub live: watch::Receiver<Arc<Settings>>,
     /// Where to count.
     pub metrics: Metrics,
     /// Where to refuse.
@@ -93,6 +97,7 @@ struct Shared {
     chosen: Notify,
     /// The sessions with indexers, and why one was told to end.
     sessions: Mutex<HashMap<PeerId, (CancellationToken, Option<Lost>)>>,
+    says: Mutex<Says>,
     ours: watch::Sender<Ours>,
     flights: Mutex<HashMap<lookup::FlightKey, lookup::Flight>>,
     asking: Arc<Semaphore>,
@@ -130,6 +135,7 @@ impl Discovery {
             choice: Mutex::new(choice),
             chosen: Notify::new(),
             sessions: Mutex::default(),
+            says: Mutex::new(parts.says.clone()),
             ours: watch::Sender::new(Ours::default()),
             flights: Mutex::default(),
             asking: Arc::new(Semaphore::new(LOOK_UPS)),
@@ -205,6 +211,14 @@ impl Discovery {
     #[must_use]
     pub fn remembered(&self, peer: &PeerId) -> Option<Found> {
         locked(&self.0.cache).of_peer(peer).cloned()
+    }
+
+    /// Our own peer document was read: what it says now is told at once.
+    pub fn own_document_says(&self, says: Says) {
+        *locked(&self.0.says) = says;
+        if self.find_own_addresses() {
+            tracing::info!("our own peer document says something else: telling it");
+        }
     }
 
     /// Where we tell others that we listen, to those on the same site and to everybody.

@@ -31,9 +31,6 @@ pub(super) fn invite(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
         name: settings.name.clone(),
         did: own_did(&settings, &identity)?,
         keypair: identity.keypair.clone(),
-        api_url: String::new(),
-        nats_address: String::new(),
-        wallet_address: String::new(),
     };
     let addresses = addresses(&settings, wanted);
     if addresses.is_empty() {

@@ -5,7 +5,7 @@
 use super::{Daemon, NodeError, NodeParts};
 use crate::bus::{self, Bus, IntakeFrom, IntakeState, Source};
 use crate::delivery::{self, Delivery};
-use crate::discovery::{self, Discovery, Own as OwnRecord};
+use crate::discovery::{self, Discovery, Own as OwnRecord, Says};
 use crate::model::Federation;
 use crate::network;
 use crate::node::inbound::InboundHandler;
@@ -30,7 +30,6 @@ pub(super) fn network_config(
         keypair: parts.identity.keypair.clone(),
         psk: parts.identity.psk,
         listen: settings.network.listen.clone(),
-        announce: settings.network.announce.clone(),
         dht: settings.discovery.dht,
         inboxes,
         streams_per_protocol: settings.limits.streams_per_protocol,
@@ -54,22 +53,18 @@ impl Daemon {
         offered: mpsc::Receiver<network::Offered>,
     ) -> Result<Discovery, NodeError> {
         let document = self.store.self_peer().await?;
-        let (api_url, nats_address, wallet_address) = document
-            .map(|peer| (peer.api_url, peer.nats_address, peer.wallet_address))
-            .unwrap_or_default();
         let own = OwnRecord {
             name: self.settings.name.clone(),
             did: did.to_owned(),
             keypair: self.parts.identity.keypair.clone(),
-            api_url,
-            nats_address,
-            wallet_address,
         };
         let parts = discovery::Parts {
             own,
+            says: document.map(|peer| Says::of(&peer)).unwrap_or_default(),
             network: self.network.clone(),
             federation,
             settings: Arc::clone(&self.settings),
+            live: self.parts.settings.clone(),
             metrics: self.parts.metrics.clone(),
             refusals: self.parts.refusals.clone(),
             shutdown: self.end.clone(),
