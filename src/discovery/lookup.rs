@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::Shared;
 use libp2p::PeerId;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
@@ -242,6 +242,11 @@ impl Discovery {
         let had = locked(&self.0.cache).had(key, now()).map(<[Found]>::to_vec);
         let elsewhere = match had {
             Some(had) => had,
+            None if !locked(&self.0.passed_on).take(Instant::now()) => {
+                let refusals = &self.0.parts.refusals;
+                refusals.dropped("look_up", "passed_on", 1, "", "more questions than may be passed on");
+                Vec::new()
+            }
             None => {
                 let found = self.fly((key.to_owned(), Depth::Indexers, true)).await;
                 locked(&self.0.cache).others_have(key, &found, now());

@@ -28,7 +28,7 @@ pub use lookup::Depth;
 pub use own::{Own, Says};
 pub use rules::{Verified, millis};
 
-use crate::model::Federation;
+use crate::model::{Federation, TokenBucket};
 use crate::network::{ConnectError, Inbox, Incoming, Network, Offered, StreamProtocol};
 use crate::settings::{Role, Settings};
 use crate::telemetry::{Metrics, Refusals};
@@ -47,6 +47,10 @@ use tokio_util::sync::CancellationToken;
 const INBOX: usize = 1024;
 /// Look-ups at once. A further one gets what is known already, and is counted.
 const LOOK_UPS: usize = 256;
+
+/// Questions a second that an indexer passes on, and how many may come at once: below what another takes of one peer, so that
+/// nobody can make us ask so much that we are let go there.
+const PASSED_ON: (f64, f64) = (200.0, 1000.0);
 
 /// Protocols that an indexer serves.
 const SERVED: [&str; 3] = [protocol::HEARTBEAT, protocol::RECORD_GET, protocol::RECORD_PUBLISH];
@@ -101,6 +105,8 @@ struct Shared {
     ours: watch::Sender<Ours>,
     flights: Mutex<HashMap<lookup::FlightKey, lookup::Flight>>,
     asking: Arc<Semaphore>,
+    /// Questions of others that go on to other indexers.
+    passed_on: Mutex<TokenBucket>,
 }
 
 /// A lock that a panicking holder left behind still guards plain data: take it.
@@ -139,6 +145,7 @@ impl Discovery {
             ours: watch::Sender::new(Ours::default()),
             flights: Mutex::default(),
             asking: Arc::new(Semaphore::new(LOOK_UPS)),
+            passed_on: Mutex::new(TokenBucket::new(PASSED_ON.0, PASSED_ON.1)),
             parts,
         }));
         service.remember().await;

@@ -129,6 +129,22 @@ async fn what_is_wrong_is_neither_kept_nor_believed() {
 }
 
 #[tokio::test]
+async fn one_node_cannot_fill_what_we_keep_for_the_dht() {
+    const DIDS: usize = 80;
+    let net = Federation::new();
+    let alice = net.peer("alice").start().await;
+    let Some(jay) = jay(&net, &alice).await else { return };
+    puts(&jay, json!({})).await;
+    for n in 0..DIDS {
+        jay.tell("dht_put", json!({"fields": {"did": format!("did:{n}")}}))
+            .await;
+    }
+    refused_more(&alice, "dht_too_many", 0.0).await;
+    let kept = alice.metrics().await.sum("ocd_dht_records", &[]);
+    assert!(kept < DIDS as f64, "{kept}");
+}
+
+#[tokio::test]
 async fn a_js_peer_finds_our_indexers_by_their_provider_record() {
     let net = Federation::new();
     let index = indexer(&net, "index", &[]).start().await;

@@ -24,10 +24,16 @@ fn rfc3339(at: SystemTime) -> String {
 
 /// A record as any implementation may make it, signed by `key`.
 pub fn record(key: &Keypair, did: &str, name: &str, expires: SystemTime) -> String {
+    let address = format!("/ip4/127.0.0.1/tcp/9/p2p/{}", key.public().to_peer_id());
+    record_at(key, did, name, &address, expires)
+}
+
+/// The same with an address of one's own; name and address are written as JSON has them between quotes.
+pub fn record_at(key: &Keypair, did: &str, name: &str, address: &str, expires: SystemTime) -> String {
     let peer = key.public().to_peer_id();
     let public = STANDARD.encode(key.public().encode_protobuf());
     let unsigned = format!(
-        r#"{{"name":"{name}","did":"{did}","pub_key":"{public}","expiry_date":"{}","peer_id":"{peer}","api_url":"","stream_address":"/ip4/127.0.0.1/tcp/9/p2p/{peer}","nats_address":"","wallet_address":"","signature":null}}"#,
+        r#"{{"name":"{name}","did":"{did}","pub_key":"{public}","expiry_date":"{}","peer_id":"{peer}","api_url":"","stream_address":"{address}","nats_address":"","wallet_address":"","signature":null}}"#,
         rfc3339(expires)
     );
     let signature = STANDARD.encode(key.sign(unsigned.as_bytes()).unwrap());
@@ -234,6 +240,35 @@ async fn wrong_records_are_not_taken() {
         );
     }
     assert_eq!(index.metrics().await.sum("ocd_records_taken_total", &[]), 0.0);
+}
+
+#[tokio::test]
+async fn what_is_far_too_large_is_cut_off_and_the_indexer_goes_on() {
+    let net = Federation::new();
+    let index = indexer(&net, "index", &[]).start().await;
+    let Some(mallory) = net.go_peer("mallory").start().await else {
+        return;
+    };
+    let address = index.identity().stream_address();
+    let huge = "x".repeat(1 << 20);
+    for (count, protocol) in [HEARTBEAT, PUBLISH, GET].into_iter().enumerate() {
+        let fields = json!({"addr": address, "protocol": protocol, "text": format!("{{\"did\":\"{huge}\"}}\n")});
+        // It is cut off while it writes, or after it.
+        mallory.try_tell("raw", fields).await;
+        refused(&index, "line_too_long", count + 1).await;
+    }
+    // Thousands of questions at once take from nobody else.
+    let ask = json!({"addr": address, "protocol": GET, "text": "{\"key\":\"nobody\"}\n", "repeat": 20_000});
+    mallory.try_tell("raw", ask).await;
+    index
+        .wait_metrics("questions over the rate", |metrics| {
+            metrics.refused("record_rate") > 0.0
+        })
+        .await;
+    let alice = knowing(&net, "alice", &["index"]).start().await;
+    keeps(&alice, 1).await;
+    let bob = knowing(&net, "bob", &["index"]).start().await;
+    finds(&alice, bob.did(), bob.did()).await;
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod hostile;
 mod hostile_delivery;
 mod hostile_discovery;
 mod hostile_gossip;
+mod hostile_invites;
 mod hostile_nats;
 mod hostile_peer;
 mod hostile_setup;
