@@ -8,7 +8,7 @@ use super::choice::Lost;
 use super::own::{Ours, witnessed};
 use super::{Discovery, chance, locked};
 use crate::network::{Lines, Stream, split};
-use crate::wire::{BeatAnswer, Heartbeat, INDEXERS_MAX, RecordBeat, protocol};
+use crate::wire::{BeatAnswer, Heartbeat, INDEXERS_MAX, PeerRecord, RecordBeat, WireError, protocol};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Multiaddr, PeerId};
 use std::time::{Duration, Instant, SystemTime};
@@ -141,12 +141,18 @@ impl Discovery {
         }
     }
 
-    fn heartbeat_for(&self, indexer: &PeerId) -> Result<Vec<u8>, crate::wire::WireError> {
+    /// Our record as it is told to a connected peer.
+    pub(super) fn record_for(&self, peer: &PeerId) -> Result<PeerRecord, WireError> {
         let parts = &self.0.parts;
-        let reach = parts.network.connected().borrow().get(indexer).map(|link| link.reach);
-        let record = parts
+        let reach = parts.network.connected().borrow().get(peer).map(|link| link.reach);
+        parts
             .own
-            .record(&self.0.ours.borrow(), reach.unwrap_or_default(), SystemTime::now())?;
+            .record(&self.0.ours.borrow(), reach.unwrap_or_default(), SystemTime::now())
+    }
+
+    fn heartbeat_for(&self, indexer: &PeerId) -> Result<Vec<u8>, WireError> {
+        let parts = &self.0.parts;
+        let record = self.record_for(indexer)?;
         let beat = Heartbeat {
             name: parts.own.name.clone(),
             did: parts.own.did.clone(),
