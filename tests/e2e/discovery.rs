@@ -176,6 +176,24 @@ async fn by_the_dht_a_peer_finds_those_that_it_never_heard_of_when_all_indexers_
     );
 }
 
+#[tokio::test]
+async fn by_the_dht_a_peer_learns_of_indexers_that_nobody_told_it_of() {
+    let net = Federation::new();
+    let index = indexer(&net, "index", &[]).start().await;
+    let bob = knowing(&net, "bob", &["index"]).partner_of("alice").start().await;
+    keeps(&bob, 1).await;
+    let alice = net.peer("alice").partner_of("bob").start().await;
+    keeps(&alice, 1).await;
+    let listed = alice.types(&["peer", "ls", "--json"]).await.json();
+    let learnt = &listed["indexers"][0];
+    assert_eq!(
+        (&learnt["peer_id"], &learnt["seed"]),
+        (&json!(index.peer_id()), &json!(false)),
+        "{listed}"
+    );
+    finds(&index, alice.did(), alice.did()).await;
+}
+
 /// Moves a peer to another port.
 async fn moves(peer: &mut Peer, port: u16) {
     assert_eq!(peer.stop().await, 0);
