@@ -83,7 +83,8 @@ pub struct Book {
     of_address: HashMap<Source, usize>,
 }
 
-fn life() -> u64 {
+/// [`LIFE`] in milliseconds.
+pub(super) fn life() -> u64 {
     u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX)
 }
 

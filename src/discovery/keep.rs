@@ -4,8 +4,9 @@
 //! Owns one file in `state_dir`. Always: it is written beside its place and then named, so that a crash leaves the old one; a
 //! line of it that cannot be read is left out; every record in it is verified again.
 
+use super::book::life;
 use super::cache::{Found, Whence};
-use super::rules::{LIFE, verify_old};
+use super::rules::verify_old;
 use super::{Discovery, locked, now};
 use crate::network::{Reach, Source};
 use crate::wire::{PeerRecord, RECORD_BYTES};
@@ -148,7 +149,7 @@ impl Discovery {
                 }
             }
             ("book", Some(record)) if self.0.is_indexer => {
-                if now().saturating_sub(line.at) < u64::try_from(LIFE.as_millis()).unwrap_or_default() {
+                if now().saturating_sub(line.at) < life() {
                     self.put_back(record, source_of(&line.from), line.at);
                 }
             }

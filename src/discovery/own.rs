@@ -27,7 +27,7 @@ pub struct Own {
     pub name: String,
     /// Our DID.
     pub did: String,
-    /// Signs the record.
+    /// Signs our record and our events.
     pub keypair: Keypair,
 }
 

@@ -1,7 +1,7 @@
 //! Indexers that lie, peers that claim the DIDs of others, and a crowd: who looks for others is not led astray.
 
 use crate::discovery::{finds, found, indexer, keeps, knowing};
-use crate::hostile::{refused, still_crosses, told_once};
+use crate::hostile::{refused, resident, stays_below, still_crosses, told_once};
 use crate::strangers::Crowd;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -269,6 +269,39 @@ async fn what_is_far_too_large_is_cut_off_and_the_indexer_goes_on() {
     keeps(&alice, 1).await;
     let bob = knowing(&net, "bob", &["index"]).start().await;
     finds(&alice, bob.did(), bob.did()).await;
+}
+
+#[tokio::test]
+async fn what_is_no_kademlia_ends_its_stream_and_nothing_else() {
+    let net = Federation::new();
+    let alice = net.peer("alice").start().await;
+    let Some(mallory) = net.go_peer("mallory").start().await else {
+        return;
+    };
+    let address = alice.identity().stream_address();
+    let before = resident(&alice).await;
+    // No message; a length without an end; one that is too large; a message that never ends.
+    let garbage: [(&[u8], u32); 4] = [
+        (b"\x05hello", 1),
+        (&[0xff; 64], 1),
+        (&[0xff, 0xff, 0x7f, 1, 2, 3], 1),
+        (&[0x80, 0x7f, 7, 7, 7, 7], 100_000),
+    ];
+    for protocol in ["/oc/kad/1.0.0", "oc/kad/1.0.0"] {
+        for (bytes, repeat) in garbage {
+            let fields =
+                json!({"addr": address, "protocol": protocol, "base64": STANDARD.encode(bytes), "repeat": repeat});
+            let told = mallory.try_tell("raw", fields).await;
+            if let Some(stream) = told["stream"].as_u64() {
+                mallory
+                    .expect(|event| event["event"] == "raw_end" && event["stream"] == stream)
+                    .await;
+            }
+        }
+        let asked = json!({"addr": address, "protocol": protocol, "type": "find_node", "key": "anybody"});
+        assert_eq!(mallory.tell("kad_ask", asked).await["type"], "find_node");
+    }
+    stays_below(&alice, before + f64::from(32 << 20)).await;
 }
 
 #[tokio::test]
