@@ -324,6 +324,26 @@ async fn an_indexer_that_is_full_says_so_and_another_is_found() {
     finds(&roomy, alice.did(), alice.did()).await;
 }
 
+#[tokio::test]
+async fn a_crowd_that_takes_every_connection_keeps_no_indexer_out() {
+    let net = Federation::new();
+    let mut index = indexer(&net, "index", &[]).start().await;
+    let alice = knowing(&net, "alice", &["index"]).set("limits.connections", 8);
+    let alice = alice.start().await;
+    keeps(&alice, 1).await;
+    index.kill9();
+    keeps(&alice, 0).await;
+    let crowd = Crowd::knock(&net, &alice, 200);
+    alice
+        .wait_metric("ocd_dropped_total", &[("reason", "too_many")], |dropped| {
+            dropped > 100.0
+        })
+        .await;
+    index.restart().await;
+    keeps(&alice, 1).await;
+    drop(crowd);
+}
+
 const STRANGERS: usize = 2_000;
 
 #[tokio::test]
