@@ -217,7 +217,7 @@ impl Discovery {
     pub(super) fn find_own_addresses(&self) -> bool {
         let parts = &self.0.parts;
         let listening = parts.network.listening().borrow().clone();
-        let indexers = locked(&self.0.choice).kept().into_iter().collect();
+        let indexers = locked(&self.0.choice).trusted();
         let seen = parts.network.seen_at().borrow().clone();
         let witnessed = witnessed(&seen, |peer| parts.network.source_of(peer), &indexers, &listening);
         let ours = Ours::new(&parts.live.borrow().network.announce, &listening, witnessed);

@@ -15,7 +15,7 @@ use libp2p::{Multiaddr, PeerId};
 use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
-/// Peers of different addresses who must see us at an address before it is told; one of our indexers is enough.
+/// Peers of different addresses who must see us at an address before it is told; one indexer that our settings name is enough.
 const WITNESSES: usize = 2;
 /// Addresses told.
 const MOST: usize = 16;

@@ -13,7 +13,7 @@ const INDEXERS: &str = "/opencloud/indexers";
 
 /// A js peer in the DHT of `with`, and nothing between them but the DHT.
 async fn jay(net: &Federation, with: &Peer) -> Option<Foreign> {
-    let jay = net.js_peer("jay").start().await?;
+    let jay = net.js_peer("jay").argument("--dht").start().await?;
     jay.tell("connect", json!({"addr": with.identity().stream_address()}))
         .await;
     Some(jay)

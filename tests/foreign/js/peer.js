@@ -33,7 +33,8 @@ const { values: args } = parseArgs({
     key: { type: 'string' },
     did: { type: 'string', default: randomUUID() },
     name: { type: 'string', default: 'foreign-js' },
-    listen: { type: 'string', default: '/ip4/127.0.0.1/tcp/0' }
+    listen: { type: 'string', default: '/ip4/127.0.0.1/tcp/0' },
+    dht: { type: 'boolean', default: false }
   }
 })
 
@@ -89,8 +90,8 @@ const node = await createLibp2p({
   ...protector(),
   services: {
     identify: identify(),
-    ping: ping(),
-    dht: dhtService(emit),
+    // Only where it is asked for: it connects by itself to whomever it hears of.
+    ...(args.dht ? { ping: ping(), dht: dhtService(emit) } : {}),
     pubsub: gossipsub({ msgIdFn: messageId, globalSignaturePolicy: 'StrictSign', emitSelf: false })
   }
 })
@@ -326,9 +327,11 @@ const commands = {
     return { peers: node.getPeers().map((id) => id.toString()), topics }
   },
   async exit () {},
-  ...dhtCommands(node.services.dht, privateKey, {
-    name: args.name, did: args.did, address: () => node.getMultiaddrs().map(String).join(',')
-  })
+  ...(args.dht
+    ? dhtCommands(node.services.dht, privateKey, {
+      name: args.name, did: args.did, address: () => node.getMultiaddrs().map(String).join(',')
+    })
+    : {})
 }
 
 async function run (line) {
