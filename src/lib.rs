@@ -55,8 +55,11 @@
 //! | askers by gossip that our store does not know | 64 looked up at once | not answered: `gossip_stranger` |
 //! | records known, absences, conflicts | 10,000 each | the oldest forgotten |
 //! | indexers known | 256, 8 addresses each; `discovery.indexers` besides | further ones are not learnt |
+//! | questions that an indexer passes on to others | 200 a second, 1,000 at once | answered with what is here: `look_up` |
 //! | queries of the DHT | 64 | nothing is found: `dht_query` |
 //! | records for the DHT, not yet judged; kept | 256; 4,096 of 4 KiB, two minutes each | dropped: `dht_record`; what ends first makes room |
+//! | records that one node has brought for the DHT | 64 | refused: `dht_too_many` |
+//! | first frames of a stream, gathered | one of 4 KiB each way | passed on as they are |
 //! | indexers announced in the DHT | 256, half an hour each | what ends first makes room |
 //! | verdicts that nobody knows a peer | 10,000, 10 s each | the oldest forgotten, which costs a look-up |
 //! | pins of DIDs on disk | 100,000 | further ones hold for the life of the process: `pins` |

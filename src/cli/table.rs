@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use crate::telemetry::moves_text;
 use time::OffsetDateTime;
 use time::format_description::FormatItem;
 use time::macros::format_description;
@@ -31,10 +32,10 @@ pub(super) fn table(heads: &[&str], rows: &[Vec<String>]) -> String {
     out
 }
 
-/// On one line, and without control characters.
+/// On one line, and without anything that moves the cursor or other characters.
 pub(super) fn plain(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if moves_text(c) { '\u{fffd}' } else { c })
         .collect()
 }
 
@@ -81,6 +82,7 @@ mod tests {
     #[test]
     fn words_of_others_move_no_cursor() {
         assert_eq!(plain("a\u{1b}[2Jb\nc\u{9b}"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}");
+        assert_eq!(plain("a\u{202e}b\u{200b}é"), "a\u{fffd}b\u{fffd}é");
     }
 
     #[test]

@@ -19,7 +19,7 @@ const WAIT_BACKUP: Duration = Duration::from_secs(6 * 3600);
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody listens.
-    #[error("no daemon runs on {}: nobody listens on its {}; start it with `oc-discovery run`", state_dir.display(), super::SOCKET)]
+    #[error("no daemon runs on {}: nobody listens on its {}; start it with `oc-discovery run`, or name its settings with --config", state_dir.display(), super::SOCKET)]
     NoDaemon {
         /// Whose socket.
         state_dir: PathBuf,

@@ -78,13 +78,22 @@ impl Facts {
     }
 
     fn decide_unknown(&self) -> Decision {
-        if let Some(found) = &self.record {
+        if let Some(found) = self.record.as_ref().filter(|_| !self.is_our_indexer()) {
             return Decision {
                 allowed: true,
                 rule: "vouched",
                 source: found.from.to_string(),
                 says: "It waits until an indexer is asked about it, and may then connect: there is a record of it. \
                        It gets what is public, and nothing else."
+                    .to_owned(),
+            };
+        }
+        if self.is_our_indexer() {
+            return Decision {
+                allowed: true,
+                rule: "indexer",
+                source: "the indexers that we keep; `peer ls` shows them".to_owned(),
+                says: "It is one of our indexers, and let in for as long as it is one. It gets what is public, and nothing else."
                     .to_owned(),
             };
         }
@@ -105,6 +114,10 @@ impl Facts {
             source: "discovery.unknown_peers".to_owned(),
             says,
         }
+    }
+
+    fn is_our_indexer(&self) -> bool {
+        self.view.as_ref().is_some_and(|view| view.gate == "needed")
     }
 
     fn rights(&self, decision: &Decision) -> Option<&'static str> {
@@ -257,6 +270,14 @@ mod tests {
             assert_eq!((told.allowed, told.rule.as_str()), (allowed, rule), "{told:?}");
             assert!(told.says.join(" ").contains(says), "{told:?}");
         }
+        let mut indexer = facts(None, Refuse);
+        indexer.view = Some(PeerView {
+            connected: true,
+            blocked: false,
+            gate: "needed",
+        });
+        let told = indexer.explain();
+        assert_eq!((told.allowed, told.rule.as_str()), (true, "indexer"), "{told:?}");
         let mut unused = facts(member(Partner, peer), Refuse);
         unused.not_used = Some(("pinned_to_another_peer", "it is pinned".into()));
         let told = unused.explain();

@@ -210,6 +210,7 @@ async fn add(up: &Up, settings: &Settings, new: &NewPeer) -> Done<PeerChanged> {
     if peer.did == up.did || peer.peer_id == Some(up.network.local()) {
         return Err(Refused::new("self_relation", "that is this daemon itself"));
     }
+    not_of_another(up, &peer)?;
     if settings.store.writes == Writes::Apps {
         return Ok(message(&settings.nats.subjects.create_resource, &peer.did, &document));
     }
@@ -225,6 +226,28 @@ async fn add(up: &Up, settings: &Settings, new: &NewPeer) -> Done<PeerChanged> {
         written: true,
         ..PeerChanged::default()
     })
+}
+
+/// An invite takes no place of another peer: its document would be lost, and whoever it was would be a partner no more.
+fn not_of_another(up: &Up, new: &Peer) -> Done<()> {
+    let federation = up.federation.borrow();
+    let same_did = federation.get(&new.did);
+    if let Some(member) = same_did.filter(|member| member.peer_id.is_some() && member.peer_id != new.peer_id) {
+        let text = format!(
+            "its DID is that of {:?} in our store, whose PeerId is another; when it is the same organisation with a new key, \
+             `peer rm {}` first",
+            member.name, member.did
+        );
+        return Err(Refused::new("did_of_another", text));
+    }
+    let same_peer = new.peer_id.and_then(|peer| federation.of_peer(&peer));
+    match same_peer.filter(|member| member.did != new.did) {
+        Some(member) => {
+            let text = format!("its PeerId is already that of {:?}, {}", member.name, member.did);
+            Err(Refused::new("peer_id_taken", text))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Removes a peer, or says what to publish.

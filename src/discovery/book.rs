@@ -5,6 +5,7 @@
 //! with the key that first brought it here, unless another key proves that it is its own.
 
 use super::rules::{LIFE, Verified};
+use crate::identity::{is_self_proving, key_of};
 use crate::network::Source;
 use crate::wire::RECORDS_MAX;
 use libp2p::PeerId;
@@ -55,7 +56,7 @@ impl Refused {
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// As it came.
-    pub text: Box<[u8]>,
+    pub text: Arc<[u8]>,
     /// When.
     pub received: u64,
     did: Arc<str>,
@@ -82,7 +83,8 @@ pub struct Book {
     of_address: HashMap<Source, usize>,
 }
 
-fn life() -> u64 {
+/// [`LIFE`] in milliseconds.
+pub(super) fn life() -> u64 {
     u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -192,7 +194,7 @@ impl Book {
         self.by_name.insert((Arc::clone(&name), bytes(&peer)));
         *self.of_address.entry(source).or_default() += 1;
         let kept = Kept {
-            text: record.record.write().into_boxed_slice(),
+            text: record.record.write().into(),
             received,
             did,
             name,
@@ -238,9 +240,26 @@ impl Book {
         found
     }
 
-    /// Every record kept, and where it came from.
-    pub fn all(&self) -> impl Iterator<Item = (&Kept, Source)> {
-        self.kept.values().map(|kept| (kept, kept.source))
+    /// Every record kept: as it came, when, and from where.
+    pub fn all(&self) -> impl Iterator<Item = (Arc<[u8]>, u64, Source)> {
+        self.kept
+            .values()
+            .map(|kept| (Arc::clone(&kept.text), kept.received, kept.source))
+    }
+
+    /// Whose each DID is, and when its last record came.
+    pub fn pins(&self) -> impl Iterator<Item = (Arc<str>, PeerId, u64)> {
+        self.by_did
+            .iter()
+            .map(|(did, pin)| (Arc::clone(did), pin.peer, pin.seen))
+    }
+
+    /// Takes a pin of an earlier life, before the records of it.
+    pub fn put_pin(&mut self, did: &str, peer: PeerId, seen: u64) {
+        if self.by_did.len() < self.bounds.records.saturating_mul(PINS_PER_RECORD) {
+            let proven = key_of(&peer).is_some_and(|key| is_self_proving(did, &key));
+            self.by_did.insert(did.into(), Pin { peer, seen, proven });
+        }
     }
 
     /// Forgets what has expired; says how many records that were.

@@ -128,3 +128,23 @@ fn a_peer_has_one_did_at_a_time() {
     assert_eq!((book.len(), book.by_did.len(), book.by_name.len()), (1, 1, 1));
     assert_eq!(texts(&book.find("name 99", now)), ["did:99"]);
 }
+
+#[test]
+fn pins_outlive_the_process() {
+    let (mut book, now, at) = (Book::new(BOUNDS), 1_000_000, SystemTime::now());
+    let (first, second, owner) = (key(), key(), key());
+    let proven = derived_did(&owner.public());
+    book.take(&good(&first, "did:1", "a", at), source(1), now).unwrap();
+    book.take(&good(&owner, &proven, "b", at), source(1), now).unwrap();
+    let mut next = Book::new(BOUNDS);
+    for (did, peer, seen) in book.pins() {
+        next.put_pin(&did, peer, seen);
+    }
+    let claim = |did: &str| good(&second, did, "c", at);
+    for did in ["did:1", &proven] {
+        assert_eq!(next.take(&claim(did), source(2), now), Err(Refused::DidTaken));
+    }
+    next.take(&good(&first, "did:1", "a", at), source(1), now).unwrap();
+    next.sweep(now + PINNED);
+    assert_eq!(next.take(&claim("did:1"), source(2), now + PINNED), Ok(()));
+}

@@ -246,6 +246,14 @@ impl Choice {
         kept.map(|(peer, _)| *peer).collect()
     }
 
+    /// Those that are kept and that our settings name: others may be anybody's.
+    #[must_use]
+    pub fn trusted(&self) -> HashSet<PeerId> {
+        let kept = self.kept().into_iter();
+        kept.filter(|peer| self.known.get(peer).is_some_and(|known| known.seed))
+            .collect()
+    }
+
     /// Those that are kept or being tried: nobody may let them wait.
     #[must_use]
     pub fn needed(&self) -> HashSet<PeerId> {

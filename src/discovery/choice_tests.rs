@@ -40,6 +40,20 @@ fn as_many_as_are_wanted_are_tried_and_another_takes_the_place_of_one_that_is_lo
 }
 
 #[test]
+fn only_those_that_are_named_and_kept_are_believed_alone() {
+    let now = Instant::now();
+    let (named, learnt) = (at(1, 1), at(2, 1));
+    let mut choice = Choice::new(2, PeerId::random(), std::slice::from_ref(&named), now);
+    choice.learnt(&learnt, now);
+    assert_eq!(next(&mut choice, now).len(), 2);
+    assert!(choice.trusted().is_empty());
+    for address in [&named, &learnt] {
+        choice.up(&peer_of(address), now);
+    }
+    assert_eq!(choice.trusted(), HashSet::from([peer_of(&named)]));
+}
+
+#[test]
 fn those_of_other_addresses_come_first() {
     let now = Instant::now();
     let mut seeds: Vec<Multiaddr> = (0..6).map(|port| at(1, port)).collect();

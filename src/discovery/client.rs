@@ -8,7 +8,7 @@ use super::choice::Lost;
 use super::own::{Ours, witnessed};
 use super::{Discovery, chance, locked};
 use crate::network::{Lines, Stream, split};
-use crate::wire::{BeatAnswer, Heartbeat, INDEXERS_MAX, RecordBeat, protocol};
+use crate::wire::{BeatAnswer, Heartbeat, INDEXERS_MAX, PeerRecord, RecordBeat, WireError, protocol};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::{Multiaddr, PeerId};
 use std::time::{Duration, Instant, SystemTime};
@@ -141,12 +141,18 @@ impl Discovery {
         }
     }
 
-    fn heartbeat_for(&self, indexer: &PeerId) -> Result<Vec<u8>, crate::wire::WireError> {
+    /// Our record as it is told to a connected peer.
+    pub(super) fn record_for(&self, peer: &PeerId) -> Result<PeerRecord, WireError> {
         let parts = &self.0.parts;
-        let reach = parts.network.connected().borrow().get(indexer).map(|link| link.reach);
-        let record = parts
+        let reach = parts.network.connected().borrow().get(peer).map(|link| link.reach);
+        parts
             .own
-            .record(&self.0.ours.borrow(), reach.unwrap_or_default(), SystemTime::now())?;
+            .record(&self.0.ours.borrow(), reach.unwrap_or_default(), SystemTime::now())
+    }
+
+    fn heartbeat_for(&self, indexer: &PeerId) -> Result<Vec<u8>, WireError> {
+        let parts = &self.0.parts;
+        let record = self.record_for(indexer)?;
         let beat = Heartbeat {
             name: parts.own.name.clone(),
             did: parts.own.did.clone(),
@@ -207,14 +213,15 @@ impl Discovery {
         }
     }
 
-    /// Looks where we can be reached, and tells it when that has changed.
+    /// Looks where we can be reached and what our document says, and tells it when that has changed.
     pub(super) fn find_own_addresses(&self) -> bool {
         let parts = &self.0.parts;
         let listening = parts.network.listening().borrow().clone();
-        let indexers = locked(&self.0.choice).kept().into_iter().collect();
+        let indexers = locked(&self.0.choice).trusted();
         let seen = parts.network.seen_at().borrow().clone();
         let witnessed = witnessed(&seen, |peer| parts.network.source_of(peer), &indexers, &listening);
-        let ours = Ours::new(&parts.settings.network.announce, &listening, witnessed);
+        let ours = Ours::new(&parts.live.borrow().network.announce, &listening, witnessed);
+        let ours = ours.saying(locked(&self.0.says).clone());
         self.0.ours.send_if_modified(|known| {
             let changed = *known != ours;
             *known = ours;
@@ -225,11 +232,13 @@ impl Discovery {
     pub(super) async fn watch_own_addresses(self) {
         let network = self.0.parts.network.clone();
         let (mut listening, mut seen) = (network.listening(), network.seen_at());
+        let mut live = self.0.parts.live.clone();
         network.tell(self.own_addresses()).await;
         loop {
             tokio::select! {
                 () = self.0.parts.shutdown.cancelled() => return,
                 changed = listening.changed() => if changed.is_err() { return },
+                changed = live.changed() => if changed.is_err() { return },
                 changed = seen.changed() => {
                     if changed.is_err() {
                         return;
@@ -240,6 +249,7 @@ impl Discovery {
             }
             listening.borrow_and_update();
             seen.borrow_and_update();
+            live.borrow_and_update();
             if self.find_own_addresses() {
                 info!(addresses = ?self.own_addresses(), "we can be reached elsewhere: telling it");
                 network.tell(self.own_addresses()).await;

@@ -118,7 +118,7 @@ impl Discovery {
                 if pinned.is_some_and(|pinned| pinned != record.peer) {
                     return Err("did_of_another");
                 }
-                shelf.may_keep(&key, &record, millis(now)).map(|()| record)
+                shelf.may_keep(&key, &record, from, millis(now)).map(|()| record)
             });
             match kept {
                 Ok(record) => {

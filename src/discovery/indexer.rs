@@ -221,15 +221,25 @@ impl Discovery {
     async fn answer_query(&self, peer: PeerId, line: &[u8]) -> (Vec<u8>, bool) {
         match RecordQuery::read_line(line) {
             Ok(query) => {
+                let own = self.own_record_for(&query.key, &peer);
                 let records = self.find_for(&query.key, query.forwarded).await;
+                let records = own.into_iter().chain(records);
                 self.0.parts.metrics.record_asked();
-                (RecordAnswer::line_of(records.into_iter(), ""), true)
+                (RecordAnswer::line_of(records, ""), true)
             }
             Err(error) => {
                 self.0.parts.refusals.refuse(error.rule(), &peer.to_string(), &error);
                 (RecordAnswer::line_of(std::iter::empty(), error.rule()), false)
             }
         }
+    }
+
+    /// Our own record, when it is asked for: nobody else may know us.
+    fn own_record_for(&self, key: &str, peer: &PeerId) -> Option<Vec<u8>> {
+        let own = &self.0.parts.own;
+        let is_meant = key == own.did || key == own.name || key == self.0.parts.network.local().to_string();
+        let record = is_meant.then(|| self.record_for(peer))?;
+        record.ok().map(|record| record.write())
     }
 
     /// Takes a record of an earlier life.

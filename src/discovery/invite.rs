@@ -6,6 +6,7 @@
 use super::own::{Ours, Own};
 use super::rules::{Verified, Wrong, millis, verify_old};
 use crate::network::Reach;
+use crate::network::dial::dialable;
 use crate::wire::{PeerRecord, RECORD_BYTES, WireError, timestamp};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -31,7 +32,7 @@ pub enum InviteError {
     #[error("the invite has expired: ask for a new one")]
     Expired,
     /// It says nowhere to connect to.
-    #[error("the invite has no address in it")]
+    #[error("the invite has no address in it that can be dialled")]
     NoAddress,
 }
 
@@ -64,7 +65,7 @@ pub fn read_invite(text: &str, now: SystemTime) -> Result<Verified, InviteError>
     if record.expires <= millis(now) {
         return Err(InviteError::Expired);
     }
-    if record.addresses.is_empty() {
+    if dialable(&record.addresses, record.peer).is_empty() {
         return Err(InviteError::NoAddress);
     }
     Ok(record)
@@ -81,9 +82,6 @@ mod tests {
             name: "site <A>".into(),
             did: "did:a".into(),
             keypair: Keypair::generate_ed25519(),
-            api_url: String::new(),
-            nats_address: String::new(),
-            wallet_address: String::new(),
         };
         let address: Multiaddr = "/dns4/a.example/tcp/4001".parse().unwrap();
         let (now, life) = (SystemTime::now(), Duration::from_secs(3600));
@@ -106,6 +104,9 @@ mod tests {
         let mut changed: Vec<char> = line.chars().collect();
         changed[60] = if changed[60] == 'A' { 'B' } else { 'A' };
         assert!(read_invite(&changed.into_iter().collect::<String>(), now).is_err());
+        let udp = "/ip4/10.0.0.1/udp/1".parse().unwrap();
+        let undialable = write_invite(&own, &[udp], life, now).unwrap();
+        assert_eq!(read_invite(&undialable, now), Err(InviteError::NoAddress));
         let nowhere = write_invite(&own, &[], life, now).unwrap();
         assert_eq!(read_invite(&nowhere, now), Err(InviteError::NoAddress));
     }

@@ -1,15 +1,20 @@
-//! What the next life of the daemon begins with: the book of an indexer, the records last known, the indexers.
+//! What the next life of the daemon begins with: the book of an indexer and whose its DIDs are, the records last known, the
+//! indexers.
 //!
 //! Owns one file in `state_dir`. Always: it is written beside its place and then named, so that a crash leaves the old one; a
 //! line of it that cannot be read is left out; every record in it is verified again.
 
+use super::book::life;
 use super::cache::{Found, Whence};
-use super::rules::{LIFE, verify_old};
+use super::rules::verify_old;
 use super::{Discovery, locked, now};
 use crate::network::{Reach, Source};
 use crate::wire::{PeerRecord, RECORD_BYTES};
-use serde_json::{Value, json};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -40,28 +45,71 @@ fn source_of(text: &str) -> Source {
     }
 }
 
-fn record_value(text: &[u8]) -> Value {
-    serde_json::from_slice(text).unwrap_or(Value::Null)
+/// One line. What a record says stays as its signer wrote it: its signature is over these texts.
+#[derive(Serialize, Deserialize)]
+struct Line<'a> {
+    kind: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    at: u64,
+    /// Of a record: where it came from. Of a pin: whose the DID is.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    from: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    address: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    did: Cow<'a, str>,
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    record: Option<&'a RawValue>,
 }
 
-fn write(path: &Path, lines: &[Value]) -> io::Result<()> {
-    let beside = path.with_extension("jsonl.new");
-    let mut out = BufWriter::new(std::fs::File::create(&beside)?);
-    for line in lines {
-        serde_json::to_writer(&mut out, line)?;
-        out.write_all(b"\n")?;
+fn is_none(at: &u64) -> bool {
+    *at == 0
+}
+
+impl<'a> Line<'a> {
+    fn new(kind: &'a str) -> Self {
+        Self {
+            kind: kind.into(),
+            at: 0,
+            from: "".into(),
+            address: "".into(),
+            did: "".into(),
+            record: None,
+        }
     }
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+
+    /// Nothing when the text is no JSON.
+    fn of_record(kind: &'a str, at: u64, record: &'a [u8]) -> Option<Self> {
+        let record = serde_json::from_slice(record).ok()?;
+        Some(Self {
+            at,
+            record: Some(record),
+            ..Self::new(kind)
+        })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        if serde_json::to_writer(&mut *out, self).is_ok() {
+            out.push(b'\n');
+        }
+    }
+}
+
+fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("jsonl.new");
+    let mut file = std::fs::File::create(&beside)?;
+    file.write_all(text)?;
+    file.sync_all()?;
     std::fs::rename(&beside, path)
 }
 
-fn read(path: &Path) -> io::Result<Vec<Value>> {
+/// Calls `take` with each line.
+fn read(path: &Path, mut take: impl FnMut(&Line<'_>)) -> io::Result<()> {
     let file = match std::fs::File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file?,
     };
     let mut lines = BufReader::new(file.take(FILE_BYTES));
-    let mut read = Vec::new();
     let mut line = Vec::new();
     while {
         line.clear();
@@ -70,9 +118,12 @@ fn read(path: &Path) -> io::Result<Vec<Value>> {
             .read_until(b'\n', &mut line)?;
         bytes > 0
     } {
-        read.extend(serde_json::from_slice::<Value>(&line).ok());
+        match serde_json::from_slice(&line) {
+            Ok(line) => take(&line),
+            Err(_) => debug!("a line of {FILE} is left out"),
+        }
     }
-    Ok(read)
+    Ok(())
 }
 
 impl Discovery {
@@ -82,45 +133,43 @@ impl Discovery {
 
     /// Takes over what an earlier life knew.
     pub(super) async fn remember(&self) {
-        let path = self.file();
-        let lines = tokio::task::spawn_blocking(move || read(&path)).await;
-        let lines = match lines {
-            Ok(Ok(lines)) => lines,
-            Ok(Err(error)) => {
-                return warn!(%error, "what was known of other peers cannot be read; it is asked for anew");
+        let (path, service) = (self.file(), self.clone());
+        let read = tokio::task::spawn_blocking(move || read(&path, |line| service.take_over(line))).await;
+        if let Ok(Err(error)) = read {
+            warn!(%error, "what was known of other peers cannot be read; it is asked for anew");
+        }
+    }
+
+    fn take_over(&self, line: &Line<'_>) {
+        let record = line.record.and_then(|raw| PeerRecord::read(raw.get().as_bytes()).ok());
+        match (&*line.kind, record) {
+            ("pin", None) if self.0.is_indexer => {
+                if let Ok(peer) = line.from.parse() {
+                    locked(&self.0.book).put_pin(&line.did, peer, line.at);
+                }
             }
-            Err(_) => return,
-        };
-        for line in lines {
-            let at = line.get("at").and_then(Value::as_u64).unwrap_or_default();
-            let record = line.get("record").map(Value::to_string);
-            let record = record.and_then(|text| PeerRecord::read(text.as_bytes()).ok());
-            match (line.get("kind").and_then(Value::as_str), record) {
-                (Some("book"), Some(record)) if self.0.is_indexer => {
-                    if now().saturating_sub(at) < u64::try_from(LIFE.as_millis()).unwrap_or_default() {
-                        let from = line.get("from").and_then(Value::as_str).unwrap_or_default();
-                        self.put_back(record, source_of(from), at);
-                    }
+            ("book", Some(record)) if self.0.is_indexer => {
+                if now().saturating_sub(line.at) < life() {
+                    self.put_back(record, source_of(&line.from), line.at);
                 }
-                (Some("known"), Some(record)) => {
-                    if let Ok(record) = verify_old(record) {
-                        locked(&self.0.cache).take(vec![(record, Whence::Before)], |_| None, at);
-                    }
-                }
-                (Some("indexer"), None) => {
-                    let address = line.get("address").and_then(Value::as_str);
-                    if let Some(address) = address.and_then(|text| text.parse().ok()) {
-                        locked(&self.0.choice).learnt(&address, Instant::now());
-                    }
-                }
-                _ => debug!("a line of {FILE} is left out"),
             }
+            ("known", Some(record)) => {
+                if let Ok(record) = verify_old(record) {
+                    locked(&self.0.cache).take(vec![(record, Whence::Before)], |_| None, line.at);
+                }
+            }
+            ("indexer", None) => {
+                if let Ok(address) = line.address.parse() {
+                    locked(&self.0.choice).learnt(&address, Instant::now());
+                }
+            }
+            _ => debug!("a line of {FILE} is left out"),
         }
     }
 
     /// Writes it from time to time.
     pub(super) async fn keep_state(self) {
-        let mut before = Vec::new();
+        let mut before = 0;
         loop {
             tokio::select! {
                 () = self.0.parts.shutdown.cancelled() => return,
@@ -132,17 +181,24 @@ impl Discovery {
 
     /// Writes it for the last time; returns when it is on the disk.
     pub async fn keep_for_next_life(&self) {
-        self.save(Vec::new()).await;
+        self.save(0).await;
     }
 
-    async fn save(&self, before: Vec<Value>) -> Vec<Value> {
-        let lines = self.state();
-        if lines == before {
-            return before;
-        }
-        let (path, work) = (self.file(), lines.clone());
-        match tokio::task::spawn_blocking(move || write(&path, &work)).await {
-            Ok(Ok(())) => lines,
+    /// Writes it unless it is what had this digest; says which one it has now.
+    async fn save(&self, before: u64) -> u64 {
+        let (path, service) = (self.file(), self.clone());
+        let work = move || {
+            let text = service.state();
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            let digest = hasher.finish();
+            if digest != before {
+                write(&path, &text)?;
+            }
+            Ok::<u64, io::Error>(digest)
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(Ok(digest)) => digest,
             Ok(Err(error)) => {
                 self.0.parts.refusals.refuse("records_not_saved", "", error);
                 before
@@ -151,21 +207,79 @@ impl Discovery {
         }
     }
 
-    fn state(&self) -> Vec<Value> {
-        let mut lines: Vec<Value> = locked(&self.0.choice)
-            .told(usize::MAX, Reach::Host)
-            .iter()
-            .map(|address| json!({"kind": "indexer", "address": address}))
-            .collect();
+    fn state(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for address in locked(&self.0.choice).told(usize::MAX, Reach::Host) {
+            let line = Line {
+                address: address.to_string().into(),
+                ..Line::new("indexer")
+            };
+            line.put(&mut out);
+        }
         let known = locked(&self.0.cache).newest(LAST_KNOWN);
-        lines.extend(known.iter().map(|Found { record, at, .. }| {
-            json!({"kind": "known", "at": at, "record": record_value(&record.record.write())})
-        }));
-        let book = locked(&self.0.book);
-        lines.extend(book.all().map(|(kept, source)| {
-            let record = record_value(&kept.text);
-            json!({"kind": "book", "at": kept.received, "from": source_text(source), "record": record})
-        }));
-        lines
+        for Found { record, at, .. } in known {
+            if let Some(line) = Line::of_record("known", at, &record.record.write()) {
+                line.put(&mut out);
+            }
+        }
+        // Written when others may use the book again: it may be long.
+        let (pins, records): (Vec<_>, Vec<_>) = {
+            let book = locked(&self.0.book);
+            (book.pins().collect(), book.all().collect())
+        };
+        // Before the records: they must not pin anew what is pinned.
+        for (did, peer, seen) in &pins {
+            let line = Line {
+                at: *seen,
+                from: peer.to_string().into(),
+                did: Cow::Borrowed(did),
+                ..Line::new("pin")
+            };
+            line.put(&mut out);
+        }
+        for (text, received, source) in &records {
+            if let Some(line) = Line::of_record("book", *received, text) {
+                let line = Line {
+                    from: source_text(*source).into(),
+                    ..line
+                };
+                line.put(&mut out);
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::rules::tests::made;
+    use libp2p::identity::Keypair;
+    use std::time::SystemTime;
+
+    #[test]
+    fn a_record_is_kept_as_its_signer_wrote_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let key = Keypair::generate_ed25519();
+        let record = made(&key, "did:1", "a<b> \u{2028} \"c\"", SystemTime::now()).write();
+        let mut text = Vec::new();
+        Line::of_record("known", 7, &record).unwrap().put(&mut text);
+        text.extend(b"no line at all\n{}\n");
+        Line {
+            address: "/ip4/1.2.3.4/tcp/1".into(),
+            ..Line::new("indexer")
+        }
+        .put(&mut text);
+        write(&path, &text).unwrap();
+        let mut lines = Vec::new();
+        read(&path, |line| {
+            let record = line.record.map(|raw| PeerRecord::read(raw.get().as_bytes()).unwrap());
+            assert!(record.is_none_or(|record| verify_old(record).is_ok()));
+            lines.push((line.kind.to_string(), line.at, line.address.to_string()));
+        })
+        .unwrap();
+        let indexer = ("indexer".to_owned(), 0, "/ip4/1.2.3.4/tcp/1".to_owned());
+        assert_eq!(lines, [("known".to_owned(), 7, String::new()), indexer]);
     }
 }

@@ -13,7 +13,7 @@ use futures::FutureExt;
 use futures::future::Shared;
 use libp2p::PeerId;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
@@ -32,9 +32,20 @@ pub(super) type Flight = Shared<oneshot::Receiver<Arc<Vec<Found>>>>;
 /// A look-up by its key, how far it goes, and whether another indexer asks.
 pub(super) type FlightKey = (String, Depth, bool);
 
+/// Whether the key is the record's DID or PeerId, and not a name that others may bear, too.
+fn is_exactly(key: &str, record: &super::Verified) -> bool {
+    record.record.did == key || record.record.peer_id == key
+}
+
 impl Discovery {
     /// The records of a DID, a PeerId or a name. Of a name there may be several.
     pub async fn find(&self, key: &str, depth: Depth) -> Vec<Found> {
+        // What it was told itself is newer than what it found once.
+        let own = self.own_book(key);
+        if own.iter().any(|(record, _)| is_exactly(key, record)) {
+            self.count("book", true);
+            return self.taken(own);
+        }
         if let Some(found) = locked(&self.0.cache).fresh(key, now()) {
             self.count("cache", true);
             return vec![found];
@@ -80,15 +91,9 @@ impl Discovery {
     }
 
     async fn look_up(&self, key: &str, depth: Depth) -> Vec<Found> {
-        let own = self.own_book(key);
-        let by_name = key.parse::<PeerId>().is_err() && !own.iter().any(|(record, _)| record.record.did == key);
-        if !own.is_empty() && !by_name {
-            self.count("book", true);
-            return self.taken(own);
-        }
         // An indexer passes the question on to others once, so that it is found wherever it is kept.
         let asked = self.ask_indexers(key, self.0.is_indexer).await;
-        let mut records = own;
+        let mut records = self.own_book(key);
         records.extend(asked.records);
         let answered = asked.answers > 0 || self.0.is_indexer;
         if !records.is_empty() {
@@ -137,7 +142,7 @@ impl Discovery {
         if !self.0.is_indexer {
             return Vec::new();
         }
-        let texts: Vec<Box<[u8]>> = {
+        let texts: Vec<Arc<[u8]>> = {
             let book = locked(&self.0.book);
             book.find(key, now())
                 .into_iter()
@@ -221,10 +226,8 @@ impl Discovery {
                 .map(|kept| kept.text.to_vec())
                 .collect()
         };
-        let has_all = here.iter().any(|text| {
-            let record = PeerRecord::read(text).ok();
-            record.is_some_and(|record| record.did == key || record.peer_id == key)
-        });
+        let mut read = here.iter().filter_map(|text| PeerRecord::read(text).ok());
+        let has_all = read.any(|record| record.did == key || record.peer_id == key);
         if forwarded || has_all {
             return here;
         }
@@ -239,6 +242,11 @@ impl Discovery {
         let had = locked(&self.0.cache).had(key, now()).map(<[Found]>::to_vec);
         let elsewhere = match had {
             Some(had) => had,
+            None if !locked(&self.0.passed_on).take(Instant::now()) => {
+                let refusals = &self.0.parts.refusals;
+                refusals.dropped("look_up", "passed_on", 1, "", "more questions than may be passed on");
+                Vec::new()
+            }
             None => {
                 let found = self.fly((key.to_owned(), Depth::Indexers, true)).await;
                 locked(&self.0.cache).others_have(key, &found, now());

@@ -25,10 +25,10 @@ pub use cache::{Conflict, Found};
 pub use choice::Shown;
 pub use invite::{read_invite, write_invite};
 pub use lookup::Depth;
-pub use own::Own;
+pub use own::{Own, Says};
 pub use rules::{Verified, millis};
 
-use crate::model::Federation;
+use crate::model::{Federation, TokenBucket};
 use crate::network::{ConnectError, Inbox, Incoming, Network, Offered, StreamProtocol};
 use crate::settings::{Role, Settings};
 use crate::telemetry::{Metrics, Refusals};
@@ -48,6 +48,10 @@ const INBOX: usize = 1024;
 /// Look-ups at once. A further one gets what is known already, and is counted.
 const LOOK_UPS: usize = 256;
 
+/// Questions a second that an indexer passes on, and how many may come at once: below what another takes of one peer, so that
+/// nobody can make us ask so much that we are let go there.
+const PASSED_ON: (f64, f64) = (200.0, 1000.0);
+
 /// Protocols that an indexer serves.
 const SERVED: [&str; 3] = [protocol::HEARTBEAT, protocol::RECORD_GET, protocol::RECORD_PUBLISH];
 
@@ -65,12 +69,16 @@ pub fn inbox(role: Role) -> (Vec<(StreamProtocol, Inbox)>, mpsc::Receiver<Incomi
 pub struct Parts {
     /// Who we are.
     pub own: Own,
+    /// What our own peer document says now.
+    pub says: Says,
     /// Connections.
     pub network: Network,
     /// Who is who by our store.
     pub federation: watch::Receiver<Arc<Federation>>,
-    /// The settings.
+    /// The settings of the start.
     pub settings: Arc<Settings>,
+    /// The settings as they are now: `network.announce` may change.
+    pub live: watch::Receiver<Arc<Settings>>,
     /// Where to count.
     pub metrics: Metrics,
     /// Where to refuse.
@@ -93,9 +101,12 @@ struct Shared {
     chosen: Notify,
     /// The sessions with indexers, and why one was told to end.
     sessions: Mutex<HashMap<PeerId, (CancellationToken, Option<Lost>)>>,
+    says: Mutex<Says>,
     ours: watch::Sender<Ours>,
     flights: Mutex<HashMap<lookup::FlightKey, lookup::Flight>>,
     asking: Arc<Semaphore>,
+    /// Questions of others that go on to other indexers.
+    passed_on: Mutex<TokenBucket>,
 }
 
 /// A lock that a panicking holder left behind still guards plain data: take it.
@@ -130,9 +141,11 @@ impl Discovery {
             choice: Mutex::new(choice),
             chosen: Notify::new(),
             sessions: Mutex::default(),
+            says: Mutex::new(parts.says.clone()),
             ours: watch::Sender::new(Ours::default()),
             flights: Mutex::default(),
             asking: Arc::new(Semaphore::new(LOOK_UPS)),
+            passed_on: Mutex::new(TokenBucket::new(PASSED_ON.0, PASSED_ON.1)),
             parts,
         }));
         service.remember().await;
@@ -205,6 +218,14 @@ impl Discovery {
     #[must_use]
     pub fn remembered(&self, peer: &PeerId) -> Option<Found> {
         locked(&self.0.cache).of_peer(peer).cloned()
+    }
+
+    /// Our own peer document was read: what it says now is told at once.
+    pub fn own_document_says(&self, says: Says) {
+        *locked(&self.0.says) = says;
+        if self.find_own_addresses() {
+            tracing::info!("our own peer document says something else: telling it");
+        }
     }
 
     /// Where we tell others that we listen, to those on the same site and to everybody.

@@ -5,6 +5,7 @@
 
 use super::rules::LIFE;
 use crate::identity::public_key_base64;
+use crate::model::Peer;
 use crate::network::dial::socket_of;
 use crate::network::{Reach, SeenAt, Source, reach_of};
 use crate::wire::{PeerRecord, WireError, timestamp};
@@ -14,7 +15,7 @@ use libp2p::{Multiaddr, PeerId};
 use std::collections::{HashMap, HashSet};
 use std::time::SystemTime;
 
-/// Peers of different addresses who must see us at an address before it is told; one of our indexers is enough.
+/// Peers of different addresses who must see us at an address before it is told; one indexer that our settings name is enough.
 const WITNESSES: usize = 2;
 /// Addresses told.
 const MOST: usize = 16;
@@ -26,14 +27,31 @@ pub struct Own {
     pub name: String,
     /// Our DID.
     pub did: String,
-    /// Signs the record.
+    /// Signs our record and our events.
     pub keypair: Keypair,
-    /// Where our API is, as our own peer document says.
+}
+
+/// What our own peer document says beside where we listen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Says {
+    /// Where our API is.
     pub api_url: String,
-    /// Where our NATS is, as it says.
+    /// Where our NATS is.
     pub nats_address: String,
-    /// Our wallet, as it says.
+    /// Our wallet.
     pub wallet_address: String,
+}
+
+impl Says {
+    /// What `peer`, our own, says.
+    #[must_use]
+    pub fn of(peer: &Peer) -> Self {
+        Self {
+            api_url: peer.api_url.clone(),
+            nats_address: peer.nats_address.clone(),
+            wallet_address: peer.wallet_address.clone(),
+        }
+    }
 }
 
 impl Own {
@@ -41,16 +59,16 @@ impl Own {
     ///
     /// # Errors
     /// The key cannot sign.
-    pub fn record(&self, addresses: &Ours, to: Reach, now: SystemTime) -> Result<PeerRecord, WireError> {
+    pub fn record(&self, ours: &Ours, to: Reach, now: SystemTime) -> Result<PeerRecord, WireError> {
         let peer = self.keypair.public().to_peer_id();
         let mut record = PeerRecord::new(&self.did, &peer.to_string());
         record.name.clone_from(&self.name);
         record.pub_key = public_key_base64(&self.keypair.public());
         record.expiry_date = timestamp(now + LIFE);
-        record.api_url.clone_from(&self.api_url);
-        record.nats_address.clone_from(&self.nats_address);
-        record.wallet_address.clone_from(&self.wallet_address);
-        let listed = addresses
+        record.api_url.clone_from(&ours.says.api_url);
+        record.nats_address.clone_from(&ours.says.nats_address);
+        record.wallet_address.clone_from(&ours.says.wallet_address);
+        let listed = ours
             .told_to(to)
             .into_iter()
             .map(|address| format!("{address}/p2p/{peer}"));
@@ -60,11 +78,12 @@ impl Own {
     }
 }
 
-/// Where we can be reached.
+/// Where we can be reached, and what else our record tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ours {
     announced: Vec<Multiaddr>,
     found: Vec<Multiaddr>,
+    says: Says,
 }
 
 impl Ours {
@@ -87,7 +106,14 @@ impl Ours {
         Self {
             announced: announced.take(MOST).collect(),
             found,
+            says: Says::default(),
         }
+    }
+
+    /// The same, with what our own peer document says.
+    #[must_use]
+    pub fn saying(self, says: Says) -> Self {
+        Self { says, ..self }
     }
 
     /// What is told to a peer that is reached at such an address.
@@ -237,11 +263,12 @@ mod tests {
             name: "site".into(),
             did: "did:1".into(),
             keypair: key.clone(),
-            api_url: "http://a".into(),
-            nats_address: String::new(),
-            wallet_address: String::new(),
         };
-        let ours = Ours::new(&[], &all(&LISTENING), vec![]);
+        let says = Says {
+            api_url: "http://a".into(),
+            ..Says::default()
+        };
+        let ours = Ours::new(&[], &all(&LISTENING), vec![]).saying(says);
         let now = SystemTime::now();
         let record = own.record(&ours, Reach::Public, now).unwrap();
         let read = PeerRecord::read(&record.write()).unwrap();

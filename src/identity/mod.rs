@@ -77,7 +77,7 @@ pub enum IdentityError {
         why: String,
     },
     /// There is no key and the verb makes none.
-    #[error("there is no key at {path} yet: `oc-discovery init` or the first start makes it", path = path.display())]
+    #[error("there is no key at {path} yet: `oc-discovery init` or the first start makes it; or name the settings of the daemon with --config", path = path.display())]
     NoKey {
         /// Where it was looked for.
         path: PathBuf,

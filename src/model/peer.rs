@@ -22,6 +22,9 @@ pub const ADDRESSES_MAX: usize = 16;
 /// Longest text of a PeerId, in bytes: a key in full needs 60, and reading takes the square of the length.
 const PEER_ID_TEXT_MAX: usize = 128;
 
+/// Longest name of a host.
+const HOST_BYTES: usize = 253;
+
 /// The PeerId that a text is, if it is one.
 #[must_use]
 pub fn peer_id_of(text: &str) -> Option<PeerId> {
@@ -175,6 +178,10 @@ impl Addresses {
                 break;
             }
             match part.parse::<Multiaddr>() {
+                Ok(address) if !names_a_host(&address) => {
+                    let why = format!("{part:?} in `stream_address` has a host in it that is no name");
+                    read.error.get_or_insert(why);
+                }
                 Ok(address) => read.add(address),
                 Err(error) => {
                     let why =
@@ -195,6 +202,16 @@ impl Addresses {
             self.addresses.push(address);
         }
     }
+}
+
+/// Whether every name in it is one: a multiaddr takes any text, also what moves the cursor of a terminal.
+fn names_a_host(address: &Multiaddr) -> bool {
+    address.iter().all(|part| match part {
+        Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name) => {
+            name.len() <= HOST_BYTES && name.chars().all(|c| c.is_alphanumeric() || "-._".contains(c))
+        }
+        _ => true,
+    })
 }
 
 #[cfg(test)]
@@ -288,6 +305,11 @@ mod tests {
         assert!(peer.address_error.unwrap().contains("host:4001"));
         assert_eq!(peer.addresses.len(), 1);
         assert!(peer.key_error.is_some() && peer.public_key.is_none());
+        let hostile =
+            read(json!({ "id": "d", "stream_address": "/dns4/a\u{1b}[2J.example/tcp/1 /dns4/b.example/tcp/1" }));
+        let hostile = hostile.unwrap();
+        assert_eq!(hostile.addresses, ["/dns4/b.example/tcp/1".parse().unwrap()]);
+        assert!(!hostile.address_error.unwrap().contains('\u{1b}'));
         let many: Vec<String> = (0..20).map(|port| format!("/ip4/1.2.3.4/tcp/{}", port + 1)).collect();
         let peer = read(json!({ "id": "d", "stream_address": many.join(",") })).unwrap();
         assert_eq!(

@@ -2,6 +2,7 @@
 //!
 //! Pure: time and chance are passed in. Owns the back-off rule and the choice of addresses, never a socket.
 
+use crate::settings;
 use libp2p::PeerId;
 use libp2p::multiaddr::{Multiaddr, Protocol};
 use std::net::{IpAddr, SocketAddr};
@@ -31,18 +32,10 @@ pub fn dialable(addresses: &[Multiaddr], peer: PeerId) -> Vec<Multiaddr> {
 /// `/ip4|ip6|dns*/…/tcp/…` of an address, or nothing when it is of a kind that this host cannot dial (QUIC, relays).
 fn tcp_part(address: &Multiaddr) -> Option<Multiaddr> {
     let mut parts = address.iter();
-    let host = parts.next()?;
-    let routable = match &host {
-        Protocol::Ip4(ip) => !ip.is_unspecified(),
-        Protocol::Ip6(ip) => !ip.is_unspecified(),
-        Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) => true,
-        Protocol::Dnsaddr(_) => return Some(Multiaddr::empty().with(host)),
-        _ => false,
-    };
-    let port = parts.next()?;
-    let is_tcp = matches!(port, Protocol::Tcp(number) if number != 0);
-    let plain = matches!(parts.next(), None | Some(Protocol::P2p(_))) && parts.next().is_none();
-    (routable && is_tcp && plain).then(|| Multiaddr::empty().with(host).with(port))
+    match parts.next()? {
+        host @ Protocol::Dnsaddr(_) => Some(Multiaddr::empty().with(host)),
+        host => settings::dialable(address).then_some(Multiaddr::empty().with(host).with(parts.next()?)),
+    }
 }
 
 /// The socket of `/ip4|ip6/…/tcp/…`.

@@ -244,9 +244,10 @@ impl Gate {
         }
     }
 
-    /// The peers of the store.
-    pub fn known(&self) -> impl Iterator<Item = &PeerId> {
-        self.known.iter().flatten()
+    /// The peers of the store, and those that are needed.
+    #[must_use]
+    pub fn counted_on(&self) -> HashSet<PeerId> {
+        self.known.iter().flatten().chain(&self.needed).copied().collect()
     }
 
     /// Whether a connected peer must go, now that others are known than before.

@@ -48,8 +48,6 @@ pub struct Config {
     pub psk: Option<PreSharedKey>,
     /// Where to listen.
     pub listen: Vec<Multiaddr>,
-    /// Addresses told to others beside the observed ones.
-    pub announce: Vec<Multiaddr>,
     /// Whether we take part in the DHT.
     pub dht: bool,
     /// Protocols served, each with its inbox.
@@ -119,9 +117,6 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Starte
         subscribed.map_err(|error| StartError::Gossip(error.to_string()))?;
     }
     let addresses = listen(&mut swarm, &config.listen).await?;
-    for address in &config.announce {
-        swarm.add_external_address(address.clone());
-    }
 
     let (commands_tx, commands) = mpsc::channel(COMMANDS);
     let (connected, connected_rx) = watch::channel(Connected::default());

@@ -5,6 +5,7 @@
 
 use super::fresh_port::FreshPort;
 use super::security::{Security, SecurityError};
+use super::spelled::SpelledMuxer;
 use futures::future::Either;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
@@ -55,7 +56,7 @@ pub fn build(
         .authenticate(Security::new(keypair)?)
         .multiplex(mux)
         .timeout(handshake_timeout)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(SpelledMuxer::new(muxer))))
         .map_err(HandshakeError::from)
         .boxed())
 }

@@ -17,14 +17,10 @@ use tokio::sync::oneshot;
 
 impl Actor {
     pub(super) fn know(&mut self, peers: HashSet<PeerId>, allow_unknown: bool) {
-        let limits = &mut self.swarm.behaviour_mut().limits;
-        for gone in self.gate.known().filter(|peer| !peers.contains(peer)) {
-            limits.remove_peer_id(gone);
-        }
-        for peer in &peers {
-            limits.bypass_peer_id(peer);
-        }
-        for (peer, standing) in self.gate.know(peers, allow_unknown, Instant::now()) {
+        let before = self.gate.counted_on();
+        let open = self.gate.know(peers, allow_unknown, Instant::now());
+        self.make_room(&before);
+        for (peer, standing) in open {
             self.stands(peer, standing);
         }
         let leaving: Vec<PeerId> = self
@@ -37,6 +33,18 @@ impl Actor {
             let _ = self.swarm.disconnect_peer_id(peer);
         }
         self.look_up();
+    }
+
+    /// Whoever is counted on is connected whatever strangers take up.
+    fn make_room(&mut self, before: &HashSet<PeerId>) {
+        let after = self.gate.counted_on();
+        let limits = &mut self.swarm.behaviour_mut().limits;
+        for gone in before.difference(&after) {
+            limits.remove_peer_id(gone);
+        }
+        for new in after.difference(before) {
+            limits.bypass_peer_id(new);
+        }
     }
 
     /// Asks about as many strangers as the gate allows.
@@ -92,7 +100,10 @@ impl Actor {
 
     /// Our indexers: whatever the store says of them, they are let in.
     pub(super) fn need(&mut self, peers: HashSet<PeerId>) {
-        for (peer, standing) in self.gate.need(peers) {
+        let before = self.gate.counted_on();
+        let open = self.gate.need(peers);
+        self.make_room(&before);
+        for (peer, standing) in open {
             self.stands(peer, standing);
         }
     }

@@ -31,6 +31,7 @@ pub use wishes::SearchTold;
 
 use crate::bus::{Bus, Taken};
 use crate::delivery::{self, Batch, Delivery, Intake, Key, Log};
+use crate::discovery::Says;
 use crate::model::{Federation, Relation};
 use crate::settings::Settings;
 use crate::store::{Change as StoreChange, Store, StoreError, Write};
@@ -221,7 +222,9 @@ impl Node {
                     self.refusals.refuse("bad_address", &did, error);
                 }
                 // In effect first: the store may be away, and a blacklisting does not wait for it.
-                if member.did != self.own_did {
+                if member.did == self.own_did {
+                    self.registry.own_changed(Says::of(&peer));
+                } else {
                     self.registry.changed(member).await;
                 }
                 let change = StoreChange::Put(peer.document.into_bytes());

@@ -9,7 +9,7 @@ mod pins;
 use super::mesh::{Mesh, kept};
 use super::partners::{Conflict, PartnerTable, Unseen, member_of};
 use crate::delivery::{Log, Pin};
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Says};
 use crate::model::{Federation, Member, Relation};
 use crate::network::Network;
 use crate::settings::UnknownPeers;
@@ -44,6 +44,7 @@ enum Event {
 pub struct Registry {
     events: mpsc::Sender<Event>,
     conflicts: watch::Receiver<Arc<Vec<Conflict>>>,
+    discovery: Discovery,
 }
 
 /// What the desk works with.
@@ -95,6 +96,7 @@ impl Registry {
             conflicts: told,
         };
         let changes = desk.parts.store.changes();
+        let discovery = desk.parts.discovery.clone();
         // Without it nobody would be a partner, and what is held of partners would be forgotten.
         while !desk.first_reading().await {
             tokio::time::sleep(TICK).await;
@@ -104,6 +106,7 @@ impl Registry {
         Self {
             events: sender,
             conflicts,
+            discovery,
         }
     }
 
@@ -116,6 +119,11 @@ impl Registry {
     /// A peer was created or changed here; returns when that is in effect.
     pub async fn changed(&self, member: Member) {
         self.tell(|done| Event::Changed(Box::new(member), done)).await;
+    }
+
+    /// Our own peer document was changed here: what it says now is told to others.
+    pub fn own_changed(&self, says: Says) {
+        self.discovery.own_document_says(says);
     }
 
     /// A peer was removed here; returns when that is in effect.
@@ -268,6 +276,9 @@ impl Desk {
                     return false;
                 }
                 self.parts.readiness.set_ok("identity");
+                if let Some(own) = peers.peers.iter().find(|peer| is_ours(&peer.did)) {
+                    self.parts.discovery.own_document_says(Says::of(own));
+                }
                 let unseen = Unseen {
                     ids: kept.collect(),
                     more: peers.truncated,

@@ -153,19 +153,19 @@ fn multiaddr(text: &str) -> Result<Multiaddr, String> {
         .map_err(|error| format!("`{}` is no multiaddr: {error}", text.escape_debug()))
 }
 
-fn dialable(address: &Multiaddr) -> bool {
-    let parts: Vec<_> = address.iter().collect();
-    matches!(
-        parts.as_slice(),
-        [
-            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
-            Protocol::Tcp(port),
-        ] | [
-            Protocol::Ip4(_) | Protocol::Ip6(_) | Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_),
-            Protocol::Tcp(port),
-            Protocol::P2p(_),
-        ] if *port > 0
-    )
+/// Whether others can dial it: a host or a name, and a port.
+#[must_use]
+pub fn dialable(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    let host = match parts.next() {
+        Some(Protocol::Ip4(ip)) => !ip.is_unspecified(),
+        Some(Protocol::Ip6(ip)) => !ip.is_unspecified(),
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => true,
+        _ => false,
+    };
+    let port = matches!(parts.next(), Some(Protocol::Tcp(port)) if port > 0);
+    let plain = matches!(parts.next(), None | Some(Protocol::P2p(_))) && parts.next().is_none();
+    host && port && plain
 }
 
 /// `IP:PORT`.

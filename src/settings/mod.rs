@@ -17,6 +17,7 @@ mod sources;
 
 use std::path::PathBuf;
 
+pub use addresses::dialable;
 pub use list::{
     AdminSettings, DeliverySettings, DiscoverySettings, IdentitySettings, JetStream, Limits, LogSettings, NatsSettings,
     NatsTls, NetworkSettings, Role, SearchSettings, Settings, StoreSettings, StoreUrl, Subjects, UnknownPeers, Writes,

@@ -3,7 +3,7 @@
 use super::Loaded;
 
 /// The settings that are taken without a restart. Everything else is read once, at the start.
-pub(super) const LIVE: [&str; 3] = ["log.level", "search.timeout", "search.max_results"];
+pub(super) const LIVE: [&str; 4] = ["log.level", "network.announce", "search.timeout", "search.max_results"];
 
 /// A setting that changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +32,10 @@ pub fn take_changes(running: &Loaded, fresh: &Loaded) -> (Loaded, Vec<Change>) {
         changes.push(Change { key: new.key, taken });
     }
     next.settings.log.level.clone_from(&fresh.settings.log.level);
+    next.settings
+        .network
+        .announce
+        .clone_from(&fresh.settings.network.announce);
     next.settings.search = fresh.settings.search.clone();
     (next, changes)
 }

@@ -25,7 +25,7 @@ pub use questions::{AnswerFrom, Answers, SearchLine};
 pub use table::{Direction, StreamTable};
 pub use writer::Enqueued;
 
-use crate::discovery::Discovery;
+use crate::discovery::{Discovery, Own};
 use crate::model::{Federation, Member};
 use crate::network::{Inbox, Incoming, Network, StreamProtocol};
 use crate::settings::{Limits, Settings};
@@ -33,7 +33,6 @@ use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, DataType, Event, protocol, timestamp};
 use bytes::Bytes;
 use libp2p::PeerId;
-use libp2p::identity::Keypair;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -90,16 +89,6 @@ pub fn inbox() -> (Vec<(StreamProtocol, Inbox)>, mpsc::Receiver<Incoming>) {
         .map(|name| (StreamProtocol::new(name), inbox.clone()))
         .collect();
     (doors, incoming)
-}
-
-/// Who we are on the wire.
-pub struct Own {
-    /// Our DID.
-    pub did: String,
-    /// What partners see.
-    pub name: String,
-    /// Signs our events.
-    pub keypair: Keypair,
 }
 
 /// What the service is started with.

@@ -11,7 +11,7 @@ pub mod refusals;
 pub use logs::{LogError, LogFormat, LogHandle, check_filter, init_logs};
 pub use metrics::Metrics;
 pub use readiness::Readiness;
-pub use refusals::Refusals;
+pub use refusals::{Refusals, moves_text};
 
 use std::sync::OnceLock;
 use std::time::Instant;

@@ -163,6 +163,15 @@ impl Table {
     }
 }
 
+/// Whether a character moves the cursor, turns the direction of others, or is one that nobody sees: words of others are shown
+/// without such.
+#[must_use]
+pub fn moves_text(character: char) -> bool {
+    let unseen =
+        matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    unseen || character.is_control()
+}
+
 /// The first `limit` characters of `value`, control and direction-changing characters escaped. Stops writing there, so
 /// a huge value costs no more.
 fn clip(value: impl Display, limit: usize) -> String {
@@ -193,9 +202,7 @@ impl Write for Clipped {
                 return Err(fmt::Error);
             };
             self.left = left;
-            let turns =
-                matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if turns || character.is_control() {
+            if moves_text(character) {
                 self.out.extend(character.escape_default());
             } else {
                 self.out.push(character);

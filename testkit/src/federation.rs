@@ -47,6 +47,7 @@ impl Identity {
 pub struct Federation {
     dir: TempDir,
     binary: PathBuf,
+    host: &'static str,
     known: Mutex<HashMap<String, Identity>>,
 }
 
@@ -56,6 +57,14 @@ impl Federation {
     /// # Panics
     /// When there is no place for temporary files.
     pub fn new() -> Self {
+        Self::on("/ip4/127.0.0.1")
+    }
+
+    /// One whose members are reached at this host: `/ip6/::1`, or a name of this machine such as `/dns4/localhost`.
+    ///
+    /// # Panics
+    /// When there is no place for temporary files.
+    pub fn on(host: &'static str) -> Self {
         let dir = TempDir::with_prefix("oc-").expect("a temporary directory");
         let mut secret = [0; 32];
         rand::thread_rng().fill_bytes(&mut secret);
@@ -63,6 +72,7 @@ impl Federation {
         let federation = Self {
             dir,
             binary: daemon_binary(),
+            host,
             known: Mutex::default(),
         };
         let text = format!("/key/swarm/psk/1.0.0/\n/base16/\n{secret}\n");
@@ -144,7 +154,7 @@ impl Federation {
             did: text("did"),
             peer_id: text("peer_id"),
             public_key: text("public_key"),
-            address: format!("/ip4/127.0.0.1/tcp/{}", free_port()),
+            address: format!("{}/tcp/{}", self.host, free_port()),
         };
         known.insert(name.to_owned(), identity.clone());
         identity

@@ -1,10 +1,13 @@
 //! Peers that know nothing of one another but an indexer's address find each other.
 
+use crate::hostile::still_crosses;
 use futures::future::join_all;
 use oc_testkit::{
     DataType, Federation, Peer, PeerBuilder, Relation, free_port, partners, public, resource, shared_with, until,
+    until_within,
 };
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// An indexer, not started yet, that begins with these others.
 pub fn indexer<'a>(net: &'a Federation, name: &str, others: &[&str]) -> PeerBuilder<'a> {
@@ -173,6 +176,24 @@ async fn by_the_dht_a_peer_finds_those_that_it_never_heard_of_when_all_indexers_
     );
 }
 
+#[tokio::test]
+async fn by_the_dht_a_peer_learns_of_indexers_that_nobody_told_it_of() {
+    let net = Federation::new();
+    let index = indexer(&net, "index", &[]).start().await;
+    let bob = knowing(&net, "bob", &["index"]).partner_of("alice").start().await;
+    keeps(&bob, 1).await;
+    let alice = net.peer("alice").partner_of("bob").start().await;
+    keeps(&alice, 1).await;
+    let listed = alice.types(&["peer", "ls", "--json"]).await.json();
+    let learnt = &listed["indexers"][0];
+    assert_eq!(
+        (&learnt["peer_id"], &learnt["seed"]),
+        (&json!(index.peer_id()), &json!(false)),
+        "{listed}"
+    );
+    finds(&index, alice.did(), alice.did()).await;
+}
+
 /// Moves a peer to another port.
 async fn moves(peer: &mut Peer, port: u16) {
     assert_eq!(peer.stop().await, 0);
@@ -216,4 +237,77 @@ async fn an_indexer_keeps_its_records_over_a_restart() {
     index.restart().await;
     index.wait_metric("ocd_records", &[], |records| records >= 1.0).await;
     finds(&index, bob.did(), bob.did()).await;
+}
+
+/// An indexer and two peers at one kind of address find each other, and become partners by their documents.
+async fn find_each_other_at(host: &'static str) {
+    if host.contains('6') && std::net::TcpListener::bind("[::1]:0").is_err() {
+        return println!("skipped: there is no IPv6 on this machine");
+    }
+    let net = Federation::on(host);
+    let _index = indexer(&net, "index", &[]).start().await;
+    let alice = knowing(&net, "alice", &["index"]).partner_of("bob").start().await;
+    let bob = knowing(&net, "bob", &["index"]).partner_of("alice").start().await;
+    let carol = knowing(&net, "carol", &["index"]).start().await;
+    let document = finds(&alice, "carol", carol.did()).await;
+    let address = document["stream_address"].as_str().unwrap();
+    assert!(address.starts_with(host), "{address}");
+    partners(&[&alice, &bob]).await;
+    still_crosses(&alice, &bob).await;
+}
+
+#[tokio::test]
+async fn a_federation_on_ipv6() {
+    find_each_other_at("/ip6/::1").await;
+}
+
+#[tokio::test]
+async fn a_federation_by_name_on_ipv4() {
+    find_each_other_at("/dns4/localhost").await;
+}
+
+#[tokio::test]
+async fn a_federation_by_name_on_ipv6() {
+    find_each_other_at("/dns6/localhost").await;
+}
+
+/// Waits until the record of `peer` at an indexer says so.
+async fn says(index: &Peer, peer: &Peer, key: &str, value: &str) {
+    until(format!("{key} to be {value}"), || async {
+        let document = found(index, peer.did()).await.into_iter().next()?;
+        (document[key] == value).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_address_that_changes_while_the_daemon_runs_is_told_at_once() {
+    let net = Federation::new();
+    let index = indexer(&net, "index", &[]).start().await;
+    let mut alice = knowing(&net, "alice", &["index"]).start().await;
+    keeps(&alice, 1).await;
+    // By heartbeats alone, one in twenty seconds, this would take two minutes.
+    let changes = async {
+        for n in 0..6 {
+            let address = format!("/dns4/alice-{n}.example/tcp/4001");
+            alice.set("network.announce", json!([address]));
+            alice.hang_up();
+            let told = format!("{address}/p2p/{}", alice.peer_id());
+            says(&index, &alice, "stream_address", &told).await;
+        }
+    };
+    let patience = Duration::from_secs(60);
+    tokio::time::timeout(patience, changes)
+        .await
+        .expect("each is told at once");
+    // So is what else our own document says.
+    let mut own = json!({"id": alice.did(), "name": "alice", "relation": 1, "peer_id": alice.peer_id(),
+        "api_url": "https://api.alice.example"});
+    own["public_key"] = json!(alice.identity().public_key);
+    alice.create_resource(DataType::Peer, &own).await;
+    until_within(patience, "the API to be told", || async {
+        let document = found(&index, alice.did()).await.into_iter().next()?;
+        (document["api_url"] == "https://api.alice.example").then_some(())
+    })
+    .await;
 }

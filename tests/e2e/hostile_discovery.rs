@@ -1,7 +1,7 @@
 //! Indexers that lie, peers that claim the DIDs of others, and a crowd: who looks for others is not led astray.
 
 use crate::discovery::{finds, found, indexer, keeps, knowing};
-use crate::hostile::{refused, still_crosses, told_once};
+use crate::hostile::{refused, resident, stays_below, still_crosses, told_once};
 use crate::strangers::Crowd;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -23,18 +23,24 @@ fn rfc3339(at: SystemTime) -> String {
 }
 
 /// A record as any implementation may make it, signed by `key`.
-fn record(key: &Keypair, did: &str, name: &str, expires: SystemTime) -> String {
+pub fn record(key: &Keypair, did: &str, name: &str, expires: SystemTime) -> String {
+    let address = format!("/ip4/127.0.0.1/tcp/9/p2p/{}", key.public().to_peer_id());
+    record_at(key, did, name, &address, expires)
+}
+
+/// The same with an address of one's own; name and address are written as JSON has them between quotes.
+pub fn record_at(key: &Keypair, did: &str, name: &str, address: &str, expires: SystemTime) -> String {
     let peer = key.public().to_peer_id();
     let public = STANDARD.encode(key.public().encode_protobuf());
     let unsigned = format!(
-        r#"{{"name":"{name}","did":"{did}","pub_key":"{public}","expiry_date":"{}","peer_id":"{peer}","api_url":"","stream_address":"/ip4/127.0.0.1/tcp/9/p2p/{peer}","nats_address":"","wallet_address":"","signature":null}}"#,
+        r#"{{"name":"{name}","did":"{did}","pub_key":"{public}","expiry_date":"{}","peer_id":"{peer}","api_url":"","stream_address":"{address}","nats_address":"","wallet_address":"","signature":null}}"#,
         rfc3339(expires)
     );
     let signature = STANDARD.encode(key.sign(unsigned.as_bytes()).unwrap());
     unsigned.replace("\"signature\":null", &format!("\"signature\":\"{signature}\""))
 }
 
-fn soon() -> SystemTime {
+pub fn soon() -> SystemTime {
     SystemTime::now() + Duration::from_secs(110)
 }
 
@@ -237,6 +243,68 @@ async fn wrong_records_are_not_taken() {
 }
 
 #[tokio::test]
+async fn what_is_far_too_large_is_cut_off_and_the_indexer_goes_on() {
+    let net = Federation::new();
+    let index = indexer(&net, "index", &[]).start().await;
+    let Some(mallory) = net.go_peer("mallory").start().await else {
+        return;
+    };
+    let address = index.identity().stream_address();
+    let huge = "x".repeat(1 << 20);
+    for (count, protocol) in [HEARTBEAT, PUBLISH, GET].into_iter().enumerate() {
+        let fields = json!({"addr": address, "protocol": protocol, "text": format!("{{\"did\":\"{huge}\"}}\n")});
+        // It is cut off while it writes, or after it.
+        mallory.try_tell("raw", fields).await;
+        refused(&index, "line_too_long", count + 1).await;
+    }
+    // Thousands of questions at once take from nobody else.
+    let ask = json!({"addr": address, "protocol": GET, "text": "{\"key\":\"nobody\"}\n", "repeat": 20_000});
+    mallory.try_tell("raw", ask).await;
+    index
+        .wait_metrics("questions over the rate", |metrics| {
+            metrics.refused("record_rate") > 0.0
+        })
+        .await;
+    let alice = knowing(&net, "alice", &["index"]).start().await;
+    keeps(&alice, 1).await;
+    let bob = knowing(&net, "bob", &["index"]).start().await;
+    finds(&alice, bob.did(), bob.did()).await;
+}
+
+#[tokio::test]
+async fn what_is_no_kademlia_ends_its_stream_and_nothing_else() {
+    let net = Federation::new();
+    let alice = net.peer("alice").start().await;
+    let Some(mallory) = net.go_peer("mallory").start().await else {
+        return;
+    };
+    let address = alice.identity().stream_address();
+    let before = resident(&alice).await;
+    // No message; a length without an end; one that is too large; a message that never ends.
+    let garbage: [(&[u8], u32); 4] = [
+        (b"\x05hello", 1),
+        (&[0xff; 64], 1),
+        (&[0xff, 0xff, 0x7f, 1, 2, 3], 1),
+        (&[0x80, 0x7f, 7, 7, 7, 7], 100_000),
+    ];
+    for protocol in ["/oc/kad/1.0.0", "oc/kad/1.0.0"] {
+        for (bytes, repeat) in garbage {
+            let fields =
+                json!({"addr": address, "protocol": protocol, "base64": STANDARD.encode(bytes), "repeat": repeat});
+            let told = mallory.try_tell("raw", fields).await;
+            if let Some(stream) = told["stream"].as_u64() {
+                mallory
+                    .expect(|event| event["event"] == "raw_end" && event["stream"] == stream)
+                    .await;
+            }
+        }
+        let asked = json!({"addr": address, "protocol": protocol, "type": "find_node", "key": "anybody"});
+        assert_eq!(mallory.tell("kad_ask", asked).await["type"], "find_node");
+    }
+    stays_below(&alice, before + f64::from(32 << 20)).await;
+}
+
+#[tokio::test]
 async fn an_indexer_that_is_full_says_so_and_another_is_found() {
     let net = Federation::new();
     let _full = indexer(&net, "full", &["roomy"])
@@ -254,6 +322,26 @@ async fn an_indexer_that_is_full_says_so_and_another_is_found() {
     // It told of the other one.
     keeps(&alice, 1).await;
     finds(&roomy, alice.did(), alice.did()).await;
+}
+
+#[tokio::test]
+async fn a_crowd_that_takes_every_connection_keeps_no_indexer_out() {
+    let net = Federation::new();
+    let mut index = indexer(&net, "index", &[]).start().await;
+    let alice = knowing(&net, "alice", &["index"]).set("limits.connections", 8);
+    let alice = alice.start().await;
+    keeps(&alice, 1).await;
+    index.kill9();
+    keeps(&alice, 0).await;
+    let crowd = Crowd::knock(&net, &alice, 200);
+    alice
+        .wait_metric("ocd_dropped_total", &[("reason", "too_many")], |dropped| {
+            dropped > 100.0
+        })
+        .await;
+    index.restart().await;
+    keeps(&alice, 1).await;
+    drop(crowd);
 }
 
 const STRANGERS: usize = 2_000;

@@ -21,6 +21,7 @@ async fn two_invites_make_two_partners() {
         let invite = other.types(&["peer", "invite"]).await;
         assert_eq!(invite.status, 0, "{invite:?}");
         assert!(invite.err.contains(other.peer_id()), "{invite:?}");
+        assert!(invite.err.contains("Only daemons on this machine"), "{invite:?}");
         let line = invite.out.trim();
         assert!(
             line.starts_with("oc-invite-1:") && !line.contains(char::is_whitespace),
@@ -49,6 +50,9 @@ async fn two_invites_make_two_partners() {
     assert_eq!(row["connected"], true);
     let told = alice.types(&["peer", "ls"]).await.out;
     assert!(told.contains(bob.peer_id()) && told.contains("connected"), "{told}");
+
+    let nowhere = bob.types(&["peer", "invite", "--address", "/ip4/10.0.0.1/udp/1"]).await;
+    assert_eq!(nowhere.status, 64, "{nowhere:?}");
 
     let broken = bob
         .types(&["peer", "invite"])
@@ -113,7 +117,7 @@ async fn the_daemon_says_what_it_does_with_a_peer_and_why() {
     let carol = knowing(&net, "carol", &["index"]).start().await;
     keeps(&alice, 1).await;
     keeps(&carol, 1).await;
-    let (bob, eve) = (net.identity("bob"), net.identity("eve"));
+    let (bob, eve, index) = (net.identity("bob"), net.identity("eve"), net.identity("index"));
     let table = [
         (bob.did.as_str(), true, "known", "is delivered to it"),
         (&bob.peer_id, true, "known", "is delivered to it"),
@@ -123,6 +127,9 @@ async fn the_daemon_says_what_it_does_with_a_peer_and_why() {
         (carol.did(), true, "vouched", "what is public"),
         (carol.peer_id(), true, "vouched", "the indexer"),
         ("carol", true, "vouched", "follows from its key"),
+        (&index.did, true, "indexer", "one of our indexers"),
+        (&index.peer_id, true, "indexer", "one of our indexers"),
+        ("index", true, "indexer", "follows from its key"),
         (alice.did(), true, "self", "our own"),
         (
             "nobody knows me",

@@ -72,7 +72,8 @@ pub(super) fn add(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
         public_key: key_of(&read.peer)
             .map(|key| public_key_base64(&key))
             .unwrap_or_default(),
-        stream_address: record.stream_address.clone(),
+        // What was shown, and nothing that could not be read.
+        stream_address: stream_address(&read),
         api_url: record.api_url.clone(),
         relation: relation.to_owned(),
     };
@@ -95,6 +96,14 @@ pub(super) fn remove(common: &Common, wanted: &Removed) -> Result<(), Failure> {
     answer_told(common, &told, |told| done(told, "is removed"))
 }
 
+fn stream_address(read: &Verified) -> String {
+    let each = read
+        .addresses
+        .iter()
+        .map(|address| format!("{address}/p2p/{}", read.peer));
+    each.collect::<Vec<_>>().join(",")
+}
+
 fn shown(read: &Verified, relation: &str) -> String {
     let addresses: Vec<String> = read.addresses.iter().map(ToString::to_string).collect();
     let proven = if read.proven {
@@ -107,7 +116,7 @@ fn shown(read: &Verified, relation: &str) -> String {
         plain(&read.record.name),
         plain(&read.record.did),
         read.peer,
-        addresses.join(", ")
+        plain(&addresses.join(", "))
     )
 }
 

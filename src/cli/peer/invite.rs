@@ -11,13 +11,14 @@ use crate::cli::{Common, Failure, answer, tell};
 use crate::control::{OwnAddresses, Request, ask};
 use crate::discovery::{Own, write_invite};
 use crate::identity::{Identity, own_did};
-use crate::settings::{Settings, load};
+use crate::network::{Reach, reach_of};
+use crate::settings::{Settings, dialable, load};
 
 /// What a person may want of `peer invite`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Wanted {
     /// Where we are reached [default: `network.announce`, else what the running daemon tells others]. Repeatable
-    #[arg(long, value_name = "MULTIADDR")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = reachable)]
     address: Vec<Multiaddr>,
     /// For how many days it can be used
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=365))]
@@ -31,9 +32,6 @@ pub(super) fn invite(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
         name: settings.name.clone(),
         did: own_did(&settings, &identity)?,
         keypair: identity.keypair.clone(),
-        api_url: String::new(),
-        nats_address: String::new(),
-        wallet_address: String::new(),
     };
     let addresses = addresses(&settings, wanted);
     if addresses.is_empty() {
@@ -53,7 +51,23 @@ pub(super) fn invite(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
         "They add us by `oc-discovery peer add`, and should compare the PeerId with what you tell them by another way:\n{}",
         identity.peer_id
     ));
+    let shown: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    tell(&format!("It says that we are reached at {}", shown.join(", ")));
+    match addresses.iter().map(reach_of).max() {
+        Some(Reach::Host) => tell("Only daemons on this machine can do so: give --address, or set network.announce"),
+        Some(Reach::Site) => {
+            tell("Only daemons of the same site can do so: else give --address, or set network.announce")
+        }
+        _ => {}
+    }
     answer(&format!("{line}\n"))
+}
+
+fn reachable(text: &str) -> Result<Multiaddr, String> {
+    let address: Multiaddr = text.parse().map_err(|_| "no multiaddr".to_owned())?;
+    dialable(&address)
+        .then_some(address)
+        .ok_or_else(|| "it cannot be dialled; write /ip4/ADDRESS/tcp/PORT or /dns4/HOST/tcp/PORT".to_owned())
 }
 
 fn addresses(settings: &Settings, wanted: &Wanted) -> Vec<Multiaddr> {

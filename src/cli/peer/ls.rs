@@ -25,7 +25,7 @@ fn words(told: &PeerList) -> String {
                 plain(&peer.did),
                 peer.peer_id.clone(),
                 if peer.not_used.is_empty() {
-                    peer.addresses.join(", ")
+                    plain(&peer.addresses.join(", "))
                 } else {
                     format!("NOT USED: {}", plain(&peer.not_used))
                 },
@@ -45,7 +45,7 @@ fn words(told: &PeerList) -> String {
                 indexer.peer_id.clone(),
                 yes(indexer.kept, "kept", "not kept"),
                 yes(indexer.seed, "settings", "learnt"),
-                indexer.addresses.join(", "),
+                plain(&indexer.addresses.join(", ")),
                 plain(&indexer.last),
             ]
         })

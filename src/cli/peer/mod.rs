@@ -58,6 +58,7 @@ pub(super) enum PeerVerb {
 #[derive(Debug, Args)]
 pub(super) struct Who {
     /// A DID, PeerId or name
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     who: String,
 }
 

@@ -5,7 +5,7 @@
 use super::{Daemon, NodeError, NodeParts};
 use crate::bus::{self, Bus, IntakeFrom, IntakeState, Source};
 use crate::delivery::{self, Delivery};
-use crate::discovery::{self, Discovery, Own as OwnRecord};
+use crate::discovery::{self, Discovery, Own, Says};
 use crate::model::Federation;
 use crate::network;
 use crate::node::inbound::InboundHandler;
@@ -14,7 +14,7 @@ use crate::node::partner_rules::PartnerRules;
 use crate::node::registry::{self, Registry};
 use crate::pubsub::{Listening, judge::Judge};
 use crate::settings::{Settings, Writes};
-use crate::stream::{self, Own, StreamService, Upward};
+use crate::stream::{self, StreamService, Upward};
 use crate::wire::{ReadLimits, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -30,7 +30,6 @@ pub(super) fn network_config(
         keypair: parts.identity.keypair.clone(),
         psk: parts.identity.psk,
         listen: settings.network.listen.clone(),
-        announce: settings.network.announce.clone(),
         dht: settings.discovery.dht,
         inboxes,
         streams_per_protocol: settings.limits.streams_per_protocol,
@@ -45,6 +44,14 @@ pub(super) fn network_config(
 }
 
 impl Daemon {
+    fn own(&self, did: &str) -> Own {
+        Own {
+            name: self.settings.name.clone(),
+            did: did.to_owned(),
+            keypair: self.parts.identity.keypair.clone(),
+        }
+    }
+
     /// Finds others, and is found, from now on.
     pub(super) async fn start_discovery(
         &self,
@@ -54,22 +61,13 @@ impl Daemon {
         offered: mpsc::Receiver<network::Offered>,
     ) -> Result<Discovery, NodeError> {
         let document = self.store.self_peer().await?;
-        let (api_url, nats_address, wallet_address) = document
-            .map(|peer| (peer.api_url, peer.nats_address, peer.wallet_address))
-            .unwrap_or_default();
-        let own = OwnRecord {
-            name: self.settings.name.clone(),
-            did: did.to_owned(),
-            keypair: self.parts.identity.keypair.clone(),
-            api_url,
-            nats_address,
-            wallet_address,
-        };
         let parts = discovery::Parts {
-            own,
+            own: self.own(did),
+            says: document.map(|peer| Says::of(&peer)).unwrap_or_default(),
             network: self.network.clone(),
             federation,
             settings: Arc::clone(&self.settings),
+            live: self.parts.settings.clone(),
             metrics: self.parts.metrics.clone(),
             refusals: self.parts.refusals.clone(),
             shutdown: self.end.clone(),
@@ -83,13 +81,8 @@ impl Daemon {
         federation: watch::Receiver<Arc<Federation>>,
         discovery: Discovery,
     ) -> (StreamService, Upward) {
-        let own = Own {
-            did: did.to_owned(),
-            name: self.settings.name.clone(),
-            keypair: self.parts.identity.keypair.clone(),
-        };
         let parts = stream::Parts {
-            own,
+            own: self.own(did),
             network: self.network.clone(),
             discovery,
             federation,

@@ -158,11 +158,14 @@ impl<'a> PeerBuilder<'a> {
             ("name".to_owned(), json!(self.name)),
             ("state_dir".to_owned(), json!(dir)),
             ("nats.url".to_owned(), json!(server.url())),
-            ("network.listen".to_owned(), json!([identity.address])),
+            ("network.listen".to_owned(), json!([listen_address(&identity)])),
             ("admin.listen".to_owned(), json!(format!("127.0.0.1:{admin}"))),
             ("log.level".to_owned(), json!("info,oc_discovery=debug")),
             ("log.format".to_owned(), json!("text")),
         ]);
+        if listen_address(&identity) != identity.address {
+            settings.insert("network.announce".to_owned(), json!([identity.address]));
+        }
         settings.extend(nats_settings(server, &dir));
         settings.extend(self.settings);
         let mut peer = Peer {
@@ -182,6 +185,16 @@ impl<'a> PeerBuilder<'a> {
         peer.write_settings();
         peer.run();
         peer
+    }
+}
+
+/// The address of this host behind a name.
+fn listen_address(identity: &Identity) -> String {
+    let address = &identity.address;
+    match address.split('/').nth(1) {
+        Some("dns4") => format!("/ip4/127.0.0.1/tcp/{}", identity.port()),
+        Some("dns6") => format!("/ip6/::1/tcp/{}", identity.port()),
+        _ => address.clone(),
     }
 }
 

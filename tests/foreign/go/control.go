@@ -56,6 +56,8 @@ type command struct {
 	List  []resource `json:"list"`
 	Match bool       `json:"match"`
 
+	Key string `json:"key"`
+
 	Quiet     *bool   `json:"quiet"`
 	Accept    *bool   `json:"accept_partners"`
 	Challenge *bool   `json:"challenge"`
@@ -119,7 +121,7 @@ func answer(c *command, more fields, err error) {
 
 func (n *node) execute(c *command) (fields, error) {
 	switch c.Cmd {
-	case "connect", "partner", "stop_partner", "send", "burst", "close_stream", "raw", "open_many", "disconnect":
+	case "connect", "partner", "stop_partner", "send", "burst", "close_stream", "raw", "open_many", "disconnect", "protocols", "kad_ask":
 		remote, err := n.target(c.Addr)
 		if err != nil {
 			return nil, err
@@ -135,6 +137,11 @@ func (n *node) execute(c *command) (fields, error) {
 		defer n.mu.Unlock()
 		n.resources, n.match = c.List, c.Match
 		return fields{"count": len(c.List)}, nil
+	case "kad_serve":
+		n.serveKad(protocol.ID(c.Protocol))
+		return nil, nil
+	case "kad_keep":
+		return nil, n.keepKad(c.Key, c.Base64)
 	case "reply":
 		n.reply(protocol.ID(c.Protocol), c.Text, max(c.Repeat, 1))
 		return nil, nil
@@ -176,6 +183,11 @@ func (n *node) towards(remote peer.ID, c *command) (fields, error) {
 			b.claim.PeerID = *c.PeerID
 		}
 		return nil, n.keepPartner(remote, b)
+	case "protocols":
+		listed, err := n.host.Peerstore().GetProtocols(remote)
+		return fields{"protocols": listed}, err
+	case "kad_ask":
+		return n.askKad(remote, c)
 	case "stop_partner":
 		if !n.stopPartner(remote) {
 			return nil, errors.New("no partner stream is kept to that peer")

@@ -2,7 +2,10 @@ module oc-discovery.test/foreign-go
 
 go 1.25.7
 
-require github.com/libp2p/go-libp2p v0.49.0
+require (
+	github.com/libp2p/go-libp2p v0.49.0
+	google.golang.org/protobuf v1.36.11
+)
 
 require (
 	filippo.io/bigmod v0.1.1-0.20260103110540-f8a47775ebe5 // indirect
@@ -88,6 +91,5 @@ require (
 	golang.org/x/text v0.40.0 // indirect
 	golang.org/x/time v0.15.0 // indirect
 	golang.org/x/tools v0.48.0 // indirect
-	google.golang.org/protobuf v1.36.11 // indirect
 	lukechampine.com/blake3 v1.4.1 // indirect
 )

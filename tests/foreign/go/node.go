@@ -73,6 +73,7 @@ type node struct {
 	probe          string
 	raw            map[int]network.Stream
 	rawNext        int
+	kadKept        map[string][]byte
 }
 
 func newPeer(h host.Host, key crypto.PrivKey, s settings) *node {
@@ -83,6 +84,7 @@ func newPeer(h host.Host, key crypto.PrivKey, s settings) *node {
 		partnersOut:    map[peer.ID]context.CancelFunc{},
 		partnersIn:     map[peer.ID]network.Stream{},
 		raw:            map[int]network.Stream{},
+		kadKept:        map[string][]byte{},
 		acceptPartners: true,
 		challenge:      true,
 		probe:          "echo",

@@ -10,7 +10,7 @@ export function protocolOf (name) {
 }
 
 // A string as json.Marshal writes it: JSON.stringify and HTML's characters escaped.
-function goString (text) {
+export function goString (text) {
   if (typeof text !== 'string') {
     throw new Error(`${JSON.stringify(text)} is no string`)
   }

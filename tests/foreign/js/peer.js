@@ -1,5 +1,5 @@
-// A js-libp2p peer with GossipSub, for testing oc-discovery's search against an implementation
-// that shares nothing with it. JSON commands on stdin, one a line; JSON events on stdout, one a
+// A js-libp2p peer with GossipSub and Kademlia, for testing oc-discovery's search and its DHT against
+// an implementation that shares nothing with it. JSON commands on stdin, one a line; JSON events on stdout, one a
 // line; see ../README.md.
 
 import './node20.js'
@@ -13,10 +13,12 @@ import { generateKeyPairFromSeed, publicKeyToProtobuf } from '@libp2p/crypto/key
 import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import { peerIdFromString } from '@libp2p/peer-id'
+import { ping } from '@libp2p/ping'
 import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
+import { dhtCommands, dhtService } from './dht.js'
 import {
   SEARCH, decodeEvent, encodeEvent, goTime, payloadJSON, protocolOf, questionText, signedBytes, verifyEvent
 } from './event.js'
@@ -31,7 +33,8 @@ const { values: args } = parseArgs({
     key: { type: 'string' },
     did: { type: 'string', default: randomUUID() },
     name: { type: 'string', default: 'foreign-js' },
-    listen: { type: 'string', default: '/ip4/127.0.0.1/tcp/0' }
+    listen: { type: 'string', default: '/ip4/127.0.0.1/tcp/0' },
+    dht: { type: 'boolean', default: false }
   }
 })
 
@@ -87,6 +90,8 @@ const node = await createLibp2p({
   ...protector(),
   services: {
     identify: identify(),
+    // Only where it is asked for: it connects by itself to whomever it hears of.
+    ...(args.dht ? { ping: ping(), dht: dhtService(emit) } : {}),
     pubsub: gossipsub({ msgIdFn: messageId, globalSignaturePolicy: 'StrictSign', emitSelf: false })
   }
 })
@@ -321,7 +326,12 @@ const commands = {
     }
     return { peers: node.getPeers().map((id) => id.toString()), topics }
   },
-  async exit () {}
+  async exit () {},
+  ...(args.dht
+    ? dhtCommands(node.services.dht, privateKey, {
+      name: args.name, did: args.did, address: () => node.getMultiaddrs().map(String).join(',')
+    })
+    : {})
 }
 
 async function run (line) {
