@@ -39,6 +39,8 @@
 //! | words for a courier | 64 | the desk waits |
 //! | partners that began to deliver, not yet told to their couriers | 256 | not told: their couriers try by themselves |
 //! | delivery streams not looked at | 256 | reset: `stream_inbox`, `delivery` |
+//! | lines that gather while a transaction is under way, each session | 512, 1 MiB, past the piece that passes it | the session reads on when it has ended, and its sender waits |
+//! | messages that gather while others are being journaled | 512, 4 MiB, past 64 messages | the node takes no more from the intake's queue |
 //! | lines committed, not yet published | 64 MiB of all sessions | sessions wait, and with them their senders |
 //! | partner table's events | 64 | the node waits: a partner is in effect before what follows is sent |
 //! | a `/1.0` peer's queue to write, planner lines to any | `limits.peer_queue_messages`, `limits.peer_queue_bytes` | connected: waits 1 s, then lost as `stalled` until half is free; else lost as `away`: `peer_queue` |

@@ -37,6 +37,8 @@ use tracing::{debug, info};
 const UNPUBLISHED: usize = 64 * 1024 * 1024;
 /// What may gather while a transaction is under way: more does not make the next one cheaper.
 const GATHERED: usize = 512;
+/// The same in bytes of payload, past the piece that passes it.
+const GATHERED_BYTES: usize = 1024 * 1024;
 /// How long the first line may take.
 const FIRST_LINE: Duration = Duration::from_secs(10);
 /// How long a session waits for what an earlier life committed to be published: most often that takes milliseconds.
@@ -304,7 +306,8 @@ impl Sessions {
             if committing.is_none() {
                 *committing = self.commit(io, receiver, from);
             }
-            let may_read = pause.is_none() && receiver.pending().size() < GATHERED;
+            let gathered = receiver.pending();
+            let may_read = pause.is_none() && gathered.size() < GATHERED && gathered.bytes() < GATHERED_BYTES;
             let piece = tokio::select! {
                 () = self.stop.cancelled() => return End::Stop("busy", 1),
                 () = over.cancelled() => return End::Over("a newer session of this origin began"),
