@@ -5,6 +5,7 @@
 //! target and whether it was met.
 
 mod asker;
+mod carry;
 mod crowd;
 mod discovery;
 mod documents;

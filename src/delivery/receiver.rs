@@ -121,9 +121,7 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
-}
 
-impl Batch {
     /// The lines that are to be published, and their numbers.
     pub fn todo<'a>(&'a self, committed: &'a Committed) -> impl Iterator<Item = (u64, &'a Received)> {
         let groups = self.steps.iter().filter_map(|step| match step {

@@ -116,7 +116,9 @@ enum End {
     Stop(&'static str, u64),
     /// The stream is reset, for a counted reason.
     Broken(&'static str, String),
-    /// The sender left, or lost its right, or a newer session began.
+    /// The sender ended it in good order.
+    Left,
+    /// The stream broke, or the sender lost its right, or a newer session began.
     Over(&'static str),
 }
 
@@ -223,6 +225,9 @@ impl Sessions {
                 }
             }
             End::Broken(rule, detail) => self.refusals.refuse(rule, &did, detail),
+            End::Left => {
+                let _ = io.writer.close().await;
+            }
             End::Over(why) => {
                 debug!(from = %did, why, "a delivery session ended");
                 let _ = io.writer.close().await;
@@ -350,7 +355,7 @@ impl Sessions {
             began = true;
             let piece = match piece {
                 Ok(Some(piece)) => piece,
-                Ok(None) => return End::Over("the sender ended it"),
+                Ok(None) => return End::Left,
                 Err(error) => match error.rule() {
                     Some(rule) => return End::Broken(rule, error.to_string()),
                     None => return End::Over("the stream broke"),

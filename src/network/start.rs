@@ -164,8 +164,8 @@ fn behaviour(config: &Config, local: PeerId, bars: &Bars) -> Result<Behaviour, S
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING))
         .with_max_pending_outgoing(Some(PENDING))
-        .with_max_established(Some(config.connections))
-        .with_max_established_per_peer(Some(config.connections_per_peer));
+        .with_max_established(Some(config.connections));
+    let per_peer = ConnectionLimits::default().with_max_established_per_peer(Some(config.connections_per_peer));
     let identify = identify::Config::new("opencloud/1.0".into(), config.keypair.public())
         .with_agent_version(concat!("oc-discovery/", env!("CARGO_PKG_VERSION")).into())
         // What others are told is decided above: what is listened on may be of no use to them.
@@ -174,6 +174,7 @@ fn behaviour(config: &Config, local: PeerId, bars: &Bars) -> Result<Behaviour, S
     Ok(Behaviour {
         blocked: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(limits),
+        per_peer: connection_limits::Behaviour::new(per_peer),
         pending: Pending::default(),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY).with_timeout(PING_TIMEOUT)),

@@ -38,7 +38,10 @@ use tracing::{debug, info, warn};
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
+    /// All connections; whoever is counted on passes it.
     pub(super) limits: connection_limits::Behaviour,
+    /// Those of one peer, whoever it is.
+    pub(super) per_peer: connection_limits::Behaviour,
     pub(super) pending: Pending,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,

@@ -1,11 +1,12 @@
 //! Node: listens on NATS, decides, and hands on to the services.
 //!
-//! Owns the loop from NATS to StreamService and PubSubService. No rule is in it: `dispatch` decides
+//! Owns the way from a message to StreamService and PubSubService; `listen` is the loop over them. No rule is in it: `dispatch` decides
 //! about messages, `partners` about peers, `inbound` about what comes back. Always: messages are handled one after
 //! another in the order they were taken, and at the end what was taken is finished.
 
 pub mod dispatch;
 pub mod inbound;
+mod listen;
 pub mod mesh;
 mod outlet;
 pub mod overtaken;
@@ -39,7 +40,6 @@ use crate::stream::{OutEvent, StreamService};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, DataType, ReadLimits};
 use dispatch::{Change, Decision, Directed, View, dispatch, not_ours};
-use futures::future::BoxFuture;
 use registry::Registry;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -50,22 +50,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, warn};
 use wishes::Wish;
 
-/// Messages taken from the queue in one go.
-const BATCH: usize = 64;
 /// Pause before the store or the journal is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a delete waits for the store to say whose a resource is.
 const OWNER_WAIT: Duration = Duration::from_secs(2);
 /// What is live only is of no use any more when it waited this long in the stream.
 const LIVE: Duration = Duration::from_secs(30);
-
-/// The end of what is being journaled; never when nothing is.
-async fn journaled(journaling: &mut Option<BoxFuture<'static, bool>>) -> bool {
-    match journaling {
-        Some(journaling) => journaling.await,
-        None => std::future::pending().await,
-    }
-}
 
 /// The dispatcher; see the module's first lines.
 struct Node {
@@ -92,71 +82,6 @@ struct Node {
 }
 
 impl Node {
-    /// `ListenNATS`: handles what is taken until the queue is closed and empty. While one batch is being journaled the next
-    /// one is read.
-    async fn listen_nats(mut self, mut taken: mpsc::Receiver<Taken>) {
-        let mut messages = Vec::with_capacity(BATCH);
-        let mut taking = Taking::default();
-        let mut journaling = None;
-        let mut closed = false;
-        while !closed || journaling.is_some() || !taking.is_empty() {
-            if journaling.is_none() && !taking.is_empty() {
-                if taking.given_up && taking.batch.cursor.is_some() {
-                    // The daemon is leaving before the store took it: in the stream it waits for the next start.
-                    return;
-                }
-                journaling = Some(self.journal(std::mem::take(&mut taking)));
-            }
-            let may_take = !closed && !taking.is_full();
-            tokio::select! {
-                biased;
-                journaled = journaled(&mut journaling) => {
-                    journaling = None;
-                    if !journaled {
-                        return;
-                    }
-                    self.under_way = None;
-                    self.delivery.intake_is_idle(taken.is_empty() && taking.is_empty());
-                    while self.delivery.disk_low() && !self.stopping.is_cancelled() {
-                        tokio::time::sleep(AGAIN).await;
-                    }
-                }
-                count = taken.recv_many(&mut messages, BATCH), if may_take => {
-                    closed = count == 0;
-                    self.delivery.intake_is_idle(false);
-                    for message in messages.drain(..) {
-                        self.on_message(message, &mut taking).await;
-                    }
-                    self.metrics.set_intake_waiting(taken.len());
-                }
-            }
-        }
-    }
-
-    /// Journals what was gathered, then tells the apps that asked for it; false when it was given up.
-    fn journal(&mut self, taking: Taking) -> BoxFuture<'static, bool> {
-        let promised = taking.is_promised();
-        let Taking {
-            batch, answers, began, ..
-        } = taking;
-        let rows = Arc::new(batch);
-        self.under_way = Some(Arc::clone(&rows));
-        let (intake, bus, metrics) = (self.intake.clone(), self.bus.clone(), self.metrics.clone());
-        let give_up = self.give_up.clone();
-        Box::pin(async move {
-            if !rows.is_empty() && !intake.take(&rows, promised, &give_up).await {
-                return false;
-            }
-            if let Some(began) = began.filter(|_| !rows.changes.is_empty()) {
-                metrics.event_took(began.elapsed());
-            }
-            for (to, word) in answers {
-                bus.answer(to, word).await;
-            }
-            true
-        })
-    }
-
     async fn on_message(&mut self, mut taken: Taken, taking: &mut Taking) {
         taking.at(&mut taken);
         if taken.refused {

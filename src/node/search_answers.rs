@@ -8,6 +8,7 @@ use super::search_peer::result;
 use super::searches::Answered;
 use crate::model::read_header;
 use crate::stream::Answers;
+use std::collections::BTreeSet;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,7 @@ impl Running {
         let most = self.desk.settings.borrow().limits.document_bytes;
         let now = Instant::now();
         let mut publish = Vec::with_capacity(events.len());
+        let mut searches = BTreeSet::new();
         for event in events {
             let refused = match read_header(&event.payload) {
                 _ if event.payload.len() > most => Some("too_large"),
@@ -46,7 +48,10 @@ impl Running {
                         self.note_stream(&id, &from.did, &closed);
                     }
                     match self.listeners.get(&id) {
-                        None => publish.push(result(event.datatype, event.payload, &user, search_id)),
+                        None => {
+                            publish.push(result(event.datatype, event.payload, &user, search_id));
+                            searches.insert(id);
+                        }
                         Some(listener) => {
                             if !listener.result(&from.did, event.datatype, event.payload) {
                                 self.desk.metrics.dropped("search_answer", "slow_asker");
@@ -62,7 +67,10 @@ impl Running {
                 }
             }
         }
-        self.desk.publish(publish).await;
+        if !self.desk.publish(publish).await {
+            // Which ones they were of is not told: their apps got less than there is, all the same.
+            searches.iter().for_each(|id| self.table.cut(id));
+        }
     }
 
     fn note_stream(&mut self, search: &str, did: &str, stream: &CancellationToken) {

@@ -31,8 +31,8 @@ impl SearchDesk {
         let results = hits.len().min(most);
         let found = hits.iter().take(most);
         let found = found.map(|hit| result(DataType::Peer, hit.json().into(), &user, id.clone()));
-        self.publish(found.collect()).await;
-        let truncated = hits.len() > most;
+        let all = self.publish(found.collect()).await;
+        let truncated = hits.len() > most || !all;
         let end = SearchEnd {
             results,
             truncated,
@@ -41,10 +41,16 @@ impl SearchDesk {
         self.report(&end).await;
     }
 
-    /// Publishes results in their order; one that NATS does not take is left out.
-    pub(super) async fn publish(&self, results: Vec<Bytes>) {
-        let refused = |error| self.refusals.refuse("nats_refused", "search_event", error);
+    /// Publishes results in their order; one that NATS does not take is left out. Says whether it took all.
+    #[must_use]
+    pub(super) async fn publish(&self, results: Vec<Bytes>) -> bool {
+        let mut all = true;
+        let refused = |error| {
+            all = false;
+            self.refusals.refuse("nats_refused", "search_event", error);
+        };
         self.bus.publish_all_now(Out::SearchEvent, results, refused).await;
+        all
     }
 
     pub(super) async fn report(&self, end: &SearchEnd) {

@@ -43,9 +43,14 @@ impl Syncer {
         }
     }
 
-    /// Whether a sync has failed since this was asked last.
+    /// Whether a sync has failed, and nothing has made that good yet.
     pub(super) fn has_failed(&self) -> bool {
-        self.failed.swap(false, Ordering::AcqRel)
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Everything was brought to the disk another way.
+    pub(super) fn is_made_good(&self) {
+        self.failed.store(false, Ordering::Release);
     }
 
     /// Ends it, after what it owes.
@@ -58,7 +63,11 @@ impl Syncer {
 fn run(path: &std::path::Path, queue: &mpsc::Receiver<Vec<Tell>>, failed: &AtomicBool) {
     while let Ok(mut owed) = queue.recv() {
         owed.extend(queue.try_iter().flatten());
-        let synced = file::sync_log(path).map_err(|error| JournalError::Failed(format!("fsync: {error}")));
+        // After one that failed a further one would say that all is well.
+        let synced = match failed.load(Ordering::Acquire) {
+            true => Err(JournalError::Failed("fsync: an earlier one has failed".to_owned())),
+            false => file::sync_log(path).map_err(|error| JournalError::Failed(format!("fsync: {error}"))),
+        };
         if synced.is_err() {
             failed.store(true, Ordering::Release);
         }

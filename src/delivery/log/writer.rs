@@ -79,7 +79,10 @@ impl Writer {
         let Ok(mut pen) = self.pen.try_lock() else {
             return Err(request);
         };
-        let Some(pen) = pen.as_mut() else { return Err(request) };
+        // What makes a failed sync good takes long.
+        let Some(pen) = pen.as_mut().filter(|pen| !pen.syncer.has_failed()) else {
+            return Err(request);
+        };
         pen.group(request, || None);
         if pen.journal.log_is_long() {
             // Full: the thread looks after its next group.
@@ -162,6 +165,9 @@ impl Pen {
             self.journal.sync_failed();
         }
         let ended = begun.and_then(|()| self.journal.end_group(anew));
+        if anew && ended.is_ok() {
+            self.syncer.is_made_good();
+        }
         let mut owed = Vec::new();
         for (durable, answer) in answers {
             let tell = answer(&ended);

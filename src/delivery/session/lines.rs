@@ -137,7 +137,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// The session is over: the transaction under way is waited for, and of a stream that broke what was read before counts.
+    /// The session is over: the transaction under way is waited for; what was read before a good end, or before a line that
+    /// makes no sense, counts.
     pub(super) async fn finish<'a>(
         &'a self,
         io: &mut Io,
@@ -152,7 +153,7 @@ impl Sessions {
                     return;
                 }
             }
-            if !matches!(end, End::Broken(..)) {
+            if !matches!(end, End::Broken(..) | End::Left) {
                 return;
             }
             committing = self.commit(io, &mut receiver, from);
