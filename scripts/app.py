@@ -167,7 +167,7 @@ def main():
     nats = Nats(wanted.nats)
     search = payload.get("id") if isinstance(payload, dict) else None
     if wanted.wait:
-        if not search:
+        if not search or getattr(wanted, "action", "") not in ("search", str(ACTIONS["search"])):
             usage("--wait needs a search with an id")
         nats.subscribe(("search_event", "search_end"))
     # The answers may come at once, so nothing but the message itself is waited for.
