@@ -20,7 +20,9 @@ impl SearchDesk {
             .timeout_ms
             .map_or(longest, |ms| Duration::from_millis(ms).min(longest));
         let asked = get_peer_record(self.store.as_ref(), &self.discovery, &request.text);
-        let (hits, error) = tokio::time::timeout(time, asked).await.unwrap_or_default();
+        let asked = tokio::time::timeout(time, asked).await;
+        let in_time = asked.is_ok();
+        let (hits, error) = asked.unwrap_or_default();
         if let Some(error) = error {
             self.refusals.refuse("store_down", "search", &error);
         }
@@ -32,7 +34,7 @@ impl SearchDesk {
         let found = hits.iter().take(most);
         let found = found.map(|hit| result(DataType::Peer, hit.json().into(), &user, id.clone()));
         let all = self.publish(found.collect()).await;
-        let truncated = hits.len() > most || !all;
+        let truncated = hits.len() > most || !all || !in_time;
         let end = SearchEnd {
             results,
             truncated,

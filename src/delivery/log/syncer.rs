@@ -48,6 +48,11 @@ impl Syncer {
         self.failed.load(Ordering::Acquire)
     }
 
+    /// A sync has failed elsewhere.
+    pub(super) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
     /// Everything was brought to the disk another way.
     pub(super) fn is_made_good(&self) {
         self.failed.store(false, Ordering::Release);

@@ -199,6 +199,39 @@ async fn reading_does_not_wait_for_writing_and_sees_one_moment() {
     assert_eq!(writing.len(), 2);
 }
 
+#[tokio::test]
+async fn what_is_committed_counts_though_the_disk_does_not_have_it() {
+    let (log, dir, path) = make();
+    let (wal, away) = (dir.path().join("journal.db-wal"), dir.path().join("away"));
+    take(&log, true, put("before", "")).await.unwrap();
+    fs::rename(&wal, &away).unwrap();
+    assert!(take(&log, true, put("unsynced", "")).await.is_err());
+    fs::rename(&away, &wal).unwrap();
+    // A reader elsewhere keeps the log from being folded, which alone makes a failed sync good.
+    let mut reader = rusqlite::Connection::open(&path).unwrap();
+    let reading = reader.transaction().unwrap();
+    reading.query_row("SELECT head FROM meta", [], |_| Ok(())).unwrap();
+    let told = Arc::new(AtomicBool::new(false));
+    let then = Arc::clone(&told);
+    let (durable, committed) = as_one_group(&log, async {
+        tokio::join!(
+            take(&log, true, put("durable", "")),
+            log.write_then(
+                How::of_rows(false, FEW + 1),
+                |journal| journal.take(&[put("committed", "")], None),
+                move |_| then.store(true, Ordering::Relaxed),
+            ),
+        )
+    })
+    .await;
+    assert!(durable.is_err(), "{durable:?}");
+    assert_eq!(committed.unwrap()[0].seq, 4, "it is there, as the one before it");
+    assert!(told.load(Ordering::Relaxed), "and whoever follows commits is told");
+    drop(reading);
+    take(&log, true, put("after", "")).await.unwrap();
+    assert_eq!(head(&log).await, 5);
+}
+
 fn files(dir: &TempDir) -> Vec<String> {
     let names = fs::read_dir(dir.path()).unwrap();
     let mut names: Vec<String> = names

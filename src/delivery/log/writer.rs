@@ -83,7 +83,7 @@ impl Writer {
         let Some(pen) = pen.as_mut().filter(|pen| !pen.syncer.has_failed()) else {
             return Err(request);
         };
-        pen.group(request, || None);
+        pen.group(request, || None, false);
         if pen.journal.log_is_long() {
             // Full: the thread looks after its next group.
             let _ = self.queue.try_send(Job::Fold);
@@ -107,7 +107,7 @@ impl Thread {
             let Ok(mut pen) = pen.lock() else { return };
             let Some(pen) = pen.as_mut() else { return };
             if let Some(first) = first {
-                pen.group(first, || self.next());
+                pen.group(first, || self.next(), true);
             }
             pen.fold_when_long();
         }
@@ -150,8 +150,9 @@ impl Thread {
 }
 
 impl Pen {
-    /// Commits these requests as one transaction, then answers everybody in it.
-    fn group(&mut self, first: Request, mut others: impl FnMut() -> Option<Request>) {
+    /// Commits these requests as one transaction, then answers everybody in it. What is committed counts for who wants no more
+    /// than that, whatever becomes of the disk.
+    fn group(&mut self, first: Request, mut others: impl FnMut() -> Option<Request>, may_fold: bool) {
         let begun = self.journal.begin_group();
         let mut answers: Vec<(bool, Answer)> = Vec::new();
         let mut next = Some(first);
@@ -160,21 +161,16 @@ impl Pen {
             let takes_more = begun.is_ok() && answers.len() < GROUP && !self.journal.is_group_lost();
             next = if takes_more { others() } else { None };
         }
-        let anew = answers.iter().any(|(durable, _)| *durable) && self.syncer.has_failed();
-        if anew {
-            self.journal.sync_failed();
-        }
-        let ended = begun.and_then(|()| self.journal.end_group(anew));
-        if anew && ended.is_ok() {
-            self.syncer.is_made_good();
-        }
+        let ended = begun.and_then(|()| self.journal.end_group());
+        let durable = ended.is_ok() && answers.iter().any(|(durable, _)| *durable);
+        let anew = (durable && self.syncer.has_failed()).then(|| self.write_anew(may_fold));
         let mut owed = Vec::new();
         for (durable, answer) in answers {
             let tell = answer(&ended);
-            if durable && !anew && ended.is_ok() {
-                owed.push(tell);
-            } else {
-                tell(&Ok(()));
+            match &anew {
+                _ if !durable || ended.is_err() => tell(&Ok(())),
+                Some(synced) => tell(synced),
+                None => owed.push(tell),
             }
         }
         if !owed.is_empty() {
@@ -182,11 +178,23 @@ impl Pen {
         }
     }
 
+    /// A sync has failed before: only all of it, written anew, is known to be on the disk.
+    fn write_anew(&mut self, may_fold: bool) -> Result<()> {
+        if !may_fold {
+            return Err(JournalError::Failed("fsync: an earlier one has failed".to_owned()));
+        }
+        self.journal.sync_failed();
+        self.journal.sync()?;
+        self.syncer.is_made_good();
+        Ok(())
+    }
+
     fn fold_when_long(&mut self) {
         if self.journal.log_is_long()
             && let Err(error) = self.journal.fold_what_is_free()
         {
-            // It is tried again after the next group; until then the log grows.
+            // It is tried again after the next group; until then the log grows. It may have been the sync in it that failed.
+            self.syncer.fail();
             tracing::warn!(%error, "the journal's log cannot be folded into its file");
         }
     }

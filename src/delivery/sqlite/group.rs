@@ -89,9 +89,8 @@ impl SqliteJournal {
         self.group.lost.is_some() || (self.group.open && self.connection.is_autocommit())
     }
 
-    /// Commits the group, and with `durable` brings it to the disk. An error means for everybody in it that nothing was
-    /// written; after a failed sync, that it may have been.
-    pub(in crate::delivery) fn end_group(&mut self, durable: bool) -> Result<()> {
+    /// Commits the group. An error means for everybody in it that nothing was written.
+    pub(in crate::delivery) fn end_group(&mut self) -> Result<()> {
         let lost = match self.is_group_lost() {
             true => self.group.check(),
             false => Ok(()),
@@ -105,10 +104,7 @@ impl SqliteJournal {
             }
             return Err(error);
         }
-        match durable {
-            true => self.sync(),
-            false => Ok(()),
-        }
+        Ok(())
     }
 
     /// A sync by somebody else has failed.
@@ -122,7 +118,8 @@ impl SqliteJournal {
     }
 
     /// Brings what is committed to the disk. After one that failed, by writing all of the log anew, into the file.
-    fn sync(&mut self) -> Result<()> {
+    /// After an error what is committed is there, and may be gone again after a power cut.
+    pub(in crate::delivery) fn sync(&mut self) -> Result<()> {
         let synced = match self.group.unsynced {
             true => self.fold(),
             false => file::sync_log(&self.path).map_err(|error| JournalError::Failed(format!("fsync: {error}"))),

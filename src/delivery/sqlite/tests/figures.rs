@@ -76,7 +76,10 @@ fn in_a_group(journal: &mut SqliteJournal, durable: bool, work: impl FnOnce(&mut
             Ok(())
         })
         .unwrap();
-    journal.end_group(durable).unwrap();
+    journal.end_group().unwrap();
+    if durable {
+        journal.sync().unwrap();
+    }
 }
 
 #[test]

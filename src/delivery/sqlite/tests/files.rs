@@ -109,7 +109,8 @@ fn a_death_keeps_what_is_committed_and_nothing_else() {
         everything(&SqliteJournal::open(&after_death.join("journal.db")).unwrap()),
         before
     );
-    journal.end_group(true).unwrap();
+    journal.end_group().unwrap();
+    journal.sync().unwrap();
     let later = copy(dir.path(), "later", None);
     assert_ne!(
         everything(&SqliteJournal::open(&later.join("journal.db")).unwrap()),
@@ -306,7 +307,12 @@ fn after_a_failed_sync_all_is_written_anew() {
     let durable = |journal: &mut SqliteJournal, id: &str| {
         journal.begin_group().unwrap();
         journal.request(|journal| journal.take(&[put(id)], None)).unwrap();
-        journal.end_group(true)
+        journal.end_group().unwrap();
+        let synced = journal.sync();
+        if synced.is_err() {
+            journal.sync_failed();
+        }
+        synced
     };
     durable(&mut journal, "k").unwrap();
     assert!(fs::metadata(&log).unwrap().len() > 0, "a sync alone folds nothing");

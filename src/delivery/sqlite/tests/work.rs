@@ -36,7 +36,7 @@ fn with(n: usize) -> (SqliteJournal, tempfile::TempDir) {
             .unwrap();
         journal.park(&parked("b", i), 100).unwrap();
     }
-    journal.end_group(false).unwrap();
+    journal.end_group().unwrap();
     (journal, dir)
 }
 
