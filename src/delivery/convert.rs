@@ -1,6 +1,6 @@
 //! From the wire's words to the journal's, and back.
 
-use super::types::{Hash, Held, Key, Position, Row, Token};
+use super::types::{Hash, Held, Key, Position, Received, Row, Token};
 use crate::wire::{Action, DeliveryKey, DeliveryLine, DeliveryPosition};
 use bytes::Bytes;
 
@@ -77,5 +77,22 @@ pub fn gone(key: Key) -> DeliveryLine {
         id: key.id,
         user: String::new(),
         payload: Bytes::from(payload),
+    }
+}
+
+/// A line that passed the rules, as it is committed.
+pub(super) fn received(line: DeliveryLine, action: Action) -> Received {
+    Received {
+        seq: line.seq,
+        key: Key {
+            datatype: line.datatype,
+            id: line.id,
+        },
+        directed: action == Action::Considers,
+        once: false,
+        action,
+        user: line.user,
+        hash: Hash::of(&line.payload),
+        payload: line.payload,
     }
 }

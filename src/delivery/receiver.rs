@@ -8,8 +8,9 @@
 //! [`Receiver::committed`] for the answers, [`Receiver::published`] whenever the publisher has come further. Sessions of one
 //! origin follow each other: a new one begins when the batch in hand of the old one is committed or given up.
 
+use super::convert::received;
 use super::journal::{Journal, Result};
-use super::types::{Hash, Key, Position, Received, Verdict};
+use super::types::{Key, Position, Received, Verdict};
 use crate::wire::{Action, DeliveryLine, ReceiverLine, SenderLine};
 use std::collections::VecDeque;
 
@@ -32,6 +33,8 @@ pub struct Broken(pub &'static str);
 pub struct Receiver {
     have: Option<Position>,
     partner: bool,
+    /// A comparison of everything was asked for.
+    full: bool,
     mode: Mode,
     batch: Batch,
     /// Places that may be acknowledged once everything up to the number is published.
@@ -136,13 +139,6 @@ impl Batch {
                 _ => None,
             })
     }
-
-    /// Whether a comparison ends in it.
-    #[must_use]
-    pub fn ends_comparison(&self) -> bool {
-        let ends = |step: &Step| matches!(step, Step::Stand(Some(_)));
-        self.steps.iter().any(ends)
-    }
 }
 
 /// Commits a batch of `origin`; `at` in milliseconds since 1970. To be called in one transaction.
@@ -177,6 +173,7 @@ impl Receiver {
         let receiver = Self {
             have,
             partner,
+            full,
             mode: Mode::Greeting,
             batch: Batch::default(),
             due: VecDeque::new(),
@@ -302,6 +299,12 @@ impl Receiver {
         self.batch.steps.push(step);
     }
 
+    /// Whether a comparison that was asked for at the greeting ends in this batch.
+    #[must_use]
+    pub fn has_compared(&self, batch: &Batch) -> bool {
+        self.full && batch.steps.iter().any(|step| matches!(step, Step::Stand(Some(_))))
+    }
+
     /// What has gathered, without taking it.
     #[must_use]
     pub fn pending(&self) -> &Batch {
@@ -377,22 +380,6 @@ fn reject(seq: u64, refusal: Refusal) -> Answer {
         code: refusal.code.to_owned(),
         max: refusal.max,
     })
-}
-
-fn received(line: DeliveryLine, action: Action) -> Received {
-    Received {
-        seq: line.seq,
-        key: Key {
-            datatype: line.datatype,
-            id: line.id,
-        },
-        directed: action == Action::Considers,
-        once: false,
-        action,
-        user: line.user,
-        hash: Hash::of(&line.payload),
-        payload: line.payload,
-    }
 }
 
 #[cfg(test)]

@@ -188,6 +188,7 @@ impl Discovery {
     async fn save(&self, before: u64) -> u64 {
         let (path, service) = (self.file(), self.clone());
         let work = move || {
+            let _alone = locked(&service.0.keeping);
             let text = service.state();
             let mut hasher = DefaultHasher::new();
             text.hash(&mut hasher);

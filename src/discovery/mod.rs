@@ -101,6 +101,8 @@ struct Shared {
     chosen: Notify,
     /// The sessions with indexers, and why one was told to end.
     sessions: Mutex<HashMap<PeerId, (CancellationToken, Option<Lost>)>>,
+    /// One at a time writes what is kept: the last time may come while another is under way.
+    keeping: Mutex<()>,
     says: Mutex<Says>,
     ours: watch::Sender<Ours>,
     flights: Mutex<HashMap<lookup::FlightKey, lookup::Flight>>,
@@ -141,6 +143,7 @@ impl Discovery {
             choice: Mutex::new(choice),
             chosen: Notify::new(),
             sessions: Mutex::default(),
+            keeping: Mutex::default(),
             says: Mutex::new(parts.says.clone()),
             ours: watch::Sender::new(Ours::default()),
             flights: Mutex::default(),

@@ -128,7 +128,7 @@ impl Sessions {
         done: Result<(Batch, Committed), End>,
     ) -> Result<(), End> {
         let (batch, committed) = done?;
-        if batch.ends_comparison() {
+        if receiver.has_compared(&batch) {
             locked(&self.wanted_full).remove(&from.did);
         }
         for answer in receiver.committed(batch, committed) {
