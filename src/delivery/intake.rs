@@ -108,13 +108,22 @@ impl Intake {
         self.reach.clone()
     }
 
-    /// Commits a batch, however long that takes. False when `stop` came first: then nothing of it was taken.
+    /// Commits a batch, however long that takes. False when `stop` came first: then nobody may be told that it is safe.
     ///
-    /// `promised`: somebody is told that it is safe, so it is on the disk when this returns.
+    /// `promised`: somebody is told that it is safe, so it is on the disk when this returns. It is committed once, however often
+    /// the disk has to be asked: what is for one peer alone would be there as often.
     pub async fn take(&self, batch: &Arc<Batch>, promised: bool, stop: &CancellationToken) -> bool {
-        let mut told = false;
+        let (mut told, mut committed) = (false, false);
         loop {
-            match self.try_take(Arc::clone(batch), promised).await {
+            let done = match committed {
+                false => self.try_take(Arc::clone(batch)).await,
+                true => self.log.write(true, |_| Ok(())).await,
+            };
+            match done {
+                Ok(()) if promised && !committed => {
+                    committed = true;
+                    continue;
+                }
                 Ok(()) => {
                     if told {
                         info!("the journal takes again");
@@ -163,7 +172,7 @@ impl Intake {
     ///
     /// # Errors
     /// Nothing of it was taken.
-    pub async fn try_take(&self, batch: Arc<Batch>, promised: bool) -> Result<()> {
+    pub async fn try_take(&self, batch: Arc<Batch>) -> Result<()> {
         let bounds = Arc::clone(&self.bounds);
         let last_seq = batch.cursor.as_ref().map(|cursor| cursor.last_seq);
         let rows = batch.changes.len() + batch.parked.len();
@@ -173,7 +182,7 @@ impl Intake {
             }
             Ok(((), journal.take(&batch.changes, batch.cursor.as_ref())?))
         };
-        self.commit(How::of_rows(promised, rows), last_seq, work).await
+        self.commit(How::of_rows(false, rows), last_seq, work).await
     }
 
     /// Journals parked changes again, as they are now, in the transaction in which they are no more parked; says how many,
@@ -287,5 +296,55 @@ fn expire(journal: &mut dyn Journal, dest: &str, bounds: &DeliverySettings) -> R
         };
         journal.park(&parked, bounds.parked)?;
         expired.push((dest.to_owned(), oldest.seq));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::types::Key;
+    use crate::settings::{Sources, load};
+    use crate::telemetry::Metrics;
+    use crate::wire::{Action, DataType};
+    use std::path::PathBuf;
+
+    #[tokio::test]
+    async fn what_is_promised_is_committed_once_however_often_the_disk_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let (wal, away) = (dir.path().join("journal.db-wal"), dir.path().join("away"));
+        let sources = Sources::of_process(Some(PathBuf::from("/dev/null")), vec!["name=here".to_owned()]);
+        let bounds = Arc::new(load(&sources).unwrap().settings.delivery);
+        let log = Log::open(&dir.path().join("journal.db")).unwrap();
+        let readiness = Readiness::new(&["journal"]);
+        let reach = (watch::Sender::new(Reach::default()), Arc::default());
+        let told = (readiness.clone(), Refusals::new(Metrics::new()));
+        let intake = Intake::new(log.clone(), Arc::default(), reach, bounds, told);
+        let considers = Change {
+            key: Key {
+                datatype: DataType::Workspace,
+                id: "message".into(),
+            },
+            dest: "did:b".into(),
+            action: Action::Considers,
+            user: String::new(),
+            payload: "{}".into(),
+            at: now(),
+        };
+        let batch = Arc::new(Batch {
+            changes: vec![considers],
+            ..Batch::default()
+        });
+        log.write(true, |_| Ok(())).await.unwrap();
+        std::fs::rename(&wal, &away).unwrap();
+        let stop = CancellationToken::new();
+        let taking = tokio::spawn(async move { intake.take(&batch, true, &stop).await });
+        let is_bad = || matches!(&readiness.snapshot()[..], [(_, Some(why))] if why.contains("fsync"));
+        while !is_bad() {
+            tokio::task::yield_now().await;
+        }
+        std::fs::rename(&away, &wal).unwrap();
+        assert!(taking.await.unwrap(), "it is safe now");
+        let waiting = log.read(|journal| journal.directed_waiting("did:b")).await.unwrap();
+        assert_eq!(waiting.0, 1);
     }
 }

@@ -26,8 +26,10 @@ const FILE: &str = "records.jsonl";
 const EVERY: Duration = Duration::from_secs(30);
 /// Records of others that are remembered for the time without indexers.
 const LAST_KNOWN: usize = 2_000;
-/// Largest file read, in bytes: a full book and the rest.
+/// Largest file written and read, in bytes: a full book and the rest.
 const FILE_BYTES: u64 = 512 * 1024 * 1024;
+/// Longest line of it.
+const LINE_BYTES: u64 = 4 * RECORD_BYTES as u64;
 
 fn source_text(source: Source) -> String {
     match source {
@@ -113,9 +115,7 @@ fn read(path: &Path, mut take: impl FnMut(&Line<'_>)) -> io::Result<()> {
     let mut line = Vec::new();
     while {
         line.clear();
-        let bytes = (&mut lines)
-            .take(4 * RECORD_BYTES as u64)
-            .read_until(b'\n', &mut line)?;
+        let bytes = (&mut lines).take(LINE_BYTES).read_until(b'\n', &mut line)?;
         bytes > 0
     } {
         match serde_json::from_slice(&line) {
@@ -238,7 +238,14 @@ impl Discovery {
             };
             line.put(&mut out);
         }
-        for (text, received, source) in &records {
+        for (count, (text, received, source)) in records.iter().enumerate() {
+            if out.len() as u64 >= FILE_BYTES - LINE_BYTES {
+                // Those left out come again with their next heartbeat, within seconds.
+                let left = records.len() - count;
+                let detail = format_args!("{FILE} is full: {left} records are not kept for the next start");
+                self.0.parts.refusals.refuse("records_not_saved", "", detail);
+                break;
+            }
             if let Some(line) = Line::of_record("book", *received, text) {
                 let line = Line {
                     from: source_text(*source).into(),
