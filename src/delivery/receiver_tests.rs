@@ -166,6 +166,20 @@ fn a_comparison_stands_nowhere_until_its_end() {
 }
 
 #[test]
+fn a_comparison_that_was_asked_for_is_done_only_where_it_was_asked_for() {
+    for asked in [false, true] {
+        let (mut receiver, _) = Receiver::new(Some(at(3).into()), true, asked, 0);
+        let mut done = |line| {
+            receiver.line(line, |_| Ok(())).unwrap();
+            let batch = receiver.take();
+            receiver.has_compared(&batch)
+        };
+        assert!(!done(SenderLine::List), "it has only begun");
+        assert_eq!(done(SenderLine::End(at(9))), asked);
+    }
+}
+
+#[test]
 fn who_is_only_known_brings_only_what_is_directed() {
     let mut bench = Bench::new(Some(at(3)), false);
     let lines = vec![
