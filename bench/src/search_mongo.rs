@@ -60,7 +60,11 @@ pub async fn search() -> Result<()> {
             // One by one on a server that is slow: fewer rounds say enough.
             let both = in_turn(sort, size, ROUNDS / 3, own, &mut hears).await?;
             ensure!(both.found[1] > 0, "nothing was found");
-            ensure!(both.found[0] == both.found[1], "these were not the same query: {:?}", both.found);
+            ensure!(
+                both.found[0] == both.found[1],
+                "these were not the same query: {:?}",
+                both.found
+            );
         }
         let took = hears.ask(&partners_have("", MANY), DataType::Invalid).await?;
         let rate = took.results as f64 / took.last.as_secs_f64();
@@ -100,8 +104,13 @@ async fn by_driver(database: &Database, did: &str, text: &str) -> Result<Took> {
         let documents: Collection<RawDocumentBuf> = database.collection(kind.name());
         let mut filter = doc! { "creator_id": did, "access_mode": 1 };
         if !text.is_empty() {
-            let fields = ["name", "description", "short_description"].iter().chain(kind.attributes());
-            filter.insert("$or", fields.map(|field| doc! { *field: word.clone() }).collect::<Vec<_>>());
+            let fields = ["name", "description", "short_description"]
+                .iter()
+                .chain(kind.attributes());
+            filter.insert(
+                "$or",
+                fields.map(|field| doc! { *field: word.clone() }).collect::<Vec<_>>(),
+            );
         }
         let mut cursor = documents.find(filter).max_time(PATIENCE).await?;
         while cursor.advance().await? {

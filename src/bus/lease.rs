@@ -17,6 +17,10 @@ use tokio_util::sync::CancellationToken;
 /// Pause between two announcements.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(15);
 
+/// How long NATS is waited for before the start goes on without it, and an older daemon for its word when somebody listens
+/// there. Nobody does, most often, and NATS says so at once.
+const ASK_TIME: Duration = Duration::from_millis(500);
+
 /// Another daemon holds the DID.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 #[error(
@@ -70,6 +74,27 @@ impl Lease {
         }
     }
 
+    /// Asks whether an older daemon holds the DID, before anybody hears of us. Silence says nothing: [`Lease::hold`] finds out.
+    ///
+    /// # Errors
+    /// [`LeaseError`] when this daemon is the one that must leave.
+    pub async fn ask(&self, bus: &Bus) -> Result<(), LeaseError> {
+        let asking = async {
+            bus.connected().await;
+            let answer = bus.client.request(self.subject.clone(), self.written(None)?.into());
+            self.read(&answer.await.ok()?.payload)
+        };
+        let Ok(Some((other, answers))) = tokio::time::timeout(ASK_TIME, asking).await else {
+            return Ok(());
+        };
+        match self.against(&other, answers.as_deref()) {
+            Verdict::Leave => Err(LeaseError {
+                instance: other.instance,
+            }),
+            Verdict::Answer | Verdict::Same => Ok(()),
+        }
+    }
+
     /// Holds the claim until `stop`: announces it, answers others, and returns an error when an older one is heard.
     ///
     /// # Errors
@@ -84,7 +109,7 @@ impl Lease {
                 () = stop.cancelled() => return Ok(()),
                 _ = again.tick() => {
                     bus.connected().await;
-                    self.announce(&bus, None).await;
+                    self.announce(&bus, self.subject.as_str(), None).await;
                 }
                 message = others.next() => {
                     let Some(message) = message else { return Ok(()) };
@@ -94,7 +119,12 @@ impl Lease {
                         continue;
                     };
                     match self.against(&other, answers.as_deref()) {
-                        Verdict::Answer => self.announce(&bus, Some(other.instance)).await,
+                        Verdict::Answer => {
+                            // Who asked before it listens hears it by its reply subject only.
+                            for subject in message.reply.as_deref().into_iter().chain([self.subject.as_str()]) {
+                                self.announce(&bus, subject, Some(other.instance.clone())).await;
+                            }
+                        }
                         Verdict::Leave => return Err(LeaseError { instance: other.instance }),
                         Verdict::Same => {}
                     }
@@ -103,9 +133,9 @@ impl Lease {
         }
     }
 
-    async fn announce(&self, bus: &Bus, answers: Option<String>) {
+    async fn announce(&self, bus: &Bus, subject: &str, answers: Option<String>) {
         if let Some(text) = self.written(answers) {
-            let _ = bus.client.publish(self.subject.clone(), text.into()).await;
+            let _ = bus.client.publish(subject.to_owned(), text.into()).await;
         }
     }
 

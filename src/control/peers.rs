@@ -29,9 +29,9 @@ fn texts(addresses: &[libp2p::Multiaddr]) -> Vec<String> {
 pub(super) async fn act(up: &Up, settings: &Settings, request: Request) -> Done<Value> {
     match request {
         Request::PeerList {} => value(&list(up)),
-        Request::PeerExplain { who } => value(&explain(up, settings, &who).await),
+        Request::PeerExplain { who } => value(&explain(up, settings, &who).await?),
         Request::PeerAdd { peer } => value(&add(up, settings, &peer).await?),
-        Request::PeerRemove { who } => value(&remove(up, settings, &who).await?),
+        Request::PeerRemove { who, look } => value(&remove(up, settings, &who, look).await?),
         _ => value(&own_addresses(up)),
     }
 }
@@ -77,7 +77,7 @@ pub(super) fn list(up: &Up) -> PeerList {
 }
 
 /// What the daemon does with whoever `who` means.
-async fn explain(up: &Up, settings: &Settings, who: &str) -> Explained {
+async fn explain(up: &Up, settings: &Settings, who: &str) -> Done<Explained> {
     let federation = Arc::clone(&up.federation.borrow());
     let mut facts: Vec<Facts> = Vec::new();
     let new = || Facts {
@@ -109,18 +109,31 @@ async fn explain(up: &Up, settings: &Settings, who: &str) -> Explained {
         });
     }
     if facts.is_empty() {
-        facts.push(Facts {
-            stored: federation.find(who).cloned(),
-            peer: who.parse().ok(),
-            ..new()
-        });
+        let (stored, peer) = (federation.find(who).cloned(), who.parse().ok());
+        let unused = up.registry.conflicts().iter().any(|conflict| conflict.did == who);
+        if stored.is_none() && peer.is_none() && !unused && !may_be_did(who) {
+            let text = format!(
+                "nobody is called {who:?}: not in our store (`peer ls`), and {}",
+                match up.discovery.can_ask() {
+                    true => "no indexer has a record of that name",
+                    false => "there is no indexer to ask",
+                }
+            );
+            return Err(Refused::new("unknown_peer", text));
+        }
+        facts.push(Facts { stored, peer, ..new() });
     }
     let mut peers = Vec::new();
     for mut fact in facts {
         complete(up, &mut fact).await;
         peers.push(fact.explain());
     }
-    Explained { peers }
+    Ok(Explained { peers })
+}
+
+/// What the daemon would do with a DID that nobody has can be said; of a name that nobody bears, nothing.
+fn may_be_did(who: &str) -> bool {
+    who.starts_with("did:") || uuid::Uuid::parse_str(who).is_ok()
 }
 
 /// Adds what the parts of the daemon know of it.
@@ -196,9 +209,9 @@ fn message(subject: &str, did: &str, document: &Value) -> PeerChanged {
     };
     PeerChanged {
         did: did.to_owned(),
-        written: false,
         subject: subject.to_owned(),
         message: String::from_utf8(envelope.write()).unwrap_or_default(),
+        ..PeerChanged::default()
     }
 }
 
@@ -250,8 +263,8 @@ fn not_of_another(up: &Up, new: &Peer) -> Done<()> {
     }
 }
 
-/// Removes a peer, or says what to publish.
-async fn remove(up: &Up, settings: &Settings, who: &str) -> Done<PeerChanged> {
+/// Removes a peer, or says what to publish; with `look` it only says whom that means.
+async fn remove(up: &Up, settings: &Settings, who: &str, look: bool) -> Done<PeerChanged> {
     let federation = Arc::clone(&up.federation.borrow());
     let meant: Vec<Arc<Member>> = match federation.find(who) {
         Some(member) => vec![Arc::clone(member)],
@@ -289,18 +302,23 @@ async fn remove(up: &Up, settings: &Settings, who: &str) -> Done<PeerChanged> {
     if did == up.did {
         return Err(Refused::new("self_relation", "our own peer document cannot be removed"));
     }
+    let name = federation
+        .get(&did)
+        .map(|member| member.name.clone())
+        .unwrap_or_default();
     if settings.store.writes == Writes::Apps {
-        return Ok(message(
-            &settings.nats.subjects.remove_resource,
-            &did,
-            &json!({ "id": did }),
-        ));
+        let subject = &settings.nats.subjects.remove_resource;
+        let told = message(subject, &did, &json!({ "id": did }));
+        return Ok(PeerChanged { name, ..told });
     }
-    put(up, &did, Change::Remove).await?;
-    up.registry.removed(did.clone()).await;
+    if !look {
+        put(up, &did, Change::Remove).await?;
+        up.registry.removed(did.clone()).await;
+    }
     Ok(PeerChanged {
         did,
-        written: true,
+        name,
+        written: !look,
         ..PeerChanged::default()
     })
 }

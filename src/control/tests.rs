@@ -170,7 +170,7 @@ async fn a_daemon_that_is_starting_tells_what_it_waits_for() {
         .await
         .unwrap_err()
         .to_string();
-    assert_eq!(refused, "the daemon is starting or stopping (nats: not yet)");
+    assert_eq!(refused, "the daemon is still starting (nats: not yet)");
 
     let long = vec![b'x'; 20_000];
     assert_eq!(raw(dir.path(), &long)["error"]["code"], "bad_request");

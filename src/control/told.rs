@@ -62,6 +62,9 @@ pub enum Request {
     PeerRemove {
         /// A DID, PeerId or name.
         who: String,
+        /// Only tell who that is, and what there would be to publish.
+        #[serde(default)]
+        look: bool,
     },
     /// Where others reach us.
     OwnAddresses {},

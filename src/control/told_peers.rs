@@ -98,6 +98,9 @@ pub struct NewPeer {
 pub struct PeerChanged {
     /// Whose document.
     pub did: String,
+    /// Their name, as that says.
+    #[serde(default)]
+    pub name: String,
     /// The daemon owns the store and has written it.
     pub written: bool,
     /// Else the subject on which the apps have to hear of it.

@@ -145,9 +145,11 @@ impl Verbs {
     }
 
     fn not_up(&self) -> String {
-        let bad = |(name, why): (&str, Option<String>)| why.map(|why| format!("{name}: {why}"));
-        let bad: Vec<String> = self.readiness.snapshot().into_iter().filter_map(bad).collect();
-        format!("the daemon is starting or stopping ({})", bad.join("; "))
+        let (reasons, stopping) = self.readiness.reasons();
+        match stopping {
+            true => "the daemon is stopping".to_owned(),
+            false => format!("the daemon is still starting ({})", reasons.join("; ")),
+        }
     }
 
     /// How the daemon is. Nothing secret is in it.

@@ -174,6 +174,8 @@ struct Daemon {
 impl Daemon {
     async fn run(self, heard: Heard) -> Result<(), NodeError> {
         let shutdown = self.parts.shutdown.clone();
+        let (bus, readiness, end) = (self.bus.clone(), self.parts.readiness.clone(), self.end.clone());
+        tokio::spawn(async move { end.run_until_cancelled(bus.tell_state(readiness)).await });
         let outcome = match self.wait_for_did().await {
             Some(did) => self.serve(did, heard).await,
             None => Ok(()),
@@ -236,6 +238,9 @@ impl Daemon {
         } = heard;
         let (parts, end) = (&self.parts, &self.end);
         let bus = self.bus.clone().marked_as(&did);
+        let lease = Lease::new(&did, parts.identity.keypair.clone());
+        // Before partners and indexers hear of us: they would take us for the other one, moved.
+        lease.ask(&bus).await?;
         let (federation, seen) = watch::channel(Arc::new(Federation::default()));
         let discovery = self.start_discovery(&did, seen.clone(), records, offered).await?;
         let (streams, upward) = self.streams(&did, seen.clone(), discovery.clone());
@@ -314,14 +319,12 @@ impl Daemon {
         tokio::spawn(tell_intake(intake.clone(), parts.readiness.clone()));
         delivery.follow(intake);
         let mut listening = tokio::spawn(node.listen_nats(taken));
-        let lease = Lease::new(&did, parts.identity.keypair.clone());
         let lease = lease.hold(bus.clone(), parts.refusals.clone(), parts.shutdown.clone());
         let outcome = tokio::select! {
             // First: a shutdown ends the others, too.
             biased;
             () = parts.shutdown.cancelled() => Ok(()),
             outcome = lease => outcome.map_err(NodeError::from),
-            () = bus.tell_state(parts.readiness.clone()) => Ok(()),
             // Neither ends before the shutdown: a daemon that is ready and deaf would be worse than none.
             _ = &mut listening => Err(NodeError::Broke("the listener to NATS")),
             _ = &mut inbound => Err(NodeError::Broke("the handler of partners' events")),
@@ -352,11 +355,14 @@ impl Daemon {
 
 /// Tells whether anything is taken from NATS.
 async fn tell_intake(mut intake: watch::Receiver<IntakeState>, readiness: Readiness) {
+    let mut first = true;
     loop {
         match &*intake.borrow_and_update() {
+            IntakeState::Choosing(why) if first => readiness.set_waiting("listener", why.clone()),
             IntakeState::Choosing(why) => readiness.set_bad("listener", why.clone()),
             IntakeState::Core | IntakeState::Stream { .. } => readiness.set_ok("listener"),
         }
+        first = false;
         if intake.changed().await.is_err() {
             return;
         }

@@ -91,6 +91,31 @@ impl Readiness {
         });
     }
 
+    /// `name` is not good yet, as is normal for a while after the start, and what it waits for, for who asks.
+    pub fn set_waiting(&self, name: &'static str, why: String) {
+        self.0.send_if_modified(|checks| {
+            let changed = checks.put(name, Some(why.clone())).is_some();
+            if changed {
+                tracing::debug!(check = name, why, "not ready yet");
+            }
+            changed
+        });
+    }
+
+    /// What keeps it from being ready, for people, and whether it stops. What only waits for something else is left out
+    /// when that is told.
+    pub fn reasons(&self) -> (Vec<String>, bool) {
+        let checks = self.0.borrow();
+        let bad = checks
+            .list
+            .iter()
+            .filter_map(|(name, why)| Some((name, why.as_deref()?)));
+        let (told, waiting): (Vec<_>, Vec<_>) = bad.partition(|(_, why)| *why != NOT_YET);
+        let bad = if told.is_empty() { waiting } else { told };
+        let words = bad.into_iter().map(|(name, why)| format!("{name}: {why}"));
+        (words.collect(), checks.draining)
+    }
+
     /// The daemon stops: not ready from now on.
     pub fn drain(&self) {
         self.0.send_modify(|checks| checks.draining = true);
@@ -145,6 +170,20 @@ mod tests {
         readiness.set_ok("nats");
         assert!(!readiness.ready());
         assert_eq!(readiness.snapshot().last().map(|(name, _)| *name), Some("draining"));
+    }
+
+    #[test]
+    fn what_only_waits_for_something_else_is_not_told_as_the_reason() {
+        let readiness = Readiness::new(&["identity", "listener"]);
+        let told = |readiness: &Readiness| readiness.reasons().0.join("; ");
+        assert_eq!(told(&readiness), "identity: not yet; listener: not yet");
+        readiness.set_bad("identity", "no document".to_owned());
+        assert_eq!(told(&readiness), "identity: no document");
+        readiness.set_ok("identity");
+        readiness.set_waiting("listener", "NATS is away".to_owned());
+        assert_eq!(told(&readiness), "listener: NATS is away");
+        readiness.drain();
+        assert!(readiness.reasons().1);
     }
 
     #[test]

@@ -205,6 +205,9 @@ async fn a_missed_event_heals_by_the_store() {
     let bob = net.peer("bob").partner_of("alice").start().await;
     let why = alice.wait_not_ready().await;
     assert!(why.contains("identity"), "no peer document of its own yet: {why}");
+    let told = alice.types(&["peer", "ls"]).await;
+    let waits = "still starting (identity: the store has no peer document with relation SELF yet";
+    assert!(told.status == 1 && told.err.contains(waits), "{told:?}");
     let apps = net.peer("apps").key_of(&alice).set("store.url", store).start().await;
     alice.wait_ready().await;
     alice.settled().await;

@@ -192,6 +192,8 @@ async fn a_second_daemon_of_the_same_did_on_one_nats_leaves() {
         second.logs().join("\n").contains("already runs for this DID"),
         "it says why"
     );
+    let began = second.logs().iter().any(|line| line.contains("taking from"));
+    assert!(!began, "it leaves before anybody hears of it");
     first.settled().await;
     assert_eq!(first.stop().await, 0);
     // With the first gone there is room.

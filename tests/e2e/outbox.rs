@@ -297,6 +297,7 @@ async fn restored(net: &Federation, jetstream: bool) -> (Peer, Peer) {
     alice
         .wait_metric("ocd_comparisons_total", &[("partner", bob.did())], |count| count >= 1.0)
         .await;
+    alice.wait_log(&["is being compared", "restored from a backup"]).await;
     (alice, bob)
 }
 

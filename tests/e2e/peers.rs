@@ -63,8 +63,17 @@ async fn two_invites_make_two_partners() {
     let refused = alice.types(&["peer", "add", &broken, "--yes"]).await;
     assert_eq!(refused.status, 1, "{refused:?}");
 
+    for verb in ["rm", "explain"] {
+        let typo = alice.types(&["peer", verb, "bop"]).await;
+        assert_eq!((typo.status, typo.out.as_str()), (1, ""), "{typo:?}");
+        assert!(
+            typo.err.contains("called \"bop\"") && !typo.err.contains("goes"),
+            "{typo:?}"
+        );
+    }
     let removed = alice.types(&["peer", "rm", "bob", "--yes"]).await;
     assert_eq!(removed.status, 0, "{removed:?}");
+    assert!(removed.err.contains(&format!("bob ({})", bob.did())), "{removed:?}");
     let list = alice.types(&["peer", "ls", "--json"]).await.json();
     assert_eq!(list["peers"], json!([]));
     let again = alice.types(&["peer", "rm", "bob", "--yes"]).await;
@@ -102,6 +111,11 @@ async fn where_the_apps_own_the_store_they_are_told_what_to_publish() {
     let list = alice.types(&["peer", "ls", "--json"]).await.json();
     assert_eq!(list["peers"][0]["did"], *bob.did());
     assert_eq!(list["peers"][0]["addresses"], json!(["/dns4/bob.example/tcp/4001"]));
+    let removed = alice.types(&["peer", "rm", "bob"]).await;
+    assert!(
+        removed.out.contains("publish on remove_resource") && removed.err.is_empty(),
+        "nothing is done here, so there is nothing to ask: {removed:?}"
+    );
 }
 
 #[tokio::test]
@@ -131,12 +145,7 @@ async fn the_daemon_says_what_it_does_with_a_peer_and_why() {
         (&index.peer_id, true, "indexer", "one of our indexers"),
         ("index", true, "indexer", "follows from its key"),
         (alice.did(), true, "self", "our own"),
-        (
-            "nobody knows me",
-            false,
-            "unknown_peer",
-            "discovery.unknown_peers is refuse",
-        ),
+        ("did:nobody", false, "unknown_peer", "discovery.unknown_peers is refuse"),
     ];
     for (who, allowed, rule, says) in table {
         let told = explained(&alice, who).await;

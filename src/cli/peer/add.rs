@@ -84,15 +84,22 @@ pub(super) fn add(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
 }
 
 pub(super) fn remove(common: &Common, wanted: &Removed) -> Result<(), Failure> {
+    let ask = |who: &str, look| {
+        let who = who.to_owned();
+        asked(common, &Request::PeerRemove { who, look })
+    };
+    let meant: PeerChanged = ask(&wanted.who, true)?;
+    // Where the apps own the store nothing is done here, and there is nothing to ask about.
+    if !meant.message.is_empty() {
+        return answer_told(common, &meant, |told| done(told, ""));
+    }
     tell(&format!(
-        "{}: its document goes, its streams end, and what it is to us is forgotten, its key too.",
-        plain(&wanted.who)
+        "{} ({}): its document goes, its streams end, and what it is to us is forgotten, its key too.",
+        plain(&meant.name),
+        plain(&meant.did)
     ));
     confirmed(wanted.yes)?;
-    let request = Request::PeerRemove {
-        who: wanted.who.clone(),
-    };
-    let told: PeerChanged = asked(common, &request)?;
+    let told: PeerChanged = ask(&meant.did, false)?;
     answer_told(common, &told, |told| done(told, "is removed"))
 }
 

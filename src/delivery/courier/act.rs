@@ -35,9 +35,19 @@ impl Courier {
                     self.shared.metrics.events_sent_many(action, 1);
                     debug!(to = %self.did, action, seq = line.seq, id = %line.id, "event written");
                 }
-                if matches!(line, SenderLine::End(..)) {
-                    info!(partner = %self.did, "everything was compared with the partner");
-                    self.shared.metrics.compared(&self.did);
+                let why = self.sender.set_back_because();
+                match line {
+                    SenderLine::Begin { .. } if !why.is_empty() => {
+                        info!(partner = %self.did, why, "the partner is sent again what it has lost");
+                    }
+                    SenderLine::List => {
+                        info!(partner = %self.did, why, "everything is being compared with the partner");
+                    }
+                    SenderLine::End(..) => {
+                        info!(partner = %self.did, "everything was compared with the partner");
+                        self.shared.metrics.compared(&self.did);
+                    }
+                    _ => {}
                 }
                 self.to_write.extend_from_slice(&line.write_line());
             }

@@ -56,6 +56,8 @@ pub struct Sender {
     allow_deletes: bool,
     /// The next session compares everything, whatever place the partner states.
     compare: bool,
+    /// Why this session does not simply go on where the last one ended, in words; empty when it does.
+    because: &'static str,
     /// Given so much to the stream that it has not taken yet.
     writing: bool,
     /// The question to the journal that is open, and the newest number given.
@@ -96,6 +98,7 @@ impl Sender {
             legacy: false,
             allow_deletes: false,
             compare: false,
+            because: "",
             writing: false,
             asked: None,
             tickets: 0,
@@ -108,6 +111,12 @@ impl Sender {
     #[must_use]
     pub fn did(&self) -> &str {
         &self.did
+    }
+
+    /// Why this session does not simply go on where the last one ended, for people; empty when it does.
+    #[must_use]
+    pub fn set_back_because(&self) -> &'static str {
+        self.because
     }
 
     /// Its state, in one word, for people.
@@ -285,10 +294,19 @@ impl Sender {
         }
         match judge(&self.feed, self.head, self.floor, position.as_ref()) {
             Place::Tail(seq) if !full && !self.compare => {
+                self.because = match seq < self.acked {
+                    true => "its journal was restored from a backup: it stands behind what it has acknowledged",
+                    false => "",
+                };
                 self.set_hold("", out);
                 self.begin(Tail::new(seq, false), out);
             }
-            _ => {
+            place => {
+                self.because = match place {
+                    Place::Digest(lost) => lost.words(),
+                    Place::Tail(_) if full => "its operator asked for it",
+                    Place::Tail(_) => "our operator asked for it",
+                };
                 self.state = State::Merge(Box::new(Merge::new(now)));
                 self.write(SenderLine::List, out);
                 out.push(Effect::Wake { at: now + wait::ANSWER });
