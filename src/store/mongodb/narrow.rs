@@ -12,8 +12,11 @@ use crate::wire::DataType;
 
 /// Accents that stand after their letter, where a text is not composed.
 const MARKS: &str = "[\u{300}-\u{36f}]*";
-/// A letter beyond ASCII that is no such accent: maybe the wanted one with an accent.
-const OTHER: &str = "[^\\x00-\\x7f\u{300}-\u{36f}]";
+/// Letters beyond ASCII that are no such accents, within a class: maybe the wanted one with an accent.
+const OTHERS: &str = "\u{80}-\u{2ff}\u{370}-\u{10ffff}";
+/// Behind the first letter of a word: no letter before it. There, and not before that letter, since a server looks for the
+/// first letter fast.
+const BEGINS: &str = "(?<![0-9A-Za-z].)";
 
 /// The documents of `own_did` that may be meant; none when none can be.
 pub(super) fn filter(kind: DataType, own_did: &str, trusted: bool, wanted: &Wanted) -> Option<Document> {
@@ -78,7 +81,7 @@ fn somewhere(kind: DataType, run: &[String]) -> Document {
 
 fn pattern(run: &[String]) -> Bson {
     let words: Vec<String> = run.iter().map(|word| letters(word)).collect();
-    let pattern = format!("(?:^|[^0-9A-Za-z]){}", words.join("[^0-9A-Za-z]+"));
+    let pattern = words.join("[^0-9A-Za-z]+");
     match (pattern.try_into(), "i".to_owned().try_into()) {
         (Ok(pattern), Ok(options)) => Bson::RegularExpression(Regex { pattern, options }),
         // Only for NUL, which is no letter.
@@ -90,13 +93,15 @@ fn pattern(run: &[String]) -> Bson {
 fn letters(word: &str) -> String {
     let mut out = String::with_capacity(word.len() * 30);
     let mut other = false;
+    let mut begins = BEGINS;
     for c in word.chars() {
         if c.is_ascii_alphanumeric() {
-            out.push_str(&format!("(?:{c}|{OTHER}){MARKS}"));
+            out.push_str(&format!("[{c}{OTHERS}]{begins}{MARKS}"));
             other = false;
         } else if !std::mem::replace(&mut other, true) {
-            out.push_str("[^\\x00-\\x7f]+");
+            out.push_str(&format!("[^\\x00-\\x7f]{begins}[^\\x00-\\x7f]*"));
         }
+        begins = "";
     }
     out
 }
@@ -113,8 +118,8 @@ mod tests {
         };
         let text = filter.to_string();
         assert!(!text.contains("$where") && !text.contains(".*"), "{text}");
-        assert_eq!(letters("a"), format!("(?:a|{OTHER}){MARKS}"));
-        assert_eq!(letters("日本"), "[^\\x00-\\x7f]+");
+        assert_eq!(letters("ab"), format!("[a{OTHERS}]{BEGINS}{MARKS}[b{OTHERS}]{MARKS}"));
+        assert_eq!(letters("日本"), format!("[^\\x00-\\x7f]{BEGINS}[^\\x00-\\x7f]*"));
     }
 
     #[test]
