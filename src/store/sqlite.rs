@@ -80,6 +80,10 @@ impl SqliteStore {
 }
 
 fn owners(connection: &Connection, keys: &[(DataType, String)]) -> rusqlite::Result<Vec<Option<String>>> {
+    // Reading once for many: taking and giving back the file's locks for each takes longer than finding it.
+    let _reading = (keys.len() > 1)
+        .then(|| connection.unchecked_transaction())
+        .transpose()?;
     let mut query = connection.prepare_cached("SELECT creator_id FROM document WHERE datatype = ?1 AND id = ?2")?;
     let owner = |(datatype, id): &(DataType, String)| {
         let creator = query.query_row(params![datatype.code(), id], |row| row.get::<_, Option<String>>(0));
