@@ -18,6 +18,9 @@ const PARKED: usize = 16;
 const MESSAGES: usize = 512;
 const BYTES: usize = 4 * 1024 * 1024;
 
+/// Longest reason told to an app, in characters: ids of its own message may stand in it.
+const WHY_CHARS: usize = 300;
+
 /// See the module's first lines.
 #[derive(Default)]
 pub(super) struct Taking {
@@ -37,7 +40,7 @@ pub(super) struct Taking {
     place: Option<(Arc<Source>, u64, Bytes)>,
     id: Option<String>,
     reply: Option<async_nats::Subject>,
-    refused: Option<&'static str>,
+    refused: Option<(&'static str, String)>,
 }
 
 impl Taking {
@@ -82,7 +85,9 @@ impl Taking {
 
     /// The message in hand was refused: people see it where they look for what was not delivered.
     pub(super) fn refused(&mut self, subject: &'static str, (rule, detail): (&'static str, String)) {
-        self.refused = Some(rule);
+        if self.reply.is_some() {
+            self.refused = Some((rule, detail.chars().take(WHY_CHARS).collect()));
+        }
         if self.batch.parked.len() < PARKED {
             let id = self.message_id();
             self.batch.parked.push(Parked {
@@ -105,7 +110,7 @@ impl Taking {
         if let Some(reply) = self.reply.take() {
             let word = match refused {
                 None => r#"{"ok":true}"#.to_owned(),
-                Some(rule) => format!(r#"{{"ok":false,"error":"{rule}"}}"#),
+                Some((rule, why)) => serde_json::json!({"ok": false, "error": rule, "why": why}).to_string(),
             };
             self.answers.push((reply, word.into()));
         }

@@ -390,7 +390,11 @@ async fn an_app_that_asks_is_told_when_its_word_is_safe() {
     };
     assert_eq!(ask(&resource(alice.did(), "r", "Mine")).await, json!({"ok": true}));
     let refused = ask(&resource("somebody else", "s", "Not mine")).await;
-    assert_eq!(refused, json!({"ok": false, "error": "not_creator"}));
+    assert_eq!(
+        (&refused["ok"], &refused["error"]),
+        (&json!(false), &json!("not_creator"))
+    );
+    assert!(refused["why"].as_str().unwrap().contains("creator_id"), "{refused}");
 }
 
 #[tokio::test]
