@@ -172,14 +172,16 @@ macro_rules! failed {
         }
     )+ };
 }
-failed!(
-    anyhow::Error,
-    io::Error,
-    serde_json::Error,
-    IdentityError,
-    LogError,
-    AskError
-);
+failed!(anyhow::Error, io::Error, serde_json::Error, IdentityError, LogError);
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Wrong(text) => Self::Usage(text),
+            other => Self::Failed(other.into()),
+        }
+    }
+}
 
 /// Does what the command line says.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

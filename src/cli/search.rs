@@ -24,7 +24,7 @@ pub(super) struct Wanted {
     /// Whom to ask
     #[arg(long, value_enum, default_value_t = Scope::All)]
     scope: Scope,
-    /// Only this kind: data, processing, storage, compute or workflow
+    /// Only this kind: data, processing, storage, compute or workflow (`peer explain` looks for peers)
     #[arg(long, value_name = "KIND")]
     datatype: Option<String>,
     /// Most results [default: search.max_results, which is also the most]
@@ -139,8 +139,13 @@ fn said(document: &Value, key: &str) -> String {
     String::new()
 }
 
+/// A name that only a record claims is told with the DID: anybody may claim any name.
 fn called(peer: &Named) -> String {
-    plain(if peer.name.is_empty() { &peer.did } else { &peer.name })
+    match (peer.name.as_str(), peer.by_record) {
+        ("", _) => plain(&peer.did),
+        (name, false) => plain(name),
+        (name, true) => format!("{} ({})", plain(name), plain(&peer.did)),
+    }
 }
 
 #[cfg(test)]
@@ -152,6 +157,7 @@ mod tests {
         Named {
             did: format!("did:{name}"),
             name: name.to_owned(),
+            by_record: name == "carol",
         }
     }
 
@@ -178,14 +184,14 @@ mod tests {
             asked: 3,
             results: 1,
             truncated: true,
-            answered: vec![peer("bob")],
+            answered: vec![peer("bob"), peer("carol")],
             failed: vec![peer("")],
             silent: vec![],
             skipped: vec![peer("eve")],
         };
         assert_eq!(
             words(&end),
-            "results: 1; there may be more; peers asked: 3\nanswered: bob\ncould not be asked: did:\n\
+            "results: 1; there may be more; peers asked: 3\nanswered: bob, carol (did:carol)\ncould not be asked: did:\n\
              skipped (blacklisted, or without a PeerId): eve\n"
         );
     }

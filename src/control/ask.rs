@@ -1,6 +1,6 @@
 //! The asking side of the socket, for the command line. Blocks.
 
-use super::{Answer, Refused, Request, fits, socket_of};
+use super::{Answer, BAD_REQUEST, Refused, Request, fits, socket_of};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,9 @@ pub enum AskError {
     /// The daemon says no.
     #[error("{0}")]
     Refused(String),
+    /// The daemon says that nothing of the kind can be asked.
+    #[error("{0}")]
+    Wrong(String),
 }
 
 /// Asks the daemon of `state_dir`.
@@ -128,6 +131,7 @@ impl Talk {
         })?;
         match serde_json::from_slice(&line)? {
             Answer::Ok(value) => Ok(serde_json::from_value(value)?),
+            Answer::Error(Refused { text, code }) if code == BAD_REQUEST => Err(AskError::Wrong(text)),
             Answer::Error(Refused { text, .. }) => Err(AskError::Refused(text)),
         }
     }

@@ -9,6 +9,7 @@ mod explain;
 mod explain_peer;
 mod intake;
 mod peers;
+mod records;
 mod search;
 mod serve;
 mod told;
@@ -24,7 +25,9 @@ pub use told::{
     Answer, Backup, Destination, Dropped, Named, Outbox, ParkedChange, Refused, Request, Resync, Retried, SearchLine,
     Status,
 };
-pub use told_peers::{Explained, ExplainedPeer, IndexerRow, NewPeer, OwnAddresses, PeerChanged, PeerList, PeerRow};
+pub use told_peers::{
+    Explained, ExplainedPeer, IndexerRow, NewPeer, OwnAddresses, PeerChanged, PeerList, PeerRow, RecordList,
+};
 pub use verbs::Verbs;
 
 use std::path::{Path, PathBuf};
@@ -33,6 +36,8 @@ use std::path::{Path, PathBuf};
 pub const SOCKET: &str = "control.sock";
 /// What stands for our own intake where a partner is named.
 pub const INTAKE: &str = "intake";
+/// The code of what cannot be asked so: wrong usage, whatever the daemon is doing.
+const BAD_REQUEST: &str = "bad_request";
 /// Longest path of a unix socket, in bytes.
 const PATH_BYTES: usize = 107;
 

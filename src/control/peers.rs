@@ -5,7 +5,7 @@
 use super::explain_peer::Facts;
 use super::told_peers::{Explained, IndexerRow, NewPeer, OwnAddresses, PeerChanged, PeerList, PeerRow};
 use super::verbs::value;
-use super::{Refused, Request};
+use super::{Refused, Request, records};
 use crate::discovery::{Depth, millis};
 use crate::model::{Member, Peer, Relation};
 use crate::node::{Hit, Up, get_peer_record, member_of};
@@ -29,6 +29,7 @@ fn texts(addresses: &[libp2p::Multiaddr]) -> Vec<String> {
 pub(super) async fn act(up: &Up, settings: &Settings, request: Request) -> Done<Value> {
     match request {
         Request::PeerList {} => value(&list(up)),
+        Request::PeerRecords { limit } => value(&records::list(up, limit)?),
         Request::PeerExplain { who } => value(&explain(up, settings, &who).await?),
         Request::PeerAdd { peer } => value(&add(up, settings, &peer).await?),
         Request::PeerRemove { who, look } => value(&remove(up, settings, &who, look).await?),
@@ -73,6 +74,7 @@ pub(super) fn list(up: &Up) -> PeerList {
     PeerList {
         peers,
         indexers: indexers.collect(),
+        records: up.discovery.is_indexer().then(|| up.discovery.records().0 as u64),
     }
 }
 

@@ -48,6 +48,12 @@ pub enum Request {
     },
     /// Who there is.
     PeerList {},
+    /// The records that this daemon keeps of others: it is an indexer.
+    PeerRecords {
+        /// Most records.
+        #[serde(default)]
+        limit: Option<usize>,
+    },
     /// What the daemon does with a peer, and why.
     PeerExplain {
         /// A DID, PeerId or name.
@@ -97,13 +103,14 @@ pub enum Request {
 }
 
 /// The verbs that [`Request`] knows.
-pub(super) const VERBS: [&str; 12] = [
+pub(super) const VERBS: [&str; 13] = [
     "status",
     "outbox",
     "outbox_retry",
     "outbox_drop",
     "resync",
     "peer_list",
+    "peer_records",
     "peer_explain",
     "peer_add",
     "peer_remove",
@@ -320,6 +327,9 @@ pub struct Named {
     pub did: String,
     /// Its name; empty when we do not know it.
     pub name: String,
+    /// The name is what its record claims: our store does not name it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_record: bool,
 }
 
 /// One line of the answer to a search.

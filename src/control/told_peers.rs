@@ -9,6 +9,37 @@ pub struct PeerList {
     pub peers: Vec<PeerRow>,
     /// The indexers that are known.
     pub indexers: Vec<IndexerRow>,
+    /// How many records are kept for others, where the daemon is an indexer.
+    #[serde(default)]
+    pub records: Option<u64>,
+}
+
+/// The records that an indexer keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordList {
+    /// Those told, by name.
+    pub records: Vec<RecordRow>,
+    /// How many are kept.
+    pub total: u64,
+    /// How many can be.
+    pub capacity: u64,
+    /// There are more than were told.
+    pub more: bool,
+}
+
+/// A record: what a peer says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordRow {
+    /// Its DID.
+    pub did: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Its libp2p identity.
+    pub peer_id: String,
+    /// Where it says that it listens.
+    pub addresses: Vec<String>,
+    /// When it came, in milliseconds since 1970; it is kept for two minutes from then.
+    pub received: u64,
 }
 
 /// A peer of our store.

@@ -97,7 +97,8 @@ impl Verbs {
     }
 
     async fn search(&self, wanted: search::Wanted) -> Done<mpsc::Receiver<Vec<u8>>> {
-        search::search(self.is_up()?, wanted).await
+        let settings = Arc::clone(&self.settings.borrow());
+        search::search(self.is_up()?, wanted, &settings.search).await
     }
 
     fn is_up(&self) -> Done<Up> {
@@ -127,6 +128,7 @@ impl Verbs {
             Request::OutboxDrop { partner, id } => value(&drop_parked(&up, &partner, id.as_deref()).await?),
             Request::Resync { partner, allow_deletes } => value(&resync(&up, &partner, allow_deletes).await?),
             request @ (Request::PeerList {}
+            | Request::PeerRecords { .. }
             | Request::PeerExplain { .. }
             | Request::PeerAdd { .. }
             | Request::PeerRemove { .. }

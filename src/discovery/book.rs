@@ -240,6 +240,20 @@ impl Book {
         found
     }
 
+    /// The live records in the order of their names.
+    pub fn by_names(&self, now: u64) -> impl Iterator<Item = &Kept> {
+        let kept = self.by_name.iter();
+        kept.filter_map(|(_, peer)| self.kept.get(&PeerId::from_bytes(peer).ok()?))
+            .filter(move |kept| kept.is_live(now))
+    }
+
+    /// What the bearer of a DID calls itself.
+    #[must_use]
+    pub fn name_of(&self, did: &str) -> Option<String> {
+        let kept = self.kept.get(&self.by_did.get(did)?.peer)?;
+        (*kept.did == *did).then(|| kept.name.to_string())
+    }
+
     /// Every record kept: as it came, when, and from where.
     pub fn all(&self) -> impl Iterator<Item = (Arc<[u8]>, u64, Source)> {
         self.kept

@@ -38,6 +38,12 @@ fn a_record_is_found_by_did_peer_id_and_name_and_a_name_means_all_who_bear_it() 
     // Somebody else bears the first one's DID as a name.
     book.take(&good(&key(), "did:4", "did:1", at), source(4), now).unwrap();
     assert_eq!(texts(&book.find("did:1", now)), ["did:1", "did:4"]);
+    // Listed by name, what is over left out.
+    let listed = |now| book.by_names(now).map(|kept| kept.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(listed(now), ["did:1", "site", "site", "site 2"]);
+    assert!(listed(now + life()).is_empty());
+    assert_eq!(book.name_of("did:3").as_deref(), Some("site 2"));
+    assert_eq!(book.name_of("site"), None);
 }
 
 #[test]

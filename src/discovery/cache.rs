@@ -241,6 +241,13 @@ impl Cache {
         self.by_peer.get(peer)
     }
 
+    /// What the bearer of a DID calls itself, however old that is.
+    #[must_use]
+    pub fn name_of(&self, did: &str) -> Option<String> {
+        let found = self.by_peer.get(self.by_did.get(did)?)?;
+        Some(found.record.record.name.clone())
+    }
+
     /// The last conflict about a DID.
     #[must_use]
     pub fn conflict(&self, did: &str) -> Option<&Conflict> {

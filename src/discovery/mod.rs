@@ -32,7 +32,7 @@ use crate::model::{Federation, TokenBucket};
 use crate::network::{ConnectError, Inbox, Incoming, Network, Offered, StreamProtocol};
 use crate::settings::{Role, Settings};
 use crate::telemetry::{Metrics, Refusals};
-use crate::wire::protocol;
+use crate::wire::{PeerRecord, protocol};
 use cache::Cache;
 use choice::{Choice, Lost, OF_A_NODE, OF_AN_INDEXER};
 use libp2p::{Multiaddr, PeerId};
@@ -209,6 +209,27 @@ impl Discovery {
     pub fn records(&self) -> (usize, usize) {
         let book = locked(&self.0.book);
         (book.len(), book.capacity())
+    }
+
+    /// Records kept for others, by name, each with the time at which it came; at most so many.
+    #[must_use]
+    pub fn kept_records(&self, most: usize) -> Vec<(PeerRecord, u64)> {
+        let texts: Vec<_> = {
+            let book = locked(&self.0.book);
+            let live = book.by_names(now()).take(most);
+            live.map(|kept| (Arc::clone(&kept.text), kept.received)).collect()
+        };
+        let read = texts
+            .iter()
+            .filter_map(|(text, at)| Some((PeerRecord::read(text).ok()?, *at)));
+        read.collect()
+    }
+
+    /// What a DID's bearer calls itself, by the last record of it; nobody is asked.
+    #[must_use]
+    pub fn name_of(&self, did: &str) -> Option<String> {
+        let kept = locked(&self.0.book).name_of(did);
+        kept.or_else(|| locked(&self.0.cache).name_of(did))
     }
 
     /// The last record that was refused because its DID is another's.

@@ -79,7 +79,7 @@ async fn two_peers_that_know_one_indexer_find_each_other_also_where_unknown_peer
 #[tokio::test]
 async fn who_asks_everybody_gets_what_is_public_also_from_those_whose_stores_do_not_know_it() {
     let net = Federation::new();
-    let _index = indexer(&net, "index", &[]).start().await;
+    let index = indexer(&net, "index", &[]).start().await;
     let alice = knowing(&net, "alice", &["index"]).start().await;
     let bob = knowing(&net, "bob", &["index"]).start().await;
     keeps(&alice, 1).await;
@@ -100,6 +100,54 @@ async fn who_asks_everybody_gets_what_is_public_also_from_those_whose_stores_do_
     .await;
     let ids: Vec<Value> = results.iter().map(|found| found.document()["id"].clone()).collect();
     assert_eq!(ids, [json!("public-gpu")]);
+    // No store names bob: its record does.
+    let typed = alice.types(&["search", "gpu", "--timeout", "2"]).await;
+    let named = format!("bob ({})", bob.did());
+    assert!(
+        typed.out.contains(&format!("(compute, public-gpu) of {named}\n")),
+        "{typed:?}"
+    );
+    let end = typed.out.lines().last().unwrap();
+    assert!(end.starts_with("answered: ") && end.contains(&named), "{typed:?}");
+    // Nor did anything name the indexer, which answered that it has nothing.
+    assert!(end.contains(&format!("index ({})", index.did())), "{typed:?}");
+}
+
+#[tokio::test]
+async fn an_indexer_lists_the_records_that_it_keeps() {
+    let net = Federation::new();
+    let index = indexer(&net, "index", &[]).start().await;
+    let alice = knowing(&net, "alice", &["index"]).start().await;
+    let bob = knowing(&net, "bob", &["index"]).start().await;
+    keeps(&alice, 1).await;
+    keeps(&bob, 1).await;
+    let told = index.types(&["peer", "ls", "--records", "--json"]).await.json();
+    assert_eq!((&told["total"], &told["more"]), (&json!(2), &json!(false)), "{told}");
+    for (row, peer) in told["records"].as_array().unwrap().iter().zip([&alice, &bob]) {
+        assert_eq!(
+            (&row["name"], &row["did"]),
+            (&json!(peer.name()), &json!(peer.did())),
+            "{told}"
+        );
+        let address = row["addresses"][0].as_str().unwrap();
+        assert!(peer.identity().stream_address().starts_with(address), "{told}");
+    }
+    let one = index.types(&["peer", "ls", "--records", "--limit", "1"]).await;
+    assert!(one.out.contains("\nalice  ") && !one.out.contains("\nbob"), "{one:?}");
+    assert!(one.out.contains("1 of 2 records"), "{one:?}");
+    assert!(one.out.ends_with("--limit shows more\n"), "{one:?}");
+    let ls = index.types(&["peer", "ls"]).await;
+    assert!(
+        ls.out.contains("keeps 2 records of others: `peer ls --records`"),
+        "{ls:?}"
+    );
+    let none = alice.types(&["peer", "ls", "--records"]).await;
+    assert_eq!(none.status, 1);
+    assert!(none.err.contains("this daemon is no indexer"), "{none:?}");
+    assert_eq!(
+        index.types(&["peer", "ls", "--records", "--limit", "0"]).await.status,
+        64
+    );
 }
 
 #[tokio::test]

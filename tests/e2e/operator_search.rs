@@ -64,16 +64,24 @@ async fn results_come_with_their_owner_and_the_end_says_who_had_which_part() {
             .contains("results: 1; there may be more; peers asked: 1\nanswered: bob\n"),
         "{typed:?}"
     );
-    let typed = alice.types(&["search", "--datatype", "peer"]).await;
-    assert_eq!(typed.status, 1);
-    assert!(typed.err.contains("\"peer\" cannot be searched"), "{typed:?}");
+    for (wrong, says) in [
+        (["--datatype", "peer"], "`oc-discovery peer explain WHO`"),
+        (["--limit", "0"], "from 1 to 1000 results"),
+        (["--limit", "1001"], "from 1 to 1000 results"),
+        (["--timeout", "9999"], "from 0.001 to 10 s"),
+        (["--timeout", "0"], "from 0.001 to 10 s"),
+    ] {
+        let typed = alice.types(&["search", wrong[0], wrong[1]]).await;
+        assert_eq!((typed.status, typed.out.as_str()), (64, ""), "{wrong:?}: {typed:?}");
+        assert!(typed.err.contains(says), "{wrong:?}: {typed:?}");
+    }
 }
 
 #[tokio::test]
 async fn whoever_goes_away_ends_the_search() {
     let net = Federation::new();
     let builder = net.peer("alice").partner_of("bob").set("limits.open_searches", "1");
-    let alice = builder.start().await;
+    let alice = builder.set("search.timeout", "600s").start().await;
     let bob = net.peer("bob").partner_of("alice").start().await;
     partners(&[&alice, &bob]).await;
     has_gpu(&bob, "gpu-1").await;
@@ -102,9 +110,7 @@ async fn a_slow_reader_keeps_nobody_waiting() {
     has_gpu(&bob, "gpu-1").await;
     let mut asking = UnixStream::connect(alice.dir().join("control.sock")).unwrap();
     // Reads nothing, ever.
-    asking
-        .write_all(b"{\"verb\":\"search\",\"text\":\"gpu\",\"timeout_ms\":600000}\n")
-        .unwrap();
+    asking.write_all(b"{\"verb\":\"search\",\"text\":\"gpu\"}\n").unwrap();
     let (found, _) = alice
         .search(DataType::Compute, json!({"type": "partner", "search": "gpu"}))
         .await;

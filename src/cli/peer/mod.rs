@@ -12,10 +12,12 @@ use super::{Common, Failure};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PeerVerb {
-    /// The peers of our store, and the indexers that are known
+    /// The peers of our store, and the indexers that are known; with --records what an indexer keeps
     Ls {
         #[command(flatten)]
         common: Common,
+        #[command(flatten)]
+        wanted: ls::Wanted,
     },
     /// What the daemon does with a peer, by which rule, and what that rests on
     Explain {
@@ -64,7 +66,7 @@ pub(super) struct Who {
 
 pub(super) fn peer(before: Common, what: PeerVerb) -> Result<(), Failure> {
     match what {
-        PeerVerb::Ls { common } => ls::ls(&before.and(common)),
+        PeerVerb::Ls { common, wanted } => ls::ls(&before.and(common), &wanted),
         PeerVerb::Explain { common, wanted } => explain::explain(&before.and(common), wanted),
         PeerVerb::Invite { common, wanted } => invite::invite(&before.and(common), &wanted),
         PeerVerb::Add { common, wanted } => add::add(&before.and(common), &wanted),
