@@ -81,6 +81,17 @@ pub fn check_filter(level: &str) -> Result<(), LogError> {
     filter(level).map(|_| ())
 }
 
+/// Libraries that warn of what is none of the operator's business, and what is left of them; whoever names one in the level hears
+/// all of it.
+const QUIET: [(&str, &str); 3] = [
+    // Every event of their connections, which the daemon tells in words of its own.
+    ("async_nats", "async_nats=error"),
+    ("libp2p_swarm", "libp2p_swarm=error"),
+    // It wants to fill its table at the first connection, when there is nobody in it yet, and warns of "No known peers": so each
+    // first start begins. It tries again with whoever comes. Its streams (`handler`) still warn.
+    ("libp2p_kad", "libp2p_kad::behaviour=error"),
+];
+
 fn filter(level: &str) -> Result<EnvFilter, LogError> {
     if level.trim().is_empty() {
         return Err(LogError::Filter(
@@ -102,14 +113,9 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
             )));
         }
     }
-    // Libraries tell every event of their connections, which the daemon tells in words of its own.
-    let quiet = ["async_nats", "libp2p_swarm"]
-        .into_iter()
-        .filter(|name| !level.contains(name));
-    let quiet: Vec<String> = quiet.map(|name| format!("{name}=error")).collect();
+    let quiet = QUIET.into_iter().filter(|(library, _)| !level.contains(library));
     let all = quiet
-        .iter()
-        .map(String::as_str)
+        .map(|(_, directive)| directive)
         .chain(parts)
         .collect::<Vec<_>>()
         .join(",");
@@ -119,6 +125,45 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::{Arc, Mutex};
+
+    /// What is written at this level of two warnings of one library.
+    fn written(level: &str) -> String {
+        let told: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let writer = Arc::clone(&told);
+        let lines = text::layer().with_writer(move || Told(Arc::clone(&writer)));
+        let log = tracing_subscriber::registry().with(filter(level).unwrap()).with(lines);
+        tracing::subscriber::with_default(log, || {
+            tracing::warn!(target: "libp2p_kad::behaviour", "No known peers.");
+            tracing::warn!(target: "libp2p_kad::handler", "exceeds its limit");
+        });
+        let told = told.lock().unwrap().clone();
+        String::from_utf8(told).unwrap()
+    }
+
+    struct Told(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Told {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_first_start_that_knows_nobody_is_no_warning() {
+        let usual = written("info");
+        assert!(
+            !usual.contains("No known peers") && usual.contains("exceeds its limit"),
+            "{usual}"
+        );
+        assert!(!written("debug").contains("No known peers"));
+        // Whoever asks for it by name gets it.
+        assert!(written("info,libp2p_kad=warn").contains("No known peers"));
+    }
 
     #[test]
     fn filters_are_levels_or_modules_with_levels() {
