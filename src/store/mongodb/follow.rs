@@ -27,8 +27,10 @@ const LOOKS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs
 const SHARE: u32 = 20;
 /// Least time between two words to those who listen.
 const CALM: Duration = Duration::from_secs(1);
-/// How often indexes are looked at, and a change stream is tried again where there was none.
+/// How often a change stream is tried again where there was none.
 const LONG: Duration = Duration::from_secs(600);
+/// How often indexes are looked at: a collection may have grown beyond what a search looks through without one.
+const INDEXES: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 60 });
 /// Peer documents looked at; of more, what is beyond is noticed when everything is read.
 const DOCUMENTS: i64 = 100_000;
 
@@ -39,7 +41,25 @@ pub(super) async fn follow(shared: Arc<Shared>, changed: watch::Sender<u64>) {
         () = closed.closed() => {}
         () = shared.end.cancelled() => {}
         () = rounds(&shared, &changed) => {}
+        () = keep_indexes(&shared) => {}
     }
+}
+
+/// Beside all else: a change stream may last for weeks, in which collections grow.
+async fn keep_indexes(shared: &Shared) {
+    loop {
+        let looked = look_at_indexes(shared).await;
+        if let Err(error) = &looked {
+            debug!(%error, "the indexes cannot be looked at");
+        }
+        tokio::time::sleep(if looked.is_ok() { INDEXES } else { AGAIN }).await;
+    }
+}
+
+async fn look_at_indexes(shared: &Shared) -> Result<(), StoreError> {
+    let database = &shared.link.handles().await?.database;
+    let looking = shared.indexes.look(database, shared.link.manages_indexes());
+    looking.await.map_err(|error| shared.link.told(&error))
 }
 
 async fn rounds(shared: &Shared, changed: &watch::Sender<u64>) {
@@ -55,11 +75,6 @@ async fn rounds(shared: &Shared, changed: &watch::Sender<u64>) {
 async fn round(shared: &Shared, changed: &watch::Sender<u64>, seen: &mut Option<u64>) -> Result<(), StoreError> {
     let database = &shared.link.handles().await?.database;
     let told = |error: Error| shared.link.told(&error);
-    shared
-        .indexes
-        .look(database, shared.link.manages_indexes())
-        .await
-        .map_err(told)?;
     let peers: Collection<Document> = database.collection(DataType::Peer.name());
     match peers.watch().await {
         Ok(stream) => {

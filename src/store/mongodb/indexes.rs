@@ -1,7 +1,7 @@
 //! The indexes that keep us from walking through the apps' collections.
 //!
 //! Owns which are needed, and whether they are there. Always: none is made unless `store.manage_indexes` says so; what is
-//! missing is said once, with the words that make it.
+//! missing is said once, with the words that make it, as soon as its collection is seen to have grown beyond [`FEW`].
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};

@@ -1,6 +1,7 @@
 //! The store beside apps keeps the contract on a server that speaks MongoDB's wire, reads what others wrote there, and bears
 //! what a server may do.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ::mongodb::bson::oid::ObjectId;
@@ -282,6 +283,56 @@ async fn cancelling_and_leaving_end_the_query_at_the_server() {
         })
         .await;
     }
+}
+
+/// What is told while a test of one thread holds the guard.
+fn listen_to_log() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+    let told: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let writer = Arc::clone(&told);
+    let log = tracing_subscriber::fmt()
+        .with_writer(move || Told(Arc::clone(&writer)))
+        .finish();
+    (told, tracing::subscriber::set_default(log))
+}
+
+struct Told(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Told {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A collection that grows while the daemon runs is told of, once, and is looked through with care from then on.
+#[tokio::test]
+async fn what_a_grown_collection_lacks_is_told_once() {
+    let Some(database) = MongoDatabase::new().await else {
+        return;
+    };
+    let (told, _listens) = listen_to_log();
+    let lines = || {
+        let told = String::from_utf8(told.lock().unwrap().clone()).unwrap();
+        told.lines().filter(|line| line.contains("without an index")).count()
+    };
+    let store = open(database.url(), false);
+    let leads = |wanted| {
+        let leads = store.shared.indexes.lead_to_owner(DataResource);
+        std::future::ready((leads == wanted).then_some(()))
+    };
+    until("the indexes to be looked at", || leads(true)).await;
+    assert_eq!(lines(), 0, "few documents need none");
+    let apps = database.connect().await;
+    let documents = (0..1500).map(|n| doc! { "_id": format!("r{n}"), "creator_id": "did:me" });
+    resources(&apps).await.insert_many(documents).await.unwrap();
+    until("the growth to be seen", || leads(false)).await;
+    assert_eq!(lines(), 1);
+    let looks = async || store.shared.indexes.look(&apps, false).await.unwrap();
+    looks().await;
+    assert_eq!(lines(), 1, "told before");
 }
 
 /// Missing indexes are made when we may, and then nothing is missing.
