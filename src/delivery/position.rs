@@ -115,4 +115,9 @@ mod tests {
             assert_eq!(judge(&feed, 30, 5, have.as_ref()), wanted, "{have:?}");
         }
     }
+
+    #[test]
+    fn a_place_is_told_to_people_in_one_short_line() {
+        assert_eq!(at(1, 0xab, 1207).to_string(), "1207 (journal 01010101, life abababab)");
+    }
 }

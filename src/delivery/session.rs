@@ -274,7 +274,8 @@ impl Sessions {
             return End::Over("the sender left");
         }
         if partner {
-            info!(from = %from.name, did = %from.did, ?position, "a partner delivers");
+            let position = position.map_or_else(|| "none, everything is compared".to_owned(), |at| at.to_string());
+            info!(from = %from.name, did = %from.did, position, "a partner delivers");
             // Full: the desk has much to do, and the partner's own courier tries again by itself.
             let _ = self.heard.try_send(from.did.clone());
         }

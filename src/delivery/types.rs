@@ -121,6 +121,15 @@ pub struct Position {
     pub seq: u64,
 }
 
+/// For people: the ids are told as far as is needed to see that two differ.
+impl fmt::Display for Position {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = |token: &Token| hex::encode(token.0.get(..4).unwrap_or_default());
+        let (journal, life) = (short(&self.lineage), short(&self.incarnation));
+        write!(out, "{} (journal {journal}, life {life})", self.seq)
+    }
+}
+
 /// One of our own keys, for a comparison of lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnKey {

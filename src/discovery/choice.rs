@@ -39,6 +39,19 @@ pub enum Lost {
     Lied(&'static str),
 }
 
+impl std::fmt::Display for Lost {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Away(why) => out.write_str(why),
+            Self::Full => out.write_str("it has no room"),
+            Self::Lied(rule) => write!(
+                out,
+                "it gave records that do not count ({rule}); left alone for an hour"
+            ),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Idle,
@@ -212,11 +225,7 @@ impl Choice {
         known.state = State::Idle;
         let pause = known.backoff.failed(chance);
         known.due = now + pause;
-        known.last = match why {
-            Lost::Away(why) => why.clone(),
-            Lost::Full => "it has no room".to_owned(),
-            Lost::Lied(rule) => format!("it gave records that do not count ({rule}); left alone for an hour"),
-        };
+        known.last = why.to_string();
         match why {
             Lost::Lied(_) => known.due = now + SHUNNED,
             Lost::Full => known.load = 100,

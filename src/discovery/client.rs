@@ -87,7 +87,7 @@ impl Discovery {
         if self.0.parts.shutdown.is_cancelled() {
             return;
         }
-        debug!(%indexer, ?why, "an indexer is not kept");
+        debug!(%indexer, %why, "an indexer is not kept");
         locked(&self.0.choice).lost(&indexer, &why, Instant::now(), chance());
         self.0.chosen.notify_one();
     }

@@ -234,7 +234,8 @@ impl Actor {
                     .send_modify(|list| list.retain(|known| *known != address));
             }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
-                warn!(?addresses, ?reason, "a listener closed");
+                let reason = reason.map_or_else(|error| error.to_string(), |()| "it was asked to".to_owned());
+                warn!(?addresses, reason, "a listener closed");
                 self.listening
                     .send_modify(|list| list.retain(|known| !addresses.contains(known)));
             }
@@ -330,7 +331,7 @@ impl Actor {
 
     fn on_dial_failed(&mut self, peer: Option<PeerId>, error: &DialError) {
         self.metrics.dialed("outbound_failed");
-        debug!(?peer, error = %explain(error), "a dial failed");
+        debug!(peer = peer.map(tracing::field::display), error = %explain(error), "a dial failed");
         let waiting = peer
             .filter(|peer| !self.swarm.is_connected(peer))
             .and_then(|peer| self.dials.remove(&peer));
