@@ -216,7 +216,8 @@ impl Daemon {
                     return Some(did);
                 }
                 Ok(None) => {
-                    let why = "the store has no peer document with relation SELF yet; the apps have to write it";
+                    let why = "the store has no peer document with relation SELF yet; the apps have to write it \
+                               (docs/mongodb.md shows one)";
                     self.parts.readiness.set_bad("identity", why.to_owned());
                 }
                 Err(error) => self.parts.readiness.set_bad("identity", error.to_string()),

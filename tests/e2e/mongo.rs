@@ -88,6 +88,33 @@ async fn the_apps_documents_say_who_is_who_and_what_is_found() {
     alice.wait_partner_up(bob.identity()).await;
 }
 
+/// The example of docs/mongodb.md, with what the daemon says of itself, is all that a newcomer's database needs.
+#[tokio::test]
+async fn the_first_document_of_the_docs_makes_a_newcomer_ready() {
+    let Some(empty) = MongoDatabase::new().await else {
+        return;
+    };
+    let net = Federation::new();
+    let alice = net.peer("alice").set("store.url", empty.url()).launch().await;
+    let why = alice.wait_not_ready().await;
+    assert!(!why.is_empty());
+    alice.wait_log(&["relation SELF", "docs/mongodb.md"]).await;
+    let docs = include_str!("../../docs/mongodb.md");
+    let (_, example) = docs.split_once("db.peer.insertOne(").unwrap();
+    let (example, _) = example.split_once(")\n").unwrap();
+    let mut document: Value = serde_json::from_str(example).unwrap();
+    let id = alice.types(&["id", "--json"]).await.json();
+    for key in ["name", "peer_id", "public_key"] {
+        document[key] = id[key].clone();
+    }
+    document["stream_address"] = json!(alice.identity().stream_address());
+    let did = id["did"].as_str().unwrap();
+    assert!(document["_id"].is_string() && document["id"].is_null(), "{document}");
+    store_as_oc_lib(&empty.connect().await, "peer", did, &document).await;
+    alice.wait_ready().await;
+    assert_eq!(alice.types(&["status", "--json"]).await.json()["did"], did);
+}
+
 /// What an operator types, where both sides' documents are in MongoDB.
 #[tokio::test]
 async fn an_operator_finds_what_a_partners_apps_keep() {
