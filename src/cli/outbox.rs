@@ -155,7 +155,12 @@ fn parked_row(change: &ParkedChange, now: u64) -> Vec<String> {
     } else {
         format!("{}: {}", change.says, change.detail)
     };
-    let cells = [whose, &change.datatype, &change.id];
+    // What our intake could not take is a message: whether there is a document in it, nobody knows.
+    let kind = match change.dest.is_empty() {
+        true => "message",
+        false => &change.datatype,
+    };
+    let cells = [whose, kind, &change.id];
     let mut row: Vec<String> = cells.map(plain).to_vec();
     row.extend([moment(change.at, now), plain(&change.code), plain(&why)]);
     row
