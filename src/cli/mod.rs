@@ -204,7 +204,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(USAGE)
         }
         Err(Failure::Failed(error)) => {
-            tell(&format!("{error:#}"));
+            tell(&in_words(&error));
             ExitCode::FAILURE
         }
         Err(Failure::Told) => ExitCode::FAILURE,
@@ -230,6 +230,19 @@ fn act(Cli { common: before, verb }: Cli) -> Result<(), Failure> {
         Some(Verb::Peer { what }) => peer::peer(before, what),
         Some(Verb::Backup { common, wanted }) => backup::backup(&before.and(common), wanted),
     }
+}
+
+/// An error and its causes, each said once: some say theirs themselves.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.is_empty() {
+            said = cause;
+        } else if !said.contains(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
 }
 
 /// What the running daemon answers.
@@ -261,5 +274,25 @@ fn tell(text: &str) {
     if !text.is_empty() {
         // There is nobody left to tell when this fails.
         let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discovery::read_invite;
+    use anyhow::Context;
+    use std::time::SystemTime;
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let outer = Err::<(), _>(io::Error::other("the disk is gone")).context("a file cannot be read");
+        assert_eq!(in_words(&outer.unwrap_err()), "a file cannot be read: the disk is gone");
+        let unsigned = "oc-invite-1:eyJkaWQiOiJkIiwicGVlcl9pZCI6IngiLCJleHBpcnlfZGF0ZSI6IiJ9";
+        let refused = read_invite(unsigned, SystemTime::now()).unwrap_err();
+        let reason = refused.to_string();
+        let words = in_words(&anyhow::Error::from(refused));
+        assert_eq!(words, reason, "the invite's reason, once");
+        assert_eq!(words.matches("expiry_date").count(), 1, "{words}");
     }
 }

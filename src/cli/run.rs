@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Common, Failure};
+use super::{Common, Failure, in_words};
 use crate::admin;
 use crate::control::{Control, Verbs};
 use crate::identity::{Identity, StateDir};
@@ -23,7 +23,7 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
     let loaded = load(&sources)?;
     let log = init_logs(&loaded.settings.log.level, loaded.settings.log.format)?;
     live(sources, loaded, log).map_err(|error| {
-        tracing::error!("{error:#}");
+        tracing::error!("{}", in_words(&error));
         Failure::Told
     })
 }

@@ -113,9 +113,10 @@ async fn where_the_apps_own_the_store_they_are_told_what_to_publish() {
     assert_eq!(list["peers"][0]["addresses"], json!(["/dns4/bob.example/tcp/4001"]));
     let removed = alice.types(&["peer", "rm", "bob"]).await;
     assert!(
-        removed.out.contains("publish on remove_resource") && removed.err.is_empty(),
-        "nothing is done here, so there is nothing to ask: {removed:?}"
+        removed.out.contains("publish on remove_resource") && removed.err.contains("nothing was removed"),
+        "there is nothing to ask: {removed:?}"
     );
+    assert_eq!(removed.status, 1, "and it is no success");
 }
 
 #[tokio::test]

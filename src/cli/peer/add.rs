@@ -89,18 +89,25 @@ pub(super) fn remove(common: &Common, wanted: &Removed) -> Result<(), Failure> {
         asked(common, &Request::PeerRemove { who, look })
     };
     let meant: PeerChanged = ask(&wanted.who, true)?;
-    // Where the apps own the store nothing is done here, and there is nothing to ask about.
+    // Where the apps own the store nothing is done here: there is nothing to ask about, and it is no success.
     if !meant.message.is_empty() {
-        return answer_told(common, &meant, |told| done(told, ""));
+        answer_told(common, &meant, |told| done(told, ""))?;
+        let text = "nothing was removed: the apps own the store, and one of them has to publish this message";
+        return Err(Failure::Failed(anyhow!(text)));
     }
-    tell(&format!(
-        "{} ({}): its document goes, its streams end, and what it is to us is forgotten, its key too.",
-        plain(&meant.name),
-        plain(&meant.did)
-    ));
+    tell(&goes(&meant));
     confirmed(wanted.yes)?;
     let told: PeerChanged = ask(&meant.did, false)?;
     answer_told(common, &told, |told| done(told, "is removed"))
+}
+
+fn goes(meant: &PeerChanged) -> String {
+    // One whose document is not used has no name here.
+    let who = match meant.name.as_str() {
+        "" => plain(&meant.did),
+        name => format!("{} ({})", plain(name), plain(&meant.did)),
+    };
+    format!("{who}: its document goes, its streams end, and what it is to us is forgotten, its key too.")
 }
 
 fn stream_address(read: &Verified) -> String {

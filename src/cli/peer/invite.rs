@@ -8,7 +8,7 @@ use libp2p::Multiaddr;
 use serde_json::json;
 
 use crate::cli::{Common, Failure, answer, tell};
-use crate::control::{OwnAddresses, Request, ask};
+use crate::control::{AskError, OwnAddresses, Request, ask};
 use crate::discovery::{Own, write_invite};
 use crate::identity::{Identity, own_did};
 use crate::network::{Reach, reach_of};
@@ -33,7 +33,7 @@ pub(super) fn invite(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
         did: own_did(&settings, &identity)?,
         keypair: identity.keypair.clone(),
     };
-    let addresses = addresses(&settings, wanted);
+    let addresses = addresses(&settings, wanted)?;
     if addresses.is_empty() {
         return Err(Failure::Failed(anyhow!(
             "nothing says where we are reached: give --address, set network.announce, or start the daemon"
@@ -70,14 +70,17 @@ fn reachable(text: &str) -> Result<Multiaddr, String> {
         .ok_or_else(|| "it cannot be dialled; write /ip4/ADDRESS/tcp/PORT or /dns4/HOST/tcp/PORT".to_owned())
 }
 
-fn addresses(settings: &Settings, wanted: &Wanted) -> Vec<Multiaddr> {
+fn addresses(settings: &Settings, wanted: &Wanted) -> Result<Vec<Multiaddr>, Failure> {
     if !wanted.address.is_empty() {
-        return wanted.address.clone();
+        return Ok(wanted.address.clone());
     }
     if !settings.network.announce.is_empty() {
-        return settings.network.announce.clone();
+        return Ok(settings.network.announce.clone());
     }
-    let told: Result<OwnAddresses, _> = ask(&settings.state_dir, &Request::OwnAddresses {});
-    let told = told.map(|told| told.addresses).unwrap_or_default();
-    told.iter().filter_map(|text| text.parse().ok()).collect()
+    match ask::<OwnAddresses>(&settings.state_dir, &Request::OwnAddresses {}) {
+        Ok(told) => Ok(told.addresses.iter().filter_map(|text| text.parse().ok()).collect()),
+        // It is not asked for anything but this.
+        Err(AskError::NoDaemon { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -38,10 +38,10 @@ impl Courier {
                 let why = self.sender.set_back_because();
                 match line {
                     SenderLine::Begin { .. } if !why.is_empty() => {
-                        info!(partner = %self.did, why, "the partner is sent again what it has lost");
+                        info!(partner = %self.name(), did = %self.did, why, "the partner is sent again what it has lost");
                     }
                     SenderLine::List => {
-                        info!(partner = %self.did, why, "everything is being compared with the partner");
+                        info!(partner = %self.name(), did = %self.did, why, "everything is being compared with the partner");
                     }
                     SenderLine::End(..) => {
                         info!(partner = %self.did, "everything was compared with the partner");
@@ -124,6 +124,10 @@ impl Courier {
             }
         }
         None
+    }
+
+    fn name(&self) -> String {
+        self.member().map(|member| member.name.clone()).unwrap_or_default()
     }
 
     fn open(&self) -> Opening {
