@@ -125,32 +125,19 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
+    use crate::telemetry::heard::Heard;
 
     /// What is written at this level of two warnings of one library.
     fn written(level: &str) -> String {
-        let told: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let writer = Arc::clone(&told);
-        let lines = text::layer().with_writer(move || Told(Arc::clone(&writer)));
+        let heard = Heard::default();
+        let writer = heard.clone();
+        let lines = text::layer().with_writer(move || writer.clone());
         let log = tracing_subscriber::registry().with(filter(level).unwrap()).with(lines);
         tracing::subscriber::with_default(log, || {
             tracing::warn!(target: "libp2p_kad::behaviour", "No known peers.");
             tracing::warn!(target: "libp2p_kad::handler", "exceeds its limit");
         });
-        let told = told.lock().unwrap().clone();
-        String::from_utf8(told).unwrap()
-    }
-
-    struct Told(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Told {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+        heard.text()
     }
 
     #[test]

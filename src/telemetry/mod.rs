@@ -3,6 +3,8 @@
 //! Owns every metric name and the log set-up. Never holds a secret or a payload, never decides anything, and never
 //! waits: each call is a few atomic operations or one short lock.
 
+#[cfg(test)]
+pub(crate) mod heard;
 pub mod logs;
 pub mod metrics;
 pub mod readiness;

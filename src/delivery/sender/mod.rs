@@ -295,7 +295,9 @@ impl Sender {
         match judge(&self.feed, self.head, self.floor, position.as_ref()) {
             Place::Tail(seq) if !full && !self.compare => {
                 self.because = match seq < self.acked {
-                    true => "its journal was restored from a backup: it stands behind what it has acknowledged",
+                    true => {
+                        "it stands behind what it has had: its journal was restored from a backup, or it knew only /1.0 meanwhile"
+                    }
                     false => "",
                 };
                 self.set_hold("", out);

@@ -1,7 +1,6 @@
 //! The store beside apps keeps the contract on a server that speaks MongoDB's wire, reads what others wrote there, and bears
 //! what a server may do.
 
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ::mongodb::bson::oid::ObjectId;
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::store::contract::store_contract;
 use crate::store::{AskerId, Change};
+use crate::telemetry::heard::Heard;
 use crate::wire::DataType::{DataResource, Peer as PeerKind};
 
 async fn make() -> Option<(MongoStore, MongoDatabase)> {
@@ -286,25 +286,11 @@ async fn cancelling_and_leaving_end_the_query_at_the_server() {
 }
 
 /// What is told while a test of one thread holds the guard.
-fn listen_to_log() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
-    let told: Arc<Mutex<Vec<u8>>> = Arc::default();
-    let writer = Arc::clone(&told);
-    let log = tracing_subscriber::fmt()
-        .with_writer(move || Told(Arc::clone(&writer)))
-        .finish();
-    (told, tracing::subscriber::set_default(log))
-}
-
-struct Told(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Told {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+fn listen_to_log() -> (Heard, tracing::subscriber::DefaultGuard) {
+    let heard = Heard::default();
+    let writer = heard.clone();
+    let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    (heard, tracing::subscriber::set_default(log))
 }
 
 /// A collection that grows while the daemon runs is told of, once, and is looked through with care from then on.
@@ -313,9 +299,9 @@ async fn what_a_grown_collection_lacks_is_told_once() {
     let Some(database) = MongoDatabase::new().await else {
         return;
     };
-    let (told, _listens) = listen_to_log();
+    let (heard, _listens) = listen_to_log();
     let lines = || {
-        let told = String::from_utf8(told.lock().unwrap().clone()).unwrap();
+        let told = heard.text();
         told.lines().filter(|line| line.contains("without an index")).count()
     };
     let store = open(database.url(), false);

@@ -37,3 +37,21 @@ fn an_old_peer_that_delivers_to_us_by_now_is_greeted_anew() {
     );
     assert_eq!(bench.on(Input::Nudge { asked: true }), [Effect::Close, Effect::Open]);
 }
+
+#[test]
+fn a_place_behind_what_was_acknowledged_is_told_of() {
+    for (seq, behind) in [(2, false), (1, true)] {
+        let mut bench = Bench::opened(2, 0);
+        bench.on(have(Some(at(0))));
+        assert_eq!(bench.sender.set_back_because(), "", "nothing was acknowledged yet");
+        bench.reads(vec![put(1, "a"), put(2, "b")], 2);
+        bench.on(Input::Line(ReceiverLine::Ack { seq: 2 }));
+        bench.on(Input::Ended { alive: false });
+        bench.reopen();
+        bench.on(have(Some(at(seq))));
+        assert_eq!(
+            bench.sender.set_back_because().contains("behind what it has had"),
+            behind
+        );
+    }
+}
