@@ -98,7 +98,7 @@ pub(super) fn init(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
         if let Some(told) = told.as_object_mut() {
             told.insert(
                 "psk_fingerprint".to_owned(),
-                json!(identity.psk.map(|psk| psk.fingerprint().to_string())),
+                json!(identity.psk.map(|psk| psk.fingerprint())),
             );
             told.insert("files".to_owned(), json!(files));
         }

@@ -17,11 +17,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use libp2p::PeerId;
 use libp2p::identity::{Keypair, PublicKey};
-use libp2p::pnet::PreSharedKey;
 
 pub use did::{derived_did, is_self_proving, key_of};
 pub use new_file::write_new;
-pub use psk_file::{generate_psk, parse_psk};
+pub use psk_file::{Psk, generate_psk, parse_psk};
 pub use state_dir::{StateDir, make_dir};
 
 use crate::settings::Settings;
@@ -124,7 +123,7 @@ pub struct Identity {
     /// What it is called on the network.
     pub peer_id: PeerId,
     /// The key of the network; `None` only when `network.private` is false.
-    pub psk: Option<PreSharedKey>,
+    pub psk: Option<Psk>,
 }
 
 impl Identity {

@@ -5,7 +5,10 @@
 //! /base16/
 //! 64 hexadecimal digits
 //! ```
+//!
+//! Always: the key is shown as its fingerprint only, which is the one that libp2p's own library makes.
 
+use std::fmt;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -16,11 +19,42 @@ use rand::rngs::OsRng;
 
 use super::{IdentityError, read_file_bounded};
 
+/// The key of a private network.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Psk([u8; 32]);
+
+impl Psk {
+    /// The key itself.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The text of its file.
+    #[must_use]
+    pub fn to_key_file(&self) -> String {
+        format!("{FIRST}\n{SECOND}\n{}\n", hex::encode(self.0))
+    }
+
+    /// What people compare.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        PreSharedKey::new(self.0).fingerprint().to_string()
+    }
+}
+
+/// Says nothing of the key but its fingerprint.
+impl fmt::Debug for Psk {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Psk({})", self.fingerprint())
+    }
+}
+
 const FIRST: &str = "/key/swarm/psk/1.0.0/";
 const SECOND: &str = "/base16/";
 
 /// Reads the key. Access for others is only warned about: the whole network has this key, and it is often mounted so.
-pub(super) fn read(path: &Path) -> Result<PreSharedKey, IdentityError> {
+pub(super) fn read(path: &Path) -> Result<Psk, IdentityError> {
     let file = std::fs::File::open(path).map_err(|error| failed(path, error))?;
     let mode = file
         .metadata()
@@ -48,7 +82,7 @@ fn failed(path: &Path, error: io::Error) -> IdentityError {
 }
 
 /// Reads the text of such a file. The parser of libp2p itself would panic on some texts that are no key.
-pub fn parse_psk(text: &str) -> Result<PreSharedKey, &'static str> {
+pub fn parse_psk(text: &str) -> Result<Psk, &'static str> {
     let mut lines = text.trim().lines().map(str::trim);
     if lines.next() != Some(FIRST) {
         return Err("its first line must be /key/swarm/psk/1.0.0/");
@@ -58,16 +92,16 @@ pub fn parse_psk(text: &str) -> Result<PreSharedKey, &'static str> {
     }
     let mut key = [0_u8; 32];
     match (lines.next(), lines.next()) {
-        (Some(digits), None) if hex::decode_to_slice(digits, &mut key).is_ok() => Ok(PreSharedKey::new(key)),
+        (Some(digits), None) if hex::decode_to_slice(digits, &mut key).is_ok() => Ok(Psk(key)),
         _ => Err("its third and last line must be 64 hexadecimal digits"),
     }
 }
 
 /// A new key.
-pub fn generate_psk() -> PreSharedKey {
+pub fn generate_psk() -> Psk {
     let mut key = [0_u8; 32];
     OsRng.fill_bytes(&mut key);
-    PreSharedKey::new(key)
+    Psk(key)
 }
 
 #[cfg(test)]
@@ -80,6 +114,11 @@ mod tests {
         assert!(parse_psk(&key.to_key_file()) == Ok(key));
         assert!(parse_psk(&key.to_key_file().replace('\n', "\r\n")) == Ok(key));
         assert!(parse_psk(key.to_key_file().trim()) == Ok(key));
+        assert_eq!(
+            key.to_key_file(),
+            PreSharedKey::new(key.0).to_key_file(),
+            "as libp2p writes it"
+        );
     }
 
     #[test]

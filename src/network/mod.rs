@@ -17,6 +17,7 @@ mod gossip;
 mod handler;
 mod lines;
 mod pending;
+mod private;
 mod pulse;
 mod quarantine;
 mod reach;

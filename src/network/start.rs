@@ -12,6 +12,7 @@ use super::streams::{Inbox, Streams};
 use super::swarm::{Actor, Behaviour};
 use super::transport::{self, TransportError};
 use super::{COMMANDS, Connected, Network, OFFERED, Offered, SeenAt, Stranger};
+use crate::identity::Psk;
 use crate::telemetry::{Metrics, Refusals};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -19,7 +20,6 @@ use libp2p::allow_block_list::{self};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::gossipsub::IdentTopic;
 use libp2p::identity::Keypair;
-use libp2p::pnet::PreSharedKey;
 use libp2p::swarm::{StreamProtocol, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, ping};
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -45,7 +45,7 @@ pub struct Config {
     /// Our key; the PeerId follows from it.
     pub keypair: Keypair,
     /// The private network's key; `None` only by the operator's explicit wish.
-    pub psk: Option<PreSharedKey>,
+    pub psk: Option<Psk>,
     /// Where to listen.
     pub listen: Vec<Multiaddr>,
     /// Whether we take part in the DHT.

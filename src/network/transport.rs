@@ -4,15 +4,16 @@
 //! it, and every handshake has one deadline for all of its layers.
 
 use super::fresh_port::FreshPort;
+use super::private::Private;
 use super::security::{Security, SecurityError};
 use super::spelled::SpelledMuxer;
+use crate::identity::Psk;
 use futures::future::Either;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::core::transport::timeout::TransportTimeoutError;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::{Keypair, PeerId};
-use libp2p::pnet::{PnetConfig, PreSharedKey};
 use libp2p::{Transport, dns, tcp, yamux};
 use std::time::Duration;
 
@@ -38,14 +39,14 @@ pub enum TransportError {
 /// See [`TransportError`].
 pub fn build(
     keypair: &Keypair,
-    psk: Option<PreSharedKey>,
+    psk: Option<Psk>,
     handshake_timeout: Duration,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, TransportError> {
     let tcp = FreshPort(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)));
     let tcp = dns::tokio::Transport::system(tcp)?;
     let shielded = tcp.and_then(move |socket, _| async move {
         Ok::<_, PskError>(match psk {
-            Some(psk) => Either::Left(PnetConfig::new(psk).handshake(socket).await.map_err(PskError)?),
+            Some(psk) => Either::Left(Private::handshake(&psk, socket).await.map_err(PskError)?),
             None => Either::Right(socket),
         })
     });
@@ -82,4 +83,4 @@ impl<E: std::error::Error + Send + Sync + 'static> From<TransportTimeoutError<E>
 
 #[derive(Debug, thiserror::Error)]
 #[error("private network handshake: {0} (is the PSK the same on both sides?)")]
-struct PskError(libp2p::pnet::PnetError);
+struct PskError(std::io::Error);
