@@ -66,7 +66,7 @@
 //! | verdicts that nobody knows a peer | 10,000, 10 s each | the oldest forgotten, which costs a look-up |
 //! | pins of DIDs on disk | 100,000 | further ones hold for the life of the process: `pins` |
 //! | inbound streams not looked at | 1,024; `limits.streams_per_protocol` of each peer and protocol | reset: `stream_inbox` |
-//! | half-read long lines of all streams | `limits.half_read_bytes` | the stream that wants more is reset, and counted as refused |
+//! | half-read long lines | an eighth of `limits.half_read_bytes` for a peer, one line at the least; that for all | the stream that wants more is reset, and counted as refused; a delivery stream is told to come again |
 //! | events of one partner | `limits.partner_events_per_second`, `limits.partner_events_burst` | its streams are read later: `ocd_throttled_total` |
 //! | batches of events read, not handled | 256, 64 MiB in all | readers wait: the back-pressure from NATS B to NATS A |
 //! | client's messages to the NATS socket | 4,096 | publishers wait, `limits.nats_publish_timeout` at most |

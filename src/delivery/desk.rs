@@ -12,7 +12,7 @@ use couriers::Running;
 pub use operator::PARKED_COUNTED;
 
 use super::commit::Committer;
-use super::courier::Shared;
+use super::courier::{Shared, forget};
 use super::intake::{Intake, Reach};
 use super::journal::JournalError;
 use super::log::Log;
@@ -328,7 +328,8 @@ impl Delivery {
                 Ok(directed) => self.set_couriers(&now, &directed.into_iter().collect()).await,
                 Err(error) => warn!(%error, "the journal does not answer the delivery desk"),
             }
-            let are: HashSet<String> = now.partners().map(|member| member.did.clone()).collect();
+            let mut are: HashSet<String> = now.partners().map(|member| member.did.clone()).collect();
+            are.extend(partners.iter().filter(|did| now.is_aside(did)).cloned());
             for did in partners.difference(&are) {
                 self.forget_origin(did).await;
             }
@@ -350,17 +351,29 @@ impl Delivery {
         }
     }
 
-    /// At the start: what is kept of origins that left PARTNER while the daemon was away goes.
+    /// At the start: what is kept of origins that left PARTNER while the daemon was away goes, and what waits for peers that are
+    /// in the store no more.
     async fn forget_strangers(&self) -> HashSet<String> {
         let federation = Arc::clone(&self.0.parts.federation.borrow());
         let partners: HashSet<String> = federation.partners().map(|member| member.did.clone()).collect();
         match self.0.parts.log.read(|journal| journal.origins()).await {
             Ok(origins) => {
-                for did in origins.iter().filter(|did| !partners.contains(*did)) {
+                let left = |did: &&String| !partners.contains(*did) && !federation.is_aside(did);
+                for did in origins.iter().filter(left) {
                     self.forget_origin(did).await;
                 }
             }
             Err(error) => warn!(%error, "the journal does not answer the delivery desk"),
+        }
+        let mut dests: HashSet<String> = locked(&self.0.notes).keys().cloned().collect();
+        match self.0.parts.log.read(|journal| journal.directed_dests()).await {
+            Ok(directed) => dests.extend(directed),
+            Err(error) => warn!(%error, "the journal does not answer the delivery desk"),
+        }
+        dests.retain(|did| federation.get(did).is_none() && !federation.is_aside(did));
+        for did in dests {
+            locked(&self.0.notes).remove(&did);
+            forget(&self.0.shared, did, false).await;
         }
         partners
     }

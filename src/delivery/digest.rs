@@ -71,19 +71,40 @@ pub struct Compared {
     pub upto: Option<Key>,
 }
 
-/// Compares a range, or its beginning when we have more than [`RANGE`] keys in it.
+/// Compares a range, or its beginning when we have more than [`RANGE`] keys in it, or more than `bytes` of payload: all that
+/// differs is in memory at a time. One key is compared at the least.
 ///
 /// # Errors
 /// The journal cannot be read.
-pub fn compare(journal: &dyn Journal, after: Option<&Key>, to: Option<&Key>, held: &[Held]) -> Result<Compared> {
-    let own = journal.own_keys(after, to, RANGE)?;
-    let upto = own.last().filter(|_| own.len() >= RANGE).map(|last| last.key.clone());
+pub fn compare(
+    journal: &dyn Journal,
+    after: Option<&Key>,
+    to: Option<&Key>,
+    held: &[Held],
+    bytes: usize,
+) -> Result<Compared> {
+    let mut own = journal.own_keys(after, to, RANGE)?;
+    let all = own.len() < RANGE;
+    let fit = fitting(&own, bytes);
+    let cut = fit < own.len();
+    own.truncate(fit);
+    let upto = own.last().filter(|_| cut || !all).map(|last| last.key.clone());
     let held: Vec<Held> = match &upto {
         Some(upto) => held.iter().take_while(|held| held.key <= *upto).cloned().collect(),
         None => held.to_vec(),
     };
     let keys = differences(&own, &held);
     Ok(Compared { keys, upto })
+}
+
+/// How many of these keys are within so many bytes of payload, one at the least.
+fn fitting(own: &[OwnKey], bytes: usize) -> usize {
+    let mut sum = 0_usize;
+    let within = own.iter().take_while(|key| {
+        sum = sum.saturating_add(key.bytes);
+        sum <= bytes
+    });
+    within.count().max(1)
 }
 
 /// What is to be sent about a key that differs.
@@ -190,6 +211,7 @@ mod tests {
             key: key(id),
             seq: 1,
             hash: hash.map(|byte| Hash([byte; 16])),
+            bytes: 10,
         };
         let held = |id: &str, hash: u8| Held {
             key: key(id),
@@ -206,6 +228,20 @@ mod tests {
         assert_eq!(differences(&ours, &theirs), ["b", "d", "e", "f"].map(key));
         assert_eq!(differences(&[], &theirs[..1]), [key("a")]);
         assert!(differences(&ours[2..4], &[]).is_empty());
+    }
+
+    #[test]
+    fn a_range_is_cut_at_its_bytes_and_one_key_is_compared_at_the_least() {
+        let own = |bytes| OwnKey {
+            key: key("a"),
+            seq: 1,
+            hash: None,
+            bytes,
+        };
+        for (sizes, wanted) in [(vec![4, 4, 4], 2), (vec![100, 1], 1), (vec![5, 5], 2), (vec![], 1)] {
+            let own: Vec<OwnKey> = sizes.iter().copied().map(own).collect();
+            assert_eq!(fitting(&own, 10), wanted, "{sizes:?}");
+        }
     }
 
     #[test]

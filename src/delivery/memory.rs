@@ -75,6 +75,7 @@ impl MemoryJournal {
                     .get(seq)
                     .filter(|row| row.change.action != Action::Delete)
                     .map(|row| row.hash),
+                bytes: self.rows.get(seq).map_or(0, |row| row.change.payload.len()),
             })
     }
 }

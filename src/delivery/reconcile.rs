@@ -12,10 +12,11 @@ use std::time::UNIX_EPOCH;
 /// Rows younger than this are left alone, in milliseconds: apps tell and store in either order.
 pub const SETTLED: u64 = 60_000;
 
-/// Whether a row is old enough to be held against the store; `now` in milliseconds since 1970.
+/// Whether a row is old enough to be held against the store; `now` in milliseconds since 1970. One of a time to come is of a
+/// clock that was wrong then, and not young.
 #[must_use]
 pub fn is_settled(row: &Row, now: u64) -> bool {
-    now.saturating_sub(row.change.at) >= SETTLED
+    now.abs_diff(row.change.at) >= SETTLED
 }
 
 /// The change that is missing in the journal, if one is.
@@ -156,5 +157,8 @@ mod tests {
         assert_eq!(found(None, Some(&same), true), Some(Action::Update));
         assert_eq!(found(None, None, true), None);
         assert!(!is_settled(&put, 60_999) && is_settled(&put, 61_000));
+        let mut ahead = put.clone();
+        ahead.change.at = 10_000_000;
+        assert!(is_settled(&ahead, 1_000), "the clock was ahead");
     }
 }

@@ -17,7 +17,7 @@ use super::publisher::Published;
 use super::receiver::{Receiver, Refusal};
 use super::types::Position;
 use crate::model::{Federation, Member, Relation};
-use crate::network::Incoming;
+use crate::network::{Incoming, LineError};
 use crate::stream::{StreamService, split};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{DeliveryLine, ReadLimits, ReceiverLine, protocol};
@@ -185,7 +185,7 @@ impl Sessions {
         let right = self.streams.right_of(peer);
         let (reader, writer) = stream.split();
         let mut io = Io {
-            lines: self.streams.lines(reader),
+            lines: self.streams.lines(peer, reader),
             writer,
             ends: Vec::new(),
         };
@@ -357,6 +357,15 @@ impl Sessions {
             let piece = match piece {
                 Ok(Some(piece)) => piece,
                 Ok(None) => return End::Left,
+                // Not the fault of the row in hand: a sender that saw a reset would come to take it for poison.
+                Err(LineError::NoRoom) => {
+                    self.refusals.refuse(
+                        "half_read",
+                        &from.did,
+                        "a long line on a delivery stream; it is told to come again",
+                    );
+                    return End::Stop("busy", RETRY);
+                }
                 Err(error) => match error.rule() {
                     Some(rule) => return End::Broken(rule, error.to_string()),
                     None => return End::Over("the stream broke"),

@@ -139,6 +139,8 @@ pub struct OwnKey {
     pub seq: u64,
     /// Of the document; none when the row is a tombstone.
     pub hash: Option<Hash>,
+    /// Of its payload.
+    pub bytes: usize,
 }
 
 /// One key that we hold of an origin.

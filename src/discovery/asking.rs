@@ -7,15 +7,13 @@ use super::cache::Whence;
 use super::choice::Lost;
 use super::rules::{Verified, verify};
 use super::{Discovery, locked};
-use crate::network::{LineLimits, Lines, split};
+use crate::network::{HalfRead, LineLimits, Lines, split};
 use crate::wire::{RECORD_LINE_BYTES, RecordAnswer, RecordQuery, protocol};
 use futures::AsyncWriteExt;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use libp2p::PeerId;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// How long an indexer may take to answer.
@@ -133,5 +131,5 @@ pub(super) fn answers<R: futures::AsyncRead + Unpin>(stream: R) -> Lines<R> {
         time: ANSWER_TIME,
         quiet: None,
     };
-    Lines::new(stream, limits, Arc::new(Semaphore::new(RECORD_LINE_BYTES)))
+    Lines::new(stream, limits, HalfRead::alone(RECORD_LINE_BYTES))
 }

@@ -6,7 +6,7 @@
 use super::rules::{Verified, Wrong, verify};
 use super::{Discovery, locked, now};
 use crate::model::TokenBucket;
-use crate::network::{Incoming, LineLimits, Lines, Source, Stream, split};
+use crate::network::{HalfRead, Incoming, LineLimits, Lines, Source, Stream, split};
 use crate::wire::{
     BeatAnswer, INDEXERS_MAX, PeerRecord, RECORD_BYTES, RecordAnswer, RecordBeat, RecordQuery, protocol, read_published,
 };
@@ -16,7 +16,7 @@ use libp2p::PeerId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// A stream on which nothing comes for this long is closed: six heartbeats.
@@ -96,7 +96,7 @@ impl Discovery {
             quiet: Some(QUIET),
         };
         let (reader, mut writer) = stream.split();
-        let mut lines = Lines::new(reader, limits, Arc::new(Semaphore::new(0)));
+        let mut lines = Lines::new(reader, limits, HalfRead::alone(0));
         let refusals = &self.0.parts.refusals;
         let mut over = 0;
         loop {

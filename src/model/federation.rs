@@ -29,6 +29,7 @@ pub struct Federation {
     own_did: String,
     members: HashMap<String, Arc<Member>>,
     by_peer: HashMap<PeerId, Arc<Member>>,
+    aside: HashSet<String>,
 }
 
 impl Federation {
@@ -48,6 +49,21 @@ impl Federation {
             federation.members.insert(member.did.clone(), member);
         }
         federation
+    }
+
+    /// The same, with DIDs that are no members now although they are in the store: their documents cannot be read, or contradict
+    /// others. They have no right, but nothing of theirs is forgotten before people have mended that.
+    #[must_use]
+    pub fn with_aside(mut self, dids: impl IntoIterator<Item = String>) -> Self {
+        let members = &self.members;
+        self.aside = dids.into_iter().filter(|did| !members.contains_key(did)).collect();
+        self
+    }
+
+    /// Whether this DID is in the store and no member.
+    #[must_use]
+    pub fn is_aside(&self, did: &str) -> bool {
+        self.aside.contains(did)
     }
 
     /// The member with this DID.

@@ -1,7 +1,7 @@
 //! Reads newline-ended values from a stream, as Go's `json.Encoder` writes them, within bounds.
 //!
 //! Owns the read buffer. Never parses a value. Always: a line is bounded in size and in the time from its first byte to
-//! its end, and what all streams together hold of half-read lines is bounded by one permit for the process.
+//! its end, and what the streams of a peer, and all streams together, hold of half-read lines is bounded.
 
 use super::Stream;
 use bytes::{Bytes, BytesMut};
@@ -32,8 +32,8 @@ pub enum LineError {
     /// Nothing came for as long as this stream may be quiet.
     #[error("nothing came in time")]
     Quiet,
-    /// All streams together hold too much of half-read lines.
-    #[error("too much is half-read on all streams")]
+    /// The peer's streams, or all together, hold too much of half-read lines.
+    #[error("too much is half-read on the streams of this peer, or on all")]
     NoRoom,
     /// The stream ended inside a line.
     #[error("the stream ended inside a line")]
@@ -67,6 +67,43 @@ pub struct LineLimits {
     pub quiet: Option<Duration>,
 }
 
+/// The room for long lines that are not whole yet: what one peer may take, of what all may. A peer that fills its own share
+/// keeps nobody else waiting.
+#[derive(Debug, Clone)]
+pub struct HalfRead {
+    own: Arc<Semaphore>,
+    all: Option<Arc<Semaphore>>,
+}
+
+/// What a long line takes of both.
+type Held = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
+impl HalfRead {
+    /// A share in bytes of what all have.
+    #[must_use]
+    pub fn share(own: Arc<Semaphore>, all: Arc<Semaphore>) -> Self {
+        Self { own, all: Some(all) }
+    }
+
+    /// So many bytes for this reader alone.
+    #[must_use]
+    pub fn alone(bytes: usize) -> Self {
+        Self {
+            own: Arc::new(Semaphore::new(bytes)),
+            all: None,
+        }
+    }
+
+    fn take(&self, bytes: u32) -> Option<Held> {
+        let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_many_owned(bytes).ok();
+        let own = take(&self.own)?;
+        match &self.all {
+            Some(all) => Some((own, Some(take(all)?))),
+            None => Some((own, None)),
+        }
+    }
+}
+
 /// The reader.
 pub struct Lines<R = Stream> {
     io: Compat<R>,
@@ -74,16 +111,16 @@ pub struct Lines<R = Stream> {
     scanned: usize,
     chunk: usize,
     limits: LineLimits,
-    half_read: Arc<Semaphore>,
-    permit: Option<OwnedSemaphorePermit>,
+    half_read: HalfRead,
+    permit: Option<Held>,
     /// When the line in hand began. Kept here: whoever waits for other things, too, asks anew again and again.
     began: Instant,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    /// Reads `stream` within `limits`; `half_read` is shared by all readers that share a bound.
+    /// Reads `stream` within `limits`, its long lines within `half_read`.
     #[must_use]
-    pub fn new(stream: R, limits: LineLimits, half_read: Arc<Semaphore>) -> Self {
+    pub fn new(stream: R, limits: LineLimits, half_read: HalfRead) -> Self {
         Self {
             io: stream.compat(),
             buffer: BytesMut::new(),
@@ -169,8 +206,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     fn hold(&mut self) -> Result<(), LineError> {
         if self.buffer.len() > FREE && self.permit.is_none() {
             let bytes = u32::try_from(self.limits.bytes).unwrap_or(u32::MAX);
-            let permit = Arc::clone(&self.half_read).try_acquire_many_owned(bytes);
-            self.permit = Some(permit.map_err(|_| LineError::NoRoom)?);
+            self.permit = Some(self.half_read.take(bytes).ok_or(LineError::NoRoom)?);
         }
         Ok(())
     }
@@ -196,6 +232,35 @@ mod tests {
     use futures::AsyncWriteExt;
     use tokio_util::compat::TokioAsyncReadCompatExt;
 
+    #[tokio::test]
+    async fn one_peer_s_half_read_lines_leave_room_for_another_s() {
+        let limits = LineLimits {
+            bytes: 100_000,
+            time: Duration::from_secs(60),
+            quiet: None,
+        };
+        let (all, greedy, honest) = (2, 1, 1);
+        let semaphore = |lines: usize| Arc::new(Semaphore::new(lines * limits.bytes));
+        let (all, greedy, honest) = (semaphore(all), semaphore(greedy), semaphore(honest));
+        let half_read = |own: &Arc<Semaphore>| {
+            let (near, far) = tokio::io::duplex(200_000);
+            let room = HalfRead::share(Arc::clone(own), Arc::clone(&all));
+            (Lines::new(near.compat(), limits.clone(), room), far.compat())
+        };
+        let long = vec![b'x'; FREE + 1000];
+        let (mut first, mut to_first) = half_read(&greedy);
+        to_first.write_all(&long).await.unwrap();
+        let waits = tokio::time::timeout(Duration::from_millis(100), first.next()).await;
+        assert!(waits.is_err(), "{waits:?}");
+        let (mut second, mut to_second) = half_read(&greedy);
+        to_second.write_all(&long).await.unwrap();
+        assert_eq!(second.next().await, Err(LineError::NoRoom));
+        let (mut other, mut to_other) = half_read(&honest);
+        to_other.write_all(&long).await.unwrap();
+        to_other.write_all(b"\n").await.unwrap();
+        assert_eq!(other.next().await.unwrap().map(|line| line.len()), Some(FREE + 1001));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_line_must_end_in_time_however_often_it_is_asked_for() {
         let (near, far) = tokio::io::duplex(64);
@@ -204,7 +269,7 @@ mod tests {
             time: Duration::from_secs(10),
             quiet: None,
         };
-        let mut lines = Lines::new(near.compat(), limits, Arc::new(Semaphore::new(0)));
+        let mut lines = Lines::new(near.compat(), limits, HalfRead::alone(0));
         let mut far = far.compat();
         far.write_all(b"{").await.unwrap();
         let ended = async {

@@ -35,7 +35,7 @@ pub use dht::Offered;
 pub use gate::Told;
 pub use gossip::{Gossip, GossipVerdict, PublishError};
 pub use libp2p::swarm::StreamProtocol;
-pub use lines::{LineError, LineLimits, Lines, split};
+pub use lines::{HalfRead, LineError, LineLimits, Lines, split};
 pub use pulse::{Pulse, Stream};
 pub use reach::{Reach, reach_of};
 pub use source::Source;

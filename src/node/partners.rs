@@ -194,7 +194,9 @@ impl PartnerTable {
             }
             members.push(member);
         }
-        (Federation::new(self.own_did.clone(), members), conflicts)
+        // A pin goes when the document is gone: who has one and is no member has a document that does not count.
+        let federation = Federation::new(self.own_did.clone(), members).with_aside(self.pins.keys().cloned());
+        (federation, conflicts)
     }
 
     fn settle_one(&mut self, member: &mut Member, owners: &mut HashMap<PeerId, String>) -> Result<(), Conflict> {

@@ -142,6 +142,7 @@ fn a_pin_outlives_the_table_and_leaves_with_its_document() {
     table.read_store([member("bob", Relation::Partner, second)], &unreadable, now);
     let (federation, conflicts) = table.settle();
     assert!(federation.get("bob").is_none() && conflicts.len() == 1);
+    assert!(federation.is_aside("bob") && federation.is_aside("eve") && !federation.is_aside("carol"));
     assert!(table.take_pin_changes().is_empty());
     let truncated = Unseen {
         ids: HashSet::new(),
@@ -150,6 +151,7 @@ fn a_pin_outlives_the_table_and_leaves_with_its_document() {
     table.read_store([], &truncated, now);
     assert!(table.take_pin_changes().is_empty());
     table.read_store([], &Unseen::default(), now);
+    assert!(!table.settle().0.is_aside("bob"), "it is gone");
     let gone = table.take_pin_changes();
     assert_eq!(gone, [("bob".to_owned(), None), ("eve".to_owned(), None)].into());
     table.changed(member("bob", Relation::Partner, second), now);

@@ -301,7 +301,7 @@ section! {
         line_bytes: usize = is("1MiB"), size(KIB, 64 * MIB);
         /// How long the rest of a line may take once it has begun; then the stream ends.
         line_timeout: Duration = is("10s"), duration(MS, HOUR);
-        /// Long lines not yet whole, of all streams together; beyond it the stream that wants more is reset.
+        /// Long lines not yet whole, of all streams together, and an eighth of it of one peer's; beyond it the stream that wants more is reset, or told to come again.
         half_read_bytes: usize = is("64MiB"), size(64 * KIB, 4 * GIB);
         /// How deep JSON may be nested; deeper is refused.
         depth: usize = is("64"), count(8, 127);

@@ -15,7 +15,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -26,7 +26,7 @@ const FOUND: usize = 32;
 const PIECE: usize = 64 * 1024;
 
 /// Searches of one asker that run at a time; its further ones wait.
-const TURNS_OF_ONE: usize = 2;
+pub(super) const TURNS_OF_ONE: usize = 2;
 
 /// A question that was put to us.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ impl StreamService {
         let stop = locked(&self.0.table).stop_of(peer);
         let query_stop = stop.child_token();
         let _stops_query = query_stop.clone().drop_guard();
-        let own_turn = self.turn_of(&asked.by.did);
+        let own_turn = self.0.askers.of(asked.by.did.clone());
         let answering = async {
             // First among the asker's own, so that no asker takes all turns.
             let _own = own_turn.acquire().await;
@@ -88,16 +88,6 @@ impl StreamService {
             }
             Err(error) => debug!(asker = %asked.by.did, %error, "a search was not answered to its end"),
         }
-    }
-
-    fn turn_of(&self, did: &str) -> Arc<Semaphore> {
-        let mut askers = locked(&self.0.askers);
-        askers.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(
-            askers
-                .entry(did.to_owned())
-                .or_insert_with(|| Arc::new(Semaphore::new(TURNS_OF_ONE))),
-        )
     }
 
     async fn answer(

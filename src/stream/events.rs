@@ -74,7 +74,7 @@ impl StreamService {
         }
         let stop = locked(&self.0.table).stop_of(peer);
         self.0.metrics.stream_opened(label);
-        let mut lines = Lines::new(stream, self.line_limits(), Arc::clone(&self.0.half_read));
+        let mut lines = Lines::new(stream, self.line_limits(), self.half_read(peer));
         let mut bad = 0;
         loop {
             let piece = tokio::select! {

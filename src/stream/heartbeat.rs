@@ -76,7 +76,7 @@ impl StreamService {
             quiet: Some(EXPIRY),
         };
         let pulse = stream.pulse();
-        let mut lines = Lines::new(stream, limits, Arc::clone(&self.0.half_read));
+        let mut lines = Lines::new(stream, limits, self.half_read(peer));
         if let Err(rule) = self.next_beat(&mut lines, &member, &peer).await {
             return self
                 .0

@@ -12,6 +12,7 @@ mod pace;
 mod partner;
 mod probe;
 mod questions;
+mod shares;
 mod table;
 mod writer;
 
@@ -27,12 +28,13 @@ pub use writer::Enqueued;
 
 use crate::discovery::{Discovery, Own};
 use crate::model::{Federation, Member};
-use crate::network::{Inbox, Incoming, Network, StreamProtocol};
+use crate::network::{ConnectError, HalfRead, Inbox, Incoming, Network, StreamProtocol};
 use crate::settings::{Limits, Settings};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, DataType, Event, protocol, timestamp};
 use bytes::Bytes;
 use libp2p::PeerId;
+use shares::Shares;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -57,6 +59,8 @@ const DELIVERIES: usize = 256;
 /// Questions that wait for an answer or are being answered. Further ones are refused: their askers' time would be up
 /// before their turn.
 const QUESTIONS: usize = 256;
+/// Of the room for half-read lines one peer may have this part, one line at the least.
+const SHARES: usize = 8;
 
 /// The actions that have an event protocol of their own.
 const EVENT_ACTIONS: [Action; 5] = [
@@ -143,9 +147,11 @@ struct Shared {
     probes: Mutex<probe::Ledger>,
     paces: Mutex<pace::Paces>,
     half_read: Arc<Semaphore>,
+    /// Of it, what each peer may take.
+    half_read_of: Shares<PeerId>,
     inbound_room: Arc<Semaphore>,
     /// Running and waiting answers of each asker.
-    askers: Mutex<HashMap<String, Arc<Semaphore>>>,
+    askers: Shares<String>,
     /// Questions taken and not yet answered, waiting ones included.
     questions: Arc<Semaphore>,
     /// Queries that run in our store at once.
@@ -176,9 +182,10 @@ impl StreamService {
             federation: parts.federation,
             // One line must fit, or none would.
             half_read: Arc::new(Semaphore::new(limits.half_read_bytes.max(limits.line_bytes))),
+            half_read_of: Shares::new((limits.half_read_bytes / SHARES).max(limits.line_bytes)),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             inbound_room: Arc::new(Semaphore::new(INBOUND_BYTES)),
-            askers: Mutex::new(HashMap::new()),
+            askers: Shares::new(answers::TURNS_OF_ONE),
             searching: Semaphore::new(limits.search_concurrency),
             paces: Mutex::new(pace::Paces::new(
                 limits.partner_events_per_second,
@@ -305,10 +312,22 @@ impl StreamService {
         locked(&self.0.table).stop_of(peer)
     }
 
-    /// Reads a stream line by line, within the bounds of all streams.
+    /// Reads a stream of `peer` line by line, within the bounds of all its streams, and of everybody's.
     #[must_use]
-    pub fn lines<R: futures::AsyncRead + Unpin>(&self, reader: R) -> Lines<R> {
-        Lines::new(reader, self.line_limits(), Arc::clone(&self.0.half_read))
+    pub fn lines<R: futures::AsyncRead + Unpin>(&self, peer: PeerId, reader: R) -> Lines<R> {
+        Lines::new(reader, self.line_limits(), self.half_read(peer))
+    }
+
+    /// Connects to a peer where its document says, and else where a fresh record of it says.
+    ///
+    /// # Errors
+    /// Why it cannot be reached where its document says.
+    pub async fn connect(&self, peer: PeerId, to: &Member) -> Result<(), ConnectError> {
+        self.0.discovery.connect(peer, &to.addresses).await
+    }
+
+    fn half_read(&self, peer: PeerId) -> HalfRead {
+        HalfRead::share(self.0.half_read_of.of(peer), Arc::clone(&self.0.half_read))
     }
 
     fn federation(&self) -> Arc<Federation> {

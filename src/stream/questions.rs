@@ -7,13 +7,12 @@ use super::{Asked, StreamService, locked};
 use crate::discovery::Depth;
 use crate::identity::{is_self_proving, key_of};
 use crate::model::Member;
-use crate::network::{Incoming, LineLimits, Lines, split};
+use crate::network::{HalfRead, Incoming, LineLimits, Lines, split};
 use crate::wire::{Action, DataType, Event, Question, ReadLimits, protocol, timestamp};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// A search stream on which nothing comes for this long is closed: others may keep theirs open between questions.
@@ -109,8 +108,8 @@ impl StreamService {
         };
         // Strangers share nothing with partners: their long lines find no room.
         let half_read = match self.federation().known(&peer) {
-            Some(_) => Arc::clone(&self.0.half_read),
-            None => Arc::new(Semaphore::new(0)),
+            Some(_) => self.half_read(peer),
+            None => HalfRead::alone(0),
         };
         let mut lines = Lines::new(stream, limits, half_read);
         let stop = locked(&self.0.table).stop_of(peer);

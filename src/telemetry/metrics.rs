@@ -298,10 +298,15 @@ impl Metrics {
     pub fn forget_partner(&self, partner: &str) {
         self.0.partner_up.remove(&named(partner));
         self.0.peer_queue_waiting.remove(&named(partner));
-        self.0.delivery_lag_rows.remove(&named(partner));
-        self.0.delivery_lag_seconds.remove(&named(partner));
         self.0.parked.remove(&named(partner));
         self.0.comparisons.remove(&named(partner));
+        self.forget_delivery(partner);
+    }
+
+    /// Removes what is told about delivery to a peer that gets nothing any more.
+    pub fn forget_delivery(&self, partner: &str) {
+        self.0.delivery_lag_rows.remove(&named(partner));
+        self.0.delivery_lag_seconds.remove(&named(partner));
         for state in DELIVERY_STATES {
             self.0.delivery_state.remove(&in_state(partner, state));
         }

@@ -7,14 +7,15 @@ use super::{Courier, Shared};
 use crate::delivery::commit::now;
 use crate::delivery::digest::{self, Difference};
 use crate::delivery::journal::{Journal, JournalError};
-use crate::delivery::sender::{Effect, Input, ask};
+use crate::delivery::sender::{Effect, Input, WINDOW_BYTES, ask};
 use crate::delivery::types::{Held, Key, Parked, Row};
 use crate::model::{Member, Relation};
-use crate::network::OpenError;
-use crate::stream::OutEvent;
+use crate::network::{ConnectError, OpenError};
+use crate::stream::{Enqueued, OutEvent};
 use crate::wire::{SenderLine, protocol};
+use libp2p::PeerId;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tracing::{debug, info, warn};
 
 impl Courier {
@@ -102,18 +103,9 @@ impl Courier {
                 let known = self
                     .member()
                     .is_some_and(|member| member.relation != Relation::Blacklist);
-                self.spawn_write(move |journal| {
-                    // What was said for it alone meanwhile is kept, and brings a courier of its own.
-                    if known && journal.directed_waiting(&did)?.0 > 0 {
-                        return Ok(());
-                    }
-                    journal.forget_dest(&did)
-                });
+                let shared = Arc::clone(&self.shared);
+                tokio::spawn(async move { forget(&shared, did, known).await });
                 self.ended = true;
-            }
-            Effect::Wake { at } => {
-                let at = self.began + Duration::from_millis(at);
-                self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
             }
             Effect::LegacySend { row } => {
                 let (shared, member, seq) = (Arc::clone(&self.shared), self.member(), row.seq);
@@ -132,14 +124,19 @@ impl Courier {
 
     fn open(&self) -> Opening {
         let (shared, member) = (Arc::clone(&self.shared), self.member());
+        let no_member = match shared.federation.borrow().is_aside(&self.did) {
+            true => "its document cannot be read, or contradicts what is known: see `peer explain`",
+            false => "its document is gone",
+        };
         Box::pin(async move {
-            let member = member.ok_or(OpenError::Failed("its document is gone".into()))?;
+            let member = member.ok_or(OpenError::Failed(no_member.into()))?;
             let peer = member
                 .peer_id
                 .ok_or(OpenError::Failed("its document names no PeerId".into()))?;
-            let dialled = shared.network.connect(peer, &member.addresses).await;
-            dialled.map_err(|error| OpenError::Failed(error.to_string()))?;
-            shared.network.open(peer, protocol::DELIVERY).await
+            let reached = reach(&shared, peer, &member).await;
+            reached.map_err(|error| OpenError::Failed(error.to_string()))?;
+            let stream = shared.network.open(peer, protocol::DELIVERY).await?;
+            Ok((peer, stream))
         })
     }
 
@@ -207,6 +204,27 @@ impl Courier {
     }
 }
 
+/// Forgets a destination. What was said meanwhile for a `known` one alone is kept, and brings a courier of its own.
+pub(in crate::delivery) async fn forget(shared: &Shared, did: String, known: bool) {
+    let dest = did.clone();
+    let forgotten = shared.log.write(false, move |journal| {
+        let (waiting, _) = journal.directed_waiting(&dest)?;
+        if known && waiting > 0 {
+            return Ok(0);
+        }
+        journal.forget_dest(&dest)?;
+        Ok(waiting)
+    });
+    match forgotten.await {
+        Ok(0) => {}
+        Ok(waiting) => {
+            let detail = "what waited for this peer alone goes with it";
+            shared.refusals.dropped("journal", "peer_gone", waiting, &did, detail);
+        }
+        Err(error) => warn!(%error, partner = %did, "the journal cannot be written"),
+    }
+}
+
 /// Compares one range, asking the store about each key that differs.
 async fn compare(
     shared: &Shared,
@@ -217,7 +235,7 @@ async fn compare(
 ) -> Result<Input, JournalError> {
     let compared = shared
         .log
-        .read(move |journal| digest::compare(journal, after.as_ref(), to.as_ref(), &held))
+        .read(move |journal| digest::compare(journal, after.as_ref(), to.as_ref(), &held, WINDOW_BYTES))
         .await?;
     let changes = shared.store.missing(&shared.log, &compared.keys, false).await?;
     shared.intake.mend(changes).await?;
@@ -235,7 +253,7 @@ async fn legacy_send(shared: &Shared, member: Option<Arc<Member>>, row: Row) -> 
     let Some((member, peer)) = member.and_then(|member| member.peer_id.map(|peer| (member, peer))) else {
         return false;
     };
-    if shared.network.connect(peer, &member.addresses).await.is_err() {
+    if reach(shared, peer, &member).await.is_err() {
         return false;
     }
     let change = row.change;
@@ -243,6 +261,15 @@ async fn legacy_send(shared: &Shared, member: Option<Arc<Member>>, row: Row) -> 
         .streams
         .event(change.action, change.key.datatype, &change.user, change.payload);
     let event = Arc::new(OutEvent::new(event, change.key.id, Instant::now()));
-    shared.streams.publish_common(&member, event).await;
-    shared.streams.written(peer).await
+    // What is given up at the queue was not sent, however much of what waits before it is.
+    let queued = shared.streams.publish_common(&member, event).await == Enqueued::Queued;
+    queued && shared.streams.written(peer).await
+}
+
+/// Connects. A partner is looked for elsewhere by whoever keeps its heartbeat; nobody but us looks for another peer.
+async fn reach(shared: &Shared, peer: PeerId, member: &Member) -> Result<(), ConnectError> {
+    match member.relation {
+        Relation::Partner => shared.network.connect(peer, &member.addresses).await,
+        _ => shared.streams.connect(peer, member).await,
+    }
 }

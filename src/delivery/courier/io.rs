@@ -9,6 +9,7 @@ use crate::stream::Lines;
 use futures::future::BoxFuture;
 use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::PeerId;
 use tracing::debug;
 
 /// The stream of a session.
@@ -19,7 +20,7 @@ pub(super) struct Io {
     pub(super) pulse: Pulse,
 }
 
-pub(super) type Opening = BoxFuture<'static, Result<Stream, OpenError>>;
+pub(super) type Opening = BoxFuture<'static, Result<(PeerId, Stream), OpenError>>;
 pub(super) type Writing = BoxFuture<'static, (WriteHalf<Stream>, bool)>;
 
 impl Courier {
@@ -31,14 +32,14 @@ impl Courier {
         Input::Ended { alive }
     }
 
-    pub(super) fn opened(&mut self, opened: Result<Stream, OpenError>) -> Input {
+    pub(super) fn opened(&mut self, opened: Result<(PeerId, Stream), OpenError>) -> Input {
         match opened {
-            Ok(stream) => {
+            Ok((peer, stream)) => {
                 let pulse = stream.pulse();
                 let (reader, writer) = stream.split();
                 self.io = Some(Io {
                     pulse,
-                    lines: self.shared.streams.lines(reader),
+                    lines: self.shared.streams.lines(peer, reader),
                     writer: Some(writer),
                 });
                 Input::Opened

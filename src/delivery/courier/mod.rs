@@ -6,6 +6,8 @@
 mod act;
 mod io;
 
+pub(super) use act::forget;
+
 use super::intake::{Intake, Reach};
 use super::log::Log;
 use super::recent::Recent;
@@ -62,7 +64,6 @@ pub(super) struct Courier {
     sender: Sender,
     status: Arc<CourierStatus>,
     began: Instant,
-    wake: Option<Instant>,
     io: Option<Io>,
     opening: Option<Opening>,
     writing: Option<Writing>,
@@ -87,7 +88,6 @@ impl Courier {
             sender,
             status,
             began: Instant::now(),
-            wake: None,
             io: None,
             opening: None,
             writing: None,
@@ -103,6 +103,11 @@ impl Courier {
 
     fn now(&self) -> u64 {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let due = self.sender.due()?;
+        self.began.checked_add(Duration::from_millis(due))
     }
 
     fn member(&self) -> Option<Arc<Member>> {
@@ -122,6 +127,7 @@ impl Courier {
         let mut was_connected = false;
         let mut look = tokio::time::interval(LOOK_EVERY);
         while !self.ended {
+            let due = self.due();
             let input = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -172,10 +178,7 @@ impl Courier {
                         continue;
                     }
                 }
-                () = at(self.wake) => {
-                    self.wake = None;
-                    Input::Tick
-                }
+                () = at(due) => Input::Tick,
                 _ = look.tick() => match &self.io {
                     // Of two connections one is spare, and closes when its streams have moved.
                     Some(io) if !io.pulse.is_preferred() && self.writing.is_none() => Input::Move,

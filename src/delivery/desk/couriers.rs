@@ -56,8 +56,18 @@ impl Delivery {
         let mut words = Vec::new();
         {
             let mut couriers = locked(&self.0.couriers);
-            couriers.retain(|_, courier| !courier.task.is_finished());
+            couriers.retain(|did, courier| {
+                let ended = courier.task.is_finished();
+                if ended {
+                    self.0.parts.metrics.forget_delivery(did);
+                }
+                !ended
+            });
             for (did, courier) in couriers.iter_mut() {
+                // It has no address meanwhile, and what waits for it goes on waiting.
+                if federation.is_aside(did) {
+                    continue;
+                }
                 let (partner, directed) = wanted.remove(did).unwrap_or((false, false));
                 if (courier.partner, courier.directed) != (partner, directed) {
                     (courier.partner, courier.directed) = (partner, directed);

@@ -5,10 +5,11 @@
 
 use super::{Delivery, locked};
 use crate::delivery::commit::now;
-use crate::delivery::journal::JournalError;
+use crate::delivery::journal::{Journal, JournalError};
 use crate::delivery::sender::Input;
 use crate::delivery::status::PartnerStatus;
 use crate::delivery::types::{Cursor, Parked};
+use tracing::warn;
 
 /// Most parked changes counted for people.
 pub const PARKED_COUNTED: usize = 1_000;
@@ -20,20 +21,24 @@ const RETRY: usize = 64;
 impl Delivery {
     /// How every destination stands.
     pub async fn status(&self) -> Vec<PartnerStatus> {
-        let all: Vec<PartnerStatus> = locked(&self.0.couriers)
+        // One that has ended is no destination any more.
+        let all: Vec<(PartnerStatus, bool)> = locked(&self.0.couriers)
             .values()
-            .map(|courier| courier.status.get())
+            .filter(|courier| !courier.task.is_finished())
+            .map(|courier| (courier.status.get(), courier.partner))
             .collect();
+        let known: Vec<PartnerStatus> = all.iter().map(|(status, _)| status.clone()).collect();
         // As of one moment: head, lag and parked fit each other.
         let reading = self.0.parts.log.read(move |journal| {
             let (head, _) = journal.bounds()?;
             let at = now();
             let mut told = Vec::with_capacity(all.len());
-            for mut status in all {
-                let (rows, oldest) = if status.acked_seq < head {
-                    journal.lag(status.acked_seq, &status.did)?
-                } else {
-                    (0, 0)
+            for (mut status, partner) in all {
+                let (rows, oldest) = match partner {
+                    true if status.acked_seq < head => journal.lag(status.acked_seq, &status.did)?,
+                    true => (0, 0),
+                    // Nothing else is for it.
+                    false => directed_lag(journal, &status.did)?,
                 };
                 (status.head, status.lag_rows) = (head, rows);
                 status.lag_seconds = if rows > 0 { at.saturating_sub(oldest) / 1000 } else { 0 };
@@ -42,7 +47,10 @@ impl Delivery {
             }
             Ok(told)
         });
-        reading.await.unwrap_or_default()
+        reading.await.unwrap_or_else(|error| {
+            warn!(%error, "the journal does not answer: how far partners are behind is as it was last known");
+            known
+        })
     }
 
     /// What is parked, of one destination or of all, the oldest first; an empty destination is our own intake.
@@ -123,4 +131,11 @@ impl Delivery {
     pub async fn backup(&self, to: &std::path::Path) -> Result<(), JournalError> {
         self.0.parts.log.backup(to).await
     }
+}
+
+/// Rows that wait for `dest` alone, and when the oldest of them was taken.
+fn directed_lag(journal: &dyn Journal, dest: &str) -> Result<(u64, u64), JournalError> {
+    let (rows, _) = journal.directed_waiting(dest)?;
+    let oldest = journal.rows_after(0, dest, true, 1, 1)?;
+    Ok((rows, oldest.first().map(|row| row.change.at).unwrap_or_default()))
 }

@@ -188,9 +188,6 @@ impl Sender {
                 merge.step = Step::Keys(now);
                 let (after, to) = (after.map(Into::into), to.map(Into::into));
                 self.write(SenderLine::ListKeys { after, to }, out);
-                out.push(Effect::Wake {
-                    at: now + super::wait::ANSWER,
-                });
             }
             Step::Compare => {
                 let held = merge.held.clone();

@@ -132,6 +132,19 @@ impl Sender {
         }
     }
 
+    /// When the next [`Input::Tick`] is due, in the clock of `on`; none while only something else can go on. It follows from the
+    /// state alone and is asked for after every input, so that no wait can lose its end.
+    #[must_use]
+    pub fn due(&self) -> Option<u64> {
+        match &self.state {
+            State::Wait { due } => self.intake_ready.then_some(*due),
+            State::Greet { until, .. } => Some(*until),
+            State::Merge(merge) => merge.waits_since().map(|since| since.saturating_add(wait::ANSWER)),
+            State::Old(old) => old.due(),
+            State::Off | State::Tail(_) => None,
+        }
+    }
+
     /// Something happened at `now` (milliseconds of a clock that never goes back); `jitter` is a die of 0 to 1.
     pub fn on(&mut self, now: u64, jitter: f64, input: Input) -> Vec<Effect> {
         let mut out = Vec::new();
@@ -311,7 +324,6 @@ impl Sender {
                 };
                 self.state = State::Merge(Box::new(Merge::new(now)));
                 self.write(SenderLine::List, out);
-                out.push(Effect::Wake { at: now + wait::ANSWER });
             }
         }
         true

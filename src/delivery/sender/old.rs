@@ -12,7 +12,15 @@ pub(super) struct Old {
     /// Everything up to here is sent once the rows read are.
     read: u64,
     sending: Option<u64>,
+    /// When the first row may be sent, where it may not yet.
+    held_until: Option<u64>,
     pace: Pace,
+}
+
+impl Old {
+    pub(super) fn due(&self) -> Option<u64> {
+        self.held_until
+    }
 }
 
 impl Sender {
@@ -23,8 +31,8 @@ impl Sender {
         }
         if let Some(row) = old.rows.front() {
             let due = old.pace.due(&row.change.key, row.change.action, now);
+            old.held_until = (due > now).then_some(due);
             if due > now {
-                out.push(Effect::Wake { at: due });
                 return;
             }
             old.sending = Some(row.seq);
@@ -63,8 +71,11 @@ impl Sender {
             return self.give_up(now, jitter, out);
         }
         if let Some(row) = old.rows.pop_front() {
-            self.acked = seq;
-            out.push(Effect::Acked { seq });
+            // Of what is for it alone nothing follows about the rest: when it becomes a partner, all of that is sent.
+            if self.partner {
+                self.acked = seq;
+                out.push(Effect::Acked { seq });
+            }
             if !row.change.dest.is_empty() {
                 out.push(Effect::DirectedDone { seq });
             }

@@ -1,7 +1,8 @@
-//! The rule's table, row by row; `comparing` has those of the comparison, `again` what comes twice.
+//! The rule's table, row by row; `comparing` has those of the comparison, `again` what comes twice, `times` the waits.
 
 mod again;
 mod comparing;
+mod times;
 
 use super::*;
 use crate::delivery::{Change, Hash, Incarnation, Row, Token};
@@ -94,9 +95,7 @@ impl Bench {
     }
 
     fn on(&mut self, input: Input) -> Vec<Effect> {
-        let mut effects = self.sender.on(self.now, 0.5, input);
-        effects.retain(|effect| !matches!(effect, Effect::Wake { .. }));
-        effects
+        self.sender.on(self.now, 0.5, input)
     }
 
     /// Answers the read that is the only effect of what was written being taken.
@@ -112,6 +111,17 @@ impl Bench {
             upto,
             floor,
         })
+    }
+
+    /// Lets time pass as a courier does: it ticks when a tick is due, and at no other time.
+    fn passes(&mut self, time: u64) -> Vec<Effect> {
+        let (end, mut effects) = (self.now + time, Vec::new());
+        while let Some(due) = self.sender.due().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            effects.extend(self.on(Input::Tick));
+        }
+        self.now = end;
+        effects
     }
 
     fn due(&self) -> u64 {

@@ -37,11 +37,11 @@ impl Sender {
             }
         } else if off {
             let spread = (SPREAD * jitter.clamp(0.0, 1.0)) as u64;
-            self.wait(now, spread, out);
+            self.wait(now, spread);
         } else if was_partner != partner && !matches!(self.state, State::Wait { .. }) {
             // What may be sent is another now: the session begins anew.
             self.close(out);
-            self.wait(now, 0, out);
+            self.wait(now, 0);
         }
     }
 
@@ -53,31 +53,30 @@ impl Sender {
     }
 
     /// Waits for `delay`, and until a second after the last try.
-    pub(super) fn wait(&mut self, now: u64, delay: u64, out: &mut Vec<Effect>) {
+    pub(super) fn wait(&mut self, now: u64, delay: u64) {
         (self.writing, self.asked, self.told_to_wait) = (false, None, false);
         let earliest = self.last_try.map_or(0, |last| last.saturating_add(APART));
         let due = now.saturating_add(delay).max(earliest);
         self.state = State::Wait { due };
-        out.push(Effect::Wake { at: due });
     }
 
     pub(super) fn restart(&mut self, now: u64, out: &mut Vec<Effect>) {
         self.close(out);
-        self.wait(now, 0, out);
+        self.wait(now, 0);
     }
 
     /// Ends a session from this side, as one that failed.
     pub(super) fn give_up(&mut self, now: u64, jitter: f64, out: &mut Vec<Effect>) {
         self.close(out);
         self.tries = self.tries.saturating_add(1);
-        self.wait(now, back_off(self.tries, jitter), out);
+        self.wait(now, back_off(self.tries, jitter));
     }
 
     /// Ends a session and comes back after `delay`, which the peer being heard does not shorten.
     pub(super) fn hold_back(&mut self, now: u64, delay: u64, code: &str, out: &mut Vec<Effect>) {
         self.close(out);
         self.set_hold(code, out);
-        self.wait(now, delay, out);
+        self.wait(now, delay);
         self.told_to_wait = true;
     }
 
@@ -94,7 +93,7 @@ impl Sender {
             self.suspect(out);
         }
         self.tries = self.tries.saturating_add(1);
-        self.wait(now, back_off(self.tries, jitter), out);
+        self.wait(now, back_off(self.tries, jitter));
     }
 
     pub(super) fn not_opened(&mut self, now: u64, jitter: f64, unsupported: bool, out: &mut Vec<Effect>) {
@@ -110,7 +109,7 @@ impl Sender {
             return;
         }
         self.tries = self.tries.saturating_add(1);
-        self.wait(now, back_off(self.tries, jitter), out);
+        self.wait(now, back_off(self.tries, jitter));
     }
 
     pub(super) fn nudge(&mut self, now: u64, asked: bool, out: &mut Vec<Effect>) {
@@ -124,7 +123,6 @@ impl Sender {
         if let State::Wait { due } = &mut self.state {
             let earliest = self.last_try.map_or(0, |last| last.saturating_add(APART));
             *due = (*due).min(now.max(earliest));
-            out.push(Effect::Wake { at: *due });
             self.open_if_due(now, out);
         }
     }
@@ -146,21 +144,12 @@ impl Sender {
         let until = now.saturating_add(ANSWER);
         self.state = State::Greet { opened: false, until };
         out.push(Effect::Open);
-        out.push(Effect::Wake { at: until });
     }
 
     pub(super) fn tick(&mut self, now: u64, jitter: f64, out: &mut Vec<Effect>) {
-        let late = match &self.state {
-            State::Greet { until, .. } => *until <= now,
-            State::Merge(merge) => merge.waits_since().is_some_and(|since| since + ANSWER <= now),
-            _ => false,
-        };
-        if late {
+        let waits_for_the_peer = matches!(self.state, State::Greet { .. } | State::Merge(_));
+        if waits_for_the_peer && self.due().is_some_and(|due| due <= now) {
             self.give_up(now, jitter, out);
-        } else if let State::Merge(merge) = &self.state
-            && let Some(since) = merge.waits_since()
-        {
-            out.push(Effect::Wake { at: since + ANSWER });
         }
         self.open_if_due(now, out);
         self.pump(now, out);

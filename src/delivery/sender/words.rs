@@ -168,11 +168,6 @@ pub enum Effect {
     /// Forget the destination: note, rows, parked. To be done in the transaction that finds nothing waiting for it alone;
     /// something may have been journaled for it meanwhile, and then nothing is forgotten.
     Forget,
-    /// Tick at this time, or earlier.
-    Wake {
-        /// In the clock of `on`.
-        at: u64,
-    },
     /// Send the row by its `/1.0` protocol; [`Input::LegacySent`] when done.
     LegacySend {
         /// The row.

@@ -11,6 +11,9 @@ use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+/// Bytes compared at a time: a few documents, so that ranges are cut.
+const COMPARED_BYTES: usize = 300;
+
 /// What A keeps, and what it has in memory.
 pub(super) struct Near<J> {
     pub(super) journal: J,
@@ -217,7 +220,15 @@ impl<J: SimJournal> World<J> {
         self.now += 1_000;
         let ready = self.near.place() >= self.near.intake_start || !self.rule(Rule::Intake);
         self.tell(Input::IntakeReady(ready));
-        self.tell(Input::Tick);
+        if self
+            .near
+            .sender
+            .as_ref()
+            .and_then(Sender::due)
+            .is_some_and(|due| due <= self.now)
+        {
+            self.tell(Input::Tick);
+        }
         self.tell(Input::Nudge { asked: true });
     }
 
@@ -303,7 +314,8 @@ impl<J: SimJournal> World<J> {
                 to,
                 held,
             } => {
-                let compared = digest::compare(&self.near.journal, after.as_ref(), to.as_ref(), &held).unwrap();
+                let compared =
+                    digest::compare(&self.near.journal, after.as_ref(), to.as_ref(), &held, COMPARED_BYTES).unwrap();
                 if self.rule(Rule::Store) {
                     for key in &compared.keys {
                         self.reconcile(key, false);
@@ -340,7 +352,7 @@ impl<J: SimJournal> World<J> {
             Effect::Hold { code } => self.near.hold = code,
             Effect::Forget if self.near.journal.directed_waiting(B).unwrap().0 > 0 => {}
             Effect::Forget => self.near.journal.forget_dest(B).unwrap(),
-            Effect::Wake { .. } | Effect::Legacy(_) | Effect::Write(_) | Effect::Close => {}
+            Effect::Legacy(_) | Effect::Write(_) | Effect::Close => {}
             Effect::LegacySend { .. } => panic!("B knows the protocol"),
         }
     }

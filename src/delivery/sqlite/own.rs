@@ -99,17 +99,18 @@ pub(super) const IS_OWN: &str = "SELECT 1 FROM own WHERE datatype = ?1 AND id = 
 
 pub(super) fn keys(connection: &Connection, range: &Range<'_>, limit: usize) -> rusqlite::Result<Vec<OwnKey>> {
     let mut query = connection.prepare_cached(
-        "SELECT datatype, id, seq, hash FROM own
+        "SELECT datatype, id, seq, hash, (SELECT length(payload) FROM change WHERE change.seq = own.seq) FROM own
          WHERE (datatype, id) > (?1, ?2) AND (datatype, id) <= (?3, ?4) ORDER BY datatype, id LIMIT ?5",
     )?;
     let found = query.query_map(
         params![range.after.0, range.after.1, range.to.0, range.to.1, rows(limit)],
         |row| {
-            let Count(seq) = row.get(2)?;
+            let (Count(seq), Count(bytes)) = (row.get(2)?, row.get(4)?);
             Ok(OwnKey {
                 key: key(row, 0)?,
                 seq,
                 hash: row.get(3)?,
+                bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
             })
         },
     )?;

@@ -55,3 +55,42 @@ fn a_place_behind_what_was_acknowledged_is_told_of() {
         );
     }
 }
+
+#[test]
+fn an_old_peer_that_becomes_a_partner_gets_what_there_is() {
+    let mut bench = Bench::new(9, 0);
+    bench.on(Input::IntakeReady(true));
+    let rights = |partner| Input::Rights {
+        partner,
+        directed: true,
+    };
+    let old = |bench: &mut Bench, partner| {
+        bench.on(rights(partner));
+        bench.passes(3_000);
+        let effects = bench.on(Input::NotOpened { unsupported: true });
+        let Some(Effect::Read {
+            ticket,
+            after,
+            directed_only,
+            ..
+        }) = effects.last().cloned()
+        else {
+            panic!("{effects:?}")
+        };
+        assert_eq!((after, directed_only), (0, !partner));
+        ticket
+    };
+    let ticket = old(&mut bench, false);
+    bench.on(Input::Rows {
+        ticket,
+        rows: vec![row(9, "m", "did:b", Action::Considers)],
+        upto: 9,
+        floor: 0,
+    });
+    let (seq, taken) = (9, true);
+    assert_eq!(
+        bench.on(Input::LegacySent { seq, taken }),
+        [Effect::DirectedDone { seq: 9 }]
+    );
+    old(&mut bench, true);
+}
