@@ -159,6 +159,41 @@ async fn a_partner_that_only_the_store_knows_yet_is_known_at_once() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_peer_outlives_a_document_of_it_that_does_not_count() {
+    let net = Federation::new();
+    let mut alice = net.peer("alice").partner_of("bob").start().await;
+    let mut bob = net.peer("bob").partner_of("alice").start().await;
+    partners(&[&alice, &bob]).await;
+    bob.kill9();
+    for n in 0..3 {
+        alice
+            .publish_considers(DataType::Execution, &[bob.did()], json!({ "n": n }))
+            .await;
+    }
+    alice.settled().await;
+    let (real, mallory) = (net.identity("bob"), net.identity("mallory"));
+    let moved = Identity {
+        did: real.did.clone(),
+        ..mallory
+    };
+    alice.tell_peer(&moved, Relation::Partner).await;
+    alice
+        .wait_metrics("the document to be refused", |metrics| {
+            metrics.refused("pinned_to_another_peer") > 0.0
+        })
+        .await;
+    // Also over a start at which it does not count.
+    assert_eq!(alice.stop().await, 0);
+    alice.restart().await;
+    alice.tell_peer(&real, Relation::Partner).await;
+    bob.restart().await;
+    for _ in 0..3 {
+        bob.expect("propalgation_event", |_| true).await;
+    }
+    assert_eq!(alice.metrics().await.sum("ocd_dropped_total", &[]), 0.0);
+}
+
+#[tokio::test]
 async fn a_pin_outlives_the_process() {
     let net = Federation::new();
     let mut alice = net.peer("alice").partner_of("bob").start().await;
