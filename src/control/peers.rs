@@ -14,8 +14,10 @@ use crate::store::{Change, Write};
 use crate::wire::{DataType, Envelope, timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+/// Longest that an explanation waits for store, indexers and DHT.
+const LOOK_TIME: Duration = Duration::from_secs(20);
 /// Most that one name explains.
 const MEANT: usize = 20;
 
@@ -90,8 +92,9 @@ async fn explain(up: &Up, settings: &Settings, who: &str) -> Done<Explained> {
         now: millis(SystemTime::now()),
         ..Facts::default()
     };
-    let (hits, _) = get_peer_record(up.store.as_ref(), &up.discovery, who).await;
-    for hit in hits.into_iter().take(MEANT) {
+    let deadline = tokio::time::Instant::now() + LOOK_TIME;
+    let looked = get_peer_record(up.store.as_ref(), &up.discovery, who, deadline).await;
+    for hit in looked.hits.into_iter().take(MEANT) {
         facts.push(match hit {
             Hit::Stored(peer) => Facts {
                 // As it stands: an event may be newer than the store.
@@ -110,13 +113,37 @@ async fn explain(up: &Up, settings: &Settings, who: &str) -> Done<Explained> {
             },
         });
     }
+    // While the store does not answer, what was read of it last counts.
+    if looked.error.is_some() || looked.cut {
+        let told = |did: &str| {
+            facts
+                .iter()
+                .any(|fact| fact.stored.as_ref().is_some_and(|member| member.did == did))
+        };
+        let named = federation
+            .others()
+            .filter(|member| member.name == who && !told(&member.did));
+        let named: Vec<Facts> = named
+            .take(MEANT)
+            .map(|member| Facts {
+                stored: Some(Arc::clone(member)),
+                ..new()
+            })
+            .collect();
+        facts.extend(named);
+    }
     if facts.is_empty() {
         let (stored, peer) = (federation.find(who).cloned(), who.parse().ok());
         let unused = up.registry.conflicts().iter().any(|conflict| conflict.did == who);
         if stored.is_none() && peer.is_none() && !unused && !may_be_did(who) {
             let text = format!(
-                "nobody is called {who:?}: not in our store (`peer ls`), and {}",
+                "nobody is called {who:?}: {}, and {}",
+                match &looked.error {
+                    Some(error) => format!("our store does not answer ({error})"),
+                    None => "not in our store (`peer ls`)".to_owned(),
+                },
                 match up.discovery.can_ask() {
+                    true if looked.cut => "the indexers did not answer in time",
                     true => "no indexer has a record of that name",
                     false => "there is no indexer to ask",
                 }

@@ -9,6 +9,7 @@ use crate::identity::public_key_base64;
 use crate::model::Peer;
 use crate::store::{Store, StoreError};
 use libp2p::PeerId;
+use tokio::time::{Instant, timeout_at};
 
 /// A peer that was found.
 #[derive(Debug, Clone)]
@@ -19,9 +20,26 @@ pub enum Hit {
     Record(Found),
 }
 
-/// Every peer that `search` (a DID, a PeerId or a name) means; and why the store could not be asked.
-pub async fn get_peer_record(store: &dyn Store, discovery: &Discovery, search: &str) -> (Vec<Hit>, Option<StoreError>) {
-    let (stored, error) = match store.find_peers(search).await {
+/// What became of a question for a peer.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Everybody that is meant.
+    pub hits: Vec<Hit>,
+    /// Why the store could not be asked.
+    pub error: Option<StoreError>,
+    /// Time was up before everybody who may know had answered; what was found until then is there.
+    pub cut: bool,
+}
+
+/// Every peer that `search` (a DID, a PeerId or a name) means, as far as is known by `deadline`.
+pub async fn get_peer_record(store: &dyn Store, discovery: &Discovery, search: &str, deadline: Instant) -> Looked {
+    let Ok(stored) = timeout_at(deadline, store.find_peers(search)).await else {
+        return Looked {
+            cut: true,
+            ..Looked::default()
+        };
+    };
+    let (stored, error) = match stored {
         Ok(stored) => (stored, None),
         Err(error) => (Vec::new(), Some(error)),
     };
@@ -29,14 +47,17 @@ pub async fn get_peer_record(store: &dyn Store, discovery: &Discovery, search: &
     let settled = stored.iter().any(is_id) || search.is_empty();
     let dids: Vec<String> = stored.iter().map(|peer| peer.did.clone()).collect();
     let mut hits: Vec<Hit> = stored.into_iter().map(|peer| Hit::Stored(Box::new(peer))).collect();
+    let mut cut = false;
     if !settled {
-        let found = discovery.find(search, Depth::All).await;
+        let found = timeout_at(deadline, discovery.find(search, Depth::All)).await;
+        cut = found.is_err();
         let new = found
+            .unwrap_or_default()
             .into_iter()
             .filter(|found| !dids.contains(&found.record.record.did));
         hits.extend(new.map(Hit::Record));
     }
-    (hits, error)
+    Looked { hits, error, cut }
 }
 
 fn is_peer_id(peer: Option<PeerId>, search: &str) -> bool {

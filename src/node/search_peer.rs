@@ -2,12 +2,13 @@
 //!
 //! Owns nothing. Always: a search for peers ends with a report, however long indexers or the DHT take.
 
-use super::resolve::get_peer_record;
+use super::resolve::{Looked, get_peer_record};
 use super::search::{SearchDesk, new_id};
 use crate::bus::Out;
 use crate::wire::{DataType, Envelope, OWN_NAME, SearchEnd, SearchRequest};
 use bytes::Bytes;
 use std::time::Duration;
+use tokio::time::Instant;
 use tracing::debug;
 
 impl SearchDesk {
@@ -19,12 +20,11 @@ impl SearchDesk {
         let time = request
             .timeout_ms
             .map_or(longest, |ms| Duration::from_millis(ms).min(longest));
-        let asked = get_peer_record(self.store.as_ref(), &self.discovery, &request.text);
-        let asked = tokio::time::timeout(time, asked).await;
-        let in_time = asked.is_ok();
-        let (hits, error) = asked.unwrap_or_default();
-        if let Some(error) = error {
-            self.refusals.refuse("store_down", "search", &error);
+        let deadline = Instant::now() + time;
+        let Looked { hits, error, cut } =
+            get_peer_record(self.store.as_ref(), &self.discovery, &request.text, deadline).await;
+        if let Some(error) = &error {
+            self.refusals.refuse("store_down", "search", error);
         }
         let most = request
             .limit
@@ -34,7 +34,8 @@ impl SearchDesk {
         let found = hits.iter().take(most);
         let found = found.map(|hit| result(DataType::Peer, hit.json().into(), &user, id.clone()));
         let all = self.publish(found.collect()).await;
-        let truncated = hits.len() > most || !all || !in_time;
+        // A store that is away may have had more.
+        let truncated = hits.len() > most || !all || cut || error.is_some();
         let end = SearchEnd {
             results,
             truncated,

@@ -77,6 +77,20 @@ async fn two_peers_that_know_one_indexer_find_each_other_also_where_unknown_peer
 }
 
 #[tokio::test]
+async fn what_the_store_has_is_told_also_when_the_indexers_do_not_answer_in_time() {
+    let net = Federation::new();
+    let mut index = indexer(&net, "index", &[]).start().await;
+    let alice = knowing(&net, "alice", &["index"]).knows("bob", Relation::None);
+    let alice = alice.set("discovery.dht", false).start().await;
+    keeps(&alice, 1).await;
+    index.freeze();
+    let request = json!({"search": "bob", "timeout_ms": 300});
+    let (results, end) = alice.search(DataType::Peer, request).await;
+    assert_eq!((results.len(), &end["results"]), (1, &json!(1)), "{end}");
+    assert_eq!(end["truncated"], true, "there may be more of that name: {end}");
+}
+
+#[tokio::test]
 async fn who_asks_everybody_gets_what_is_public_also_from_those_whose_stores_do_not_know_it() {
     let net = Federation::new();
     let index = indexer(&net, "index", &[]).start().await;

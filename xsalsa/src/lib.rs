@@ -118,10 +118,10 @@ fn rounds<S: Simd, V: SimdInt<S, Element = u32>>(mut words: [V; 16]) -> [V; 16] 
 
 #[inline(always)]
 fn quarter<S: Simd, V: SimdInt<S, Element = u32>>(a: &mut V, b: &mut V, c: &mut V, d: &mut V) {
-    *b = *b ^ turned(*a + *d, 7);
-    *c = *c ^ turned(*b + *a, 9);
-    *d = *d ^ turned(*c + *b, 13);
-    *a = *a ^ turned(*d + *c, 18);
+    *b ^= turned(*a + *d, 7);
+    *c ^= turned(*b + *a, 9);
+    *d ^= turned(*c + *b, 13);
+    *a ^= turned(*d + *c, 18);
 }
 
 /// Turned left by so many bits.

@@ -80,7 +80,11 @@ pub(super) fn add(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
     let told: PeerChanged = asked(common, &Request::PeerAdd { peer })?;
     answer_told(common, &told, |told| {
         done(told, "is in our store now; `peer ls` shows it")
-    })
+    })?;
+    match told.message.is_empty() {
+        true => Ok(()),
+        false => Err(left_to_the_apps("added")),
+    }
 }
 
 pub(super) fn remove(common: &Common, wanted: &Removed) -> Result<(), Failure> {
@@ -92,13 +96,18 @@ pub(super) fn remove(common: &Common, wanted: &Removed) -> Result<(), Failure> {
     // Where the apps own the store nothing is done here: there is nothing to ask about, and it is no success.
     if !meant.message.is_empty() {
         answer_told(common, &meant, |told| done(told, ""))?;
-        let text = "nothing was removed: the apps own the store, and one of them has to publish this message";
-        return Err(Failure::Failed(anyhow!(text)));
+        return Err(left_to_the_apps("removed"));
     }
     tell(&goes(&meant));
     confirmed(wanted.yes)?;
     let told: PeerChanged = ask(&meant.did, false)?;
     answer_told(common, &told, |told| done(told, "is removed"))
+}
+
+fn left_to_the_apps(what: &str) -> Failure {
+    Failure::Failed(anyhow!(
+        "nothing was {what}: the apps own the store, and one of them has to publish this message"
+    ))
 }
 
 fn goes(meant: &PeerChanged) -> String {
