@@ -23,7 +23,7 @@ demo: ## two organisations, step by step; KEEP=1 leaves them running until Ctrl-
 	@cargo build --locked --quiet --workspace --bins
 	@KEEP='$(KEEP)' "$$CARGO_TARGET_DIR/debug/oc-demo"
 
-bench: ## what it costs and how fast it is, beside what one would otherwise use; ONLY=latency, durable, discovery, start, memory, fanout, search or search-mongo; MOST=100000: stores for searches up to so many
+bench: ## what it costs and how fast it is, beside what one would otherwise use; ONLY=latency, durable, discovery, cipher, start, memory, fanout, search or search-mongo; MOST=100000: stores for searches up to so many
 	@scripts/tools.sh nats-server >/dev/null
 	@cargo build --locked --release --bin oc-discovery
 	@ONLY='$(ONLY)' cargo run --locked --release -p oc-bench

@@ -1,11 +1,12 @@
 //! Measures the daemon beside what a user would otherwise pick, in one run, and prints ratios.
 //!
 //! `make bench` runs all of it; `make bench ONLY=latency` a part: durable (or of it carry, absence, digest, pending), discovery,
-//! memory, start, fanout, search. Ratios mean something; single times on a shared machine mean little. Each section says its
+//! cipher, memory, start, fanout, search. Ratios mean something; single times on a shared machine mean little. Each section says its
 //! target and whether it was met.
 
 mod asker;
 mod carry;
+mod cipher;
 mod crowd;
 mod discovery;
 mod documents;
@@ -48,6 +49,9 @@ async fn main() -> Result<()> {
     durable::durable(|name| wanted("durable") || wanted(name)).await?;
     if wanted("discovery") {
         discovery::discovery().await?;
+    }
+    if wanted("cipher") {
+        cipher::cipher();
     }
     if wanted("start") {
         start().await?;

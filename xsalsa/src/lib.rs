@@ -2,7 +2,7 @@
 //!
 //! Owns the cipher of libp2p's private networks and nothing else: its key, where it stands, and a kibibyte made ahead. Never
 //! branches on a key or a text. Always: whatever the pieces are, the bytes are those of the crate `salsa20`, which the tests
-//! hold beside it. That one makes a block at a time, at a fifth of the speed; each byte between daemons passes it twice.
+//! hold beside it. That one makes a block at a time, at a fourth of the speed or less; each byte between daemons passes it twice.
 
 use fearless_simd::prelude::*;
 use fearless_simd::{Level, Simd, dispatch};
