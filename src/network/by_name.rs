@@ -1,7 +1,9 @@
 //! The upgrade behind every stream: agrees on a protocol's name and hands the bytes over as they are.
 //!
-//! Owns the list of names offered. Never reads or writes. Always: it cannot fail, and tells which name was agreed on.
+//! Owns the list of names offered, and which of them are counted on. Never reads or writes. Always: it cannot fail, and tells
+//! which name was agreed on.
 
+use crate::wire::protocol;
 use futures::future::{Ready, ready};
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::swarm::{Stream, StreamProtocol};
@@ -10,6 +12,27 @@ use std::convert::Infallible;
 /// The trivial upgrade: the negotiated stream together with the name that was agreed on.
 #[derive(Debug, Clone)]
 pub struct ByName(pub(super) Vec<StreamProtocol>);
+
+/// Protocols that whoever is asked by them is counted on to know: the question leaves with the name, a round trip sooner. A peer
+/// that does not know it ends the stream, which reads as no answer.
+const COUNTED_ON: [&str; 2] = [protocol::SEARCH, protocol::RECORD_GET];
+/// What is offered in the second place: streams wait for the answer to all names but the last one. Nobody serves it.
+const NONE: StreamProtocol = StreamProtocol::new("/opencloud/none");
+
+impl ByName {
+    /// To open a stream of this protocol.
+    pub(super) fn outbound(name: StreamProtocol) -> Self {
+        match COUNTED_ON.contains(&name.as_ref()) {
+            true => Self(vec![name]),
+            false => Self(vec![name, NONE]),
+        }
+    }
+
+    /// Whether this name came of [`ByName::outbound`] because the peer does not know the one that was meant.
+    pub(super) fn is_none(name: &StreamProtocol) -> bool {
+        *name == NONE
+    }
+}
 
 impl UpgradeInfo for ByName {
     type Info = StreamProtocol;

@@ -149,7 +149,7 @@ impl ConnectionHandler for Handler {
         match self.wishes.pop_front() {
             Some(open) => {
                 self.opening += 1;
-                let protocol = SubstreamProtocol::new(ByName(vec![open.protocol.clone()]), open);
+                let protocol = SubstreamProtocol::new(ByName::outbound(open.protocol.clone()), open);
                 Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })
             }
             None => Poll::Pending,
@@ -173,11 +173,15 @@ impl ConnectionHandler for Handler {
                 ..
             }) => self.arrived(stream, protocol),
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol: (stream, _),
+                protocol: (stream, name),
                 info,
             }) => {
                 self.opening = self.opening.saturating_sub(1);
-                let _ = info.reply.send(Ok(Stream::new(stream, self.pulse.clone())));
+                let opened = match ByName::is_none(&name) {
+                    false => Ok(Stream::new(stream, self.pulse.clone())),
+                    true => Err(OpenError::Unsupported(info.protocol)),
+                };
+                let _ = info.reply.send(opened);
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 self.opening = self.opening.saturating_sub(1);

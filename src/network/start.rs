@@ -18,6 +18,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use libp2p::allow_block_list::{self};
 use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::upgrade::Version;
 use libp2p::gossipsub::IdentTopic;
 use libp2p::identity::Keypair;
 use libp2p::swarm::{StreamProtocol, Swarm, SwarmEvent};
@@ -110,7 +111,10 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Starte
     let transport = transport::build(&config.keypair, config.psk, config.handshake_timeout)?;
     let bars = Bars::default();
     let behaviour = behaviour(&config, local, &bars)?;
-    let swarm_config = libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
+    let swarm_config = libp2p::swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(IDLE)
+        // The last name offered is not waited for: see `by_name`.
+        .with_substream_upgrade_protocol_override(Version::V1Lazy);
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
     for topic in &config.topics {
         let subscribed = swarm.behaviour_mut().gossip.inner.subscribe(&IdentTopic::new(*topic));
