@@ -5,9 +5,10 @@
 
 use crate::wire::protocol;
 use futures::future::{Ready, ready};
-use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
+use libp2p::core::upgrade::{InboundUpgrade, NegotiationError, OutboundUpgrade, UpgradeInfo};
 use libp2p::swarm::{Stream, StreamProtocol};
 use std::convert::Infallible;
+use std::io;
 
 /// The trivial upgrade: the negotiated stream together with the name that was agreed on.
 #[derive(Debug, Clone)]
@@ -26,6 +27,12 @@ impl ByName {
             true => Self(vec![name]),
             false => Self(vec![name, NONE]),
         }
+    }
+
+    /// Whether reading failed because the peer does not know a protocol that it was counted on to know.
+    pub(crate) fn is_unknown(error: &io::Error) -> bool {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        matches!(inner, Some(NegotiationError::Failed))
     }
 
     /// Whether this name came of [`ByName::outbound`] because the peer does not know the one that was meant.

@@ -31,6 +31,7 @@ mod swarm;
 mod transport;
 mod verdicts;
 
+pub(crate) use by_name::ByName;
 pub use dht::Offered;
 pub use gate::Told;
 pub use gossip::{Gossip, GossipVerdict, PublishError};

@@ -7,7 +7,7 @@ use super::{Asked, StreamService, locked};
 use crate::discovery::Depth;
 use crate::identity::{is_self_proving, key_of};
 use crate::model::Member;
-use crate::network::{HalfRead, Incoming, LineLimits, Lines, split};
+use crate::network::{ByName, HalfRead, Incoming, LineLimits, Lines, OpenError, StreamProtocol, split};
 use crate::wire::{Action, DataType, Event, Question, ReadLimits, protocol, timestamp};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
@@ -83,9 +83,13 @@ impl StreamService {
             stream.close().await
         };
         write.await.map_err(|error| error.to_string())?;
-        // An end without a word is how both a reader that is done and one that refuses look: neither is an error.
-        let _ = tokio::time::timeout(FAREWELL, stream.read(&mut [0; 1])).await;
-        Ok(())
+        // An end without a word, or a reset, is how both a reader that is done and one that refuses look: neither is an error.
+        match tokio::time::timeout(FAREWELL, stream.read(&mut [0; 1])).await {
+            Ok(Err(error)) if ByName::is_unknown(&error) => {
+                Err(OpenError::Unsupported(StreamProtocol::new(protocol::SEARCH)).to_string())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads one inbound stream of the search protocol.

@@ -1,6 +1,8 @@
 //! Peers that nobody knows, by the hundred, in this process: each has a key of its own and the network's pre-shared key, and
 //! knocks again whenever it is let go.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
@@ -8,7 +10,7 @@ use libp2p::pnet::{PnetConfig, PreSharedKey};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{Swarm, SwarmEvent};
 use libp2p::{Multiaddr, Transport, identify, noise, ping, swarm, tcp, yamux};
-use oc_testkit::{Federation, Peer};
+use oc_testkit::{Federation, Identity, Peer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -36,8 +38,7 @@ pub struct Crowd {
 impl Crowd {
     /// So many begin to knock at `at`.
     pub fn knock(net: &Federation, at: &Peer, count: usize) -> Self {
-        let text = std::fs::read_to_string(net.psk_file()).unwrap();
-        let psk: PreSharedKey = text.parse().unwrap();
+        let psk = psk_of(net);
         let address: Multiaddr = at.identity().stream_address().parse().unwrap();
         let counts = Arc::new(Counts::default());
         let mut strangers = JoinSet::new();
@@ -59,13 +60,36 @@ impl Crowd {
     }
 }
 
-fn stranger(psk: PreSharedKey) -> Swarm<Behaviour> {
+fn psk_of(net: &Federation) -> PreSharedKey {
+    let text = std::fs::read_to_string(net.psk_file()).unwrap();
+    text.parse().unwrap()
+}
+
+/// One that listens where `who` would, and knows no protocol of ours. It lives as long as the second part.
+pub fn deaf_and_dumb(net: &Federation, who: &Identity) -> (Identity, JoinSet<()>) {
     let key = Keypair::generate_ed25519();
+    let mut swarm = stranger(psk_of(net), &key);
+    swarm.listen_on(who.address.parse().unwrap()).unwrap();
+    let mut alive = JoinSet::new();
+    alive.spawn(async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    let identity = Identity {
+        peer_id: key.public().to_peer_id().to_string(),
+        public_key: STANDARD.encode(key.public().encode_protobuf()),
+        ..who.clone()
+    };
+    (identity, alive)
+}
+
+fn stranger(psk: PreSharedKey, key: &Keypair) -> Swarm<Behaviour> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default());
     let transport = tcp
         .and_then(move |socket, _| PnetConfig::new(psk).handshake(socket))
         .upgrade(Version::V1Lazy)
-        .authenticate(noise::Config::new(&key).unwrap())
+        .authenticate(noise::Config::new(key).unwrap())
         .multiplex(yamux::Config::default())
         .boxed();
     let behaviour = Behaviour {
@@ -77,7 +101,7 @@ fn stranger(psk: PreSharedKey) -> Swarm<Behaviour> {
 }
 
 async fn knock(psk: PreSharedKey, address: Multiaddr, counts: Arc<Counts>) {
-    let mut swarm = stranger(psk);
+    let mut swarm = stranger(psk, &Keypair::generate_ed25519());
     let dial = || DialOpts::unknown_peer_id().address(address.clone()).build();
     swarm.dial(dial()).unwrap();
     loop {
