@@ -1,13 +1,13 @@
 //! JSON as a document to store, and put over one that is there: the types and the shape that its driver gave it stay.
 //!
-//! Pure. Always: what a Put does not change keeps its BSON type; parts that the Go driver nested stay nested; what the new
-//! document does not say any more is gone, as in any store; the key stays.
+//! Pure. Always: what a Put does not change keeps its BSON type, however the Put spells it; parts that the Go driver nested stay
+//! nested; what the new document does not say any more is gone, as in any store; the key stays.
 
 use mongodb::bson::{Bson, Decimal128, Document};
 use serde_json::{Map, Value};
 
 use super::to_json::value_json;
-use crate::model::{ModelError, NEST_DEPTH_MAX, NESTS};
+use crate::model::{ModelError, NEST_DEPTH_MAX, NESTS, same_number, same_time};
 
 /// Levels of nesting that MongoDB keeps, less one for the document itself.
 const DEPTH_MAX: usize = 99;
@@ -135,10 +135,18 @@ fn over(old: &Bson, new: Value) -> Bson {
 }
 
 fn says(old: &Bson, new: &Value) -> bool {
-    match old {
-        // These are what JSON has itself: only the same type says the same.
-        Bson::Document(_) | Bson::Array(_) => false,
-        old => serde_json::from_slice::<Value>(&value_json(old)).is_ok_and(|told| told == *new),
+    // These are what JSON has itself: only the same type says the same.
+    if matches!(old, Bson::Document(_) | Bson::Array(_)) {
+        return false;
+    }
+    let Ok(told) = serde_json::from_slice::<Value>(&value_json(old)) else {
+        return false;
+    };
+    match (old, &told, new) {
+        (_, Value::Number(told), Value::Number(new)) => same_number(told, new),
+        // Only where the database keeps a time: of a text every letter counts.
+        (Bson::DateTime(_), Value::String(told), Value::String(new)) => same_time(told, new),
+        _ => told == *new,
     }
 }
 
@@ -239,6 +247,30 @@ mod tests {
         assert_eq!(written, wanted);
         assert_eq!(told(&written), new);
         assert_eq!(put("r".into(), fields(new), Some(&written)), written, "nothing changes");
+    }
+
+    #[test]
+    fn what_an_app_spells_in_another_way_keeps_its_type() {
+        let at = DateTime::from_millis(1_700_000_000_123);
+        let early = DateTime::from_millis(-1);
+        let stored = doc! { "_id": "r", "at": at, "early": early, "real": 10.0, "whole": 7_i64, "text": "2023-11-14T22:13:20.123Z",
+        "price": "19.90".parse::<Decimal128>().unwrap(), "part": [{ "at": at }] };
+        let said = json!({ "at": "2023-11-14T23:13:20.123456789+01:00", "early": "1969-12-31T23:59:59.9990001Z", "real": 10,
+            "whole": 7.0, "text": "2023-11-14T22:13:20.123Z", "price": 19.9, "part": [{ "at": "2023-11-14T22:13:20.1234Z" }] });
+        assert_eq!(put("r".into(), fields(said), Some(&stored)), stored);
+        for (field, new) in [
+            ("at", json!("2023-11-14T22:13:20.124Z")),
+            ("at", json!("no time at all, but long")),
+            ("real", json!(10.5)),
+            ("real", json!("10")),
+            ("whole", json!(8)),
+            ("text", json!("2023-11-14T22:13:20.1234Z")),
+        ] {
+            let mut said = told(&stored);
+            said[field] = new.clone();
+            let written = put("r".into(), fields(said), Some(&stored));
+            assert_eq!(written.get(field), Some(&bson(new)), "{field}");
+        }
     }
 
     #[test]
