@@ -218,6 +218,16 @@ mod tests {
     }
 
     #[test]
+    fn a_number_keeps_its_last_digit() {
+        for n in 1..2_000_u32 {
+            let text = (f64::from(n) / 7e3).to_string();
+            let read = read(format!("{{\"n\":{text}}}").as_bytes()).unwrap();
+            let stored = put("r".into(), read, None).get_f64("n").unwrap();
+            assert_eq!(stored.to_string(), text);
+        }
+    }
+
+    #[test]
     fn an_update_keeps_types_and_shape() {
         let (id, at) = (ObjectId::from_bytes([7; 12]), DateTime::from_millis(1_700_000_000_000));
         let stored = doc! {
