@@ -144,6 +144,21 @@ async fn documents_are_found_under_every_form_of_their_id() {
     assert_eq!(name.unwrap(), "new", "in the shape that the app gave it");
 }
 
+/// A document under a key of the database's own making is somebody's from the moment it is there, also where none was before.
+#[tokio::test]
+async fn the_first_document_under_a_key_of_the_databases_own_is_found_at_once() {
+    let Some((store, database)) = make().await else { return };
+    let key = [(DataResource, "r".to_owned())];
+    assert_eq!(store.owners(&key).await, Ok(vec![None]));
+    let apps = database.connect().await;
+    let ours = doc! { "_id": ObjectId::new(), "id": "r", "creator_id": "did:me" };
+    resources(&apps).await.insert_one(&ours).await.unwrap();
+    assert_eq!(store.owners(&key).await, Ok(vec![Some("did:me".to_owned())]));
+    let theirs = json!({ "id": "r", "creator_id": "did:a" });
+    let claimed = store.apply(vec![put("r", &theirs, Some("did:a"))]).await;
+    assert_eq!(claimed, Ok(vec![Applied::NotOwner]));
+}
+
 /// What an app's driver made of a document is told in JSON, and stays when the daemon writes another field.
 #[tokio::test]
 async fn types_survive_an_update_by_the_daemon() {
