@@ -214,6 +214,43 @@ pub(crate) async fn access_is_kept(store: &dyn Store) {
     }
 }
 
+/// A partnership counts wherever the rule reads it, also in the parts that the Go driver nests inside an instance.
+pub(crate) async fn nested_partnerships_grant(store: &dyn Store) {
+    let groups = json!({ "peer_groups": { "did:a": [] } });
+    let with = |id: &str, instance: &Value| json!({ "id": id, "creator_id": ME, "access_mode": 0, "name": "x", "instances": [{}, instance] });
+    let mut within = with(
+        "within",
+        &json!({ "abstractobject": { "partnerships": [{ "abstractobject": groups }] } }),
+    );
+    within["abstractinstanciatedresource"] = json!({ "instances": within["instances"] });
+    within.as_object_mut().unwrap().shift_remove("instances");
+    let docs = [
+        within,
+        with("instance", &json!({ "abstractobject": { "partnerships": [groups] } })),
+        with(
+            "partnership",
+            &json!({ "partnerships": [{}, { "abstractresource": groups }] }),
+        ),
+        with(
+            "deep",
+            &json!({ "abstractresource": { "abstractobject": { "partnerships": [groups] } } }),
+        ),
+        with(
+            "nobody",
+            &json!({ "abstractobject": { "partnerships": [{ "peer_groups": {} }] } }),
+        ),
+        with("none", &json!({ "abstractobject": { "name": "x" } })),
+    ];
+    store_all(store, DataResource, &docs).await;
+    for text in ["", "x"] {
+        let wanted = ["deep", "instance", "partnership", "within"];
+        assert_eq!(ids(store, asking(text)).await, wanted);
+        let mut stranger = asking(text);
+        stranger.asker.trusted = false;
+        assert!(ids(store, stranger).await.is_empty());
+    }
+}
+
 /// What says two things of who may see it is shown to nobody, whichever of the two an app would read.
 pub(crate) async fn what_contradicts_itself_is_not_shown(store: &dyn Store) {
     let with = |id: &str, more: Value| {

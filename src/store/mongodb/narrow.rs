@@ -32,7 +32,8 @@ pub(super) fn filter(kind: DataType, own_did: &str, trusted: bool, wanted: &Want
     Some(doc! { "$and": all })
 }
 
-/// Public, or with partnerships: which these are is read here, not there.
+/// Public, or with partnerships: which these are is read here, not there. The rule reads them within the parts that the Go driver
+/// nests, too: a document with such a part in an instance is asked for, whatever is in it.
 fn seen(trusted: bool) -> Document {
     let public = Bson::Document(doc! { "$in": [1, "public", "PUBLIC"] });
     let there = Bson::Document(doc! { "$exists": true });
@@ -40,8 +41,12 @@ fn seen(trusted: bool) -> Document {
         .map(|path| (path, public.clone()))
         .collect();
     if trusted {
-        let groups = paths(&INSTANCES, "instances.partnerships.peer_groups");
-        either.extend(groups.map(|path| (path, there.clone())));
+        let nested = |of: &'static str| NESTS.iter().map(move |nest| format!("{of}.{nest}"));
+        let mut granting = vec!["instances.partnerships.peer_groups".to_owned()];
+        granting.extend(nested("instances").chain(nested("instances.partnerships")));
+        for path in &granting {
+            either.extend(paths(&INSTANCES, path).map(|path| (path, there.clone())));
+        }
     }
     any_of(either)
 }
