@@ -256,6 +256,36 @@ async fn hostile_words_mean_nothing_to_the_server() {
     }
 }
 
+/// Words written together are no pattern that a server tries in ever more ways.
+#[tokio::test]
+async fn many_words_written_together_are_found_or_not_in_a_short_time() {
+    let Some((store, database)) = make().await else { return };
+    let apps = database.connect().await;
+    let document =
+        |id: &str, name: &str| doc! { "_id": id, "id": id, "creator_id": "did:me", "access_mode": 1, "name": name };
+    let documents = [
+        document("long", &"жизнь ".repeat(2000)),
+        document("fine", "Straße-7 v2ж-x жизнь-ж/ж-Ende"),
+    ];
+    resources(&apps).await.insert_many(&documents).await.unwrap();
+    for (text, wanted) in [
+        ("ж-ж-ж-ж-ж-ж-ж-interminable", vec![]),
+        ("жизнь-ж-ж-en", vec!["fine"]),
+        ("straße-7", vec!["fine"]),
+        ("7-x", vec![]),
+        ("v2ж-x", vec!["fine"]),
+        ("жизнь-жи", vec!["long"]),
+    ] {
+        let began = Instant::now();
+        assert_eq!(found(&store, text).await, wanted, "{text}");
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{text}: {:?}",
+            began.elapsed()
+        );
+    }
+}
+
 /// Whoever wants no more ends the query where it runs.
 #[tokio::test]
 async fn cancelling_and_leaving_end_the_query_at_the_server() {
