@@ -225,6 +225,7 @@ fn exactly(stored: &Document, step: &Step) -> Document {
 mod tests {
     use serde_json::json;
 
+    use super::super::to_json::to_json;
     use super::*;
 
     fn step(document: Option<Value>, owner: Option<&str>) -> Step {
@@ -233,6 +234,28 @@ mod tests {
             fields: document.map(|document| read(document.to_string().as_bytes()).unwrap()),
             only_if_owner: owner.map(str::to_owned),
         }
+    }
+
+    #[test]
+    fn many_fields_cost_as_many_steps() {
+        let many: Map<String, Value> = (0..65_000).map(|n| (format!("k{n}"), json!(n))).collect();
+        let stored: Document = many.keys().map(|key| (key.clone(), Bson::Int32(-1))).collect();
+        let flat = doc! { "_id": "r", "creator_id": "a" };
+        let flat: Document = flat.into_iter().chain(stored.clone()).collect();
+        let nested = doc! { "_id": "r", "creator_id": "a", "abstractobject": stored, "k0": -1 };
+        let mut new = Value::Object(many);
+        new["creator_id"] = json!("a");
+        let step = step(Some(new), Some("a"));
+        let began = std::time::Instant::now();
+        for stored in [flat, nested] {
+            assert!(matches!(plan("r", &step, Some(&stored)), Plan::Replace { .. }));
+            to_json(&stored);
+        }
+        assert!(
+            began.elapsed() < std::time::Duration::from_secs(8),
+            "{:?}",
+            began.elapsed()
+        );
     }
 
     #[test]

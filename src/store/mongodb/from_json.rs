@@ -3,6 +3,8 @@
 //! Pure. Always: what a Put does not change keeps its BSON type, however the Put spells it; parts that the Go driver nested stay
 //! nested; what the new document does not say any more is gone, as in any store; the key stays.
 
+use std::collections::HashSet;
+
 use mongodb::bson::{Bson, Decimal128, Document};
 use serde_json::{Map, Value};
 
@@ -60,54 +62,72 @@ fn check(value: &Value, depth: usize) -> Result<(), ModelError> {
 }
 
 /// The document under `key`, in place of `stored` when there is one.
-pub(super) fn put(key: Bson, mut fields: Map<String, Value>, stored: Option<&Document>) -> Document {
+pub(super) fn put(key: Bson, fields: Map<String, Value>, stored: Option<&Document>) -> Document {
     // Only the database's key is called so; a document's own field of that name is no part of it.
-    fields.shift_remove("_id");
+    let taken = HashSet::from(["_id"]);
+    let mut said = Said { fields, taken };
     let mut document = Document::new();
     document.insert("_id", key);
     if let Some(stored) = stored {
-        fold(stored, &mut fields, NEST_DEPTH_MAX, &mut document);
+        fold(stored, &mut said, NEST_DEPTH_MAX, &mut document);
     }
+    let Said { fields, taken } = said;
     for (key, value) in fields {
-        document.insert(key, bson(value));
+        if !taken.contains(key.as_str()) {
+            document.insert(key, bson(value));
+        }
     }
     document
 }
 
-/// Takes out of `fields` what `stored` has, into `document`, each where it stood.
-fn fold(stored: &Document, fields: &mut Map<String, Value>, depth: usize, document: &mut Document) {
+/// What the new document says, less what was taken already: that stays in its place, so that taking costs the same however
+/// many fields there are.
+struct Said<'a> {
+    fields: Map<String, Value>,
+    taken: HashSet<&'a str>,
+}
+
+impl<'a> Said<'a> {
+    fn has(&self, key: &str) -> bool {
+        self.fields.contains_key(key) && !self.taken.contains(key)
+    }
+
+    fn take(&mut self, key: &'a str) -> Option<Value> {
+        if self.taken.contains(key) {
+            return None;
+        }
+        let value = self.fields.get_mut(key)?.take();
+        self.taken.insert(key);
+        Some(value)
+    }
+}
+
+/// Takes out of `said` what `stored` has, into `document`, each where it stood.
+fn fold<'a>(stored: &'a Document, said: &mut Said<'a>, depth: usize, document: &mut Document) {
     for (key, old) in stored {
         let nested = match (old, depth.checked_sub(1)) {
             (Bson::Document(part), Some(deeper)) if NESTS.contains(&key.as_str()) => Some((part, deeper)),
             _ => None,
         };
         // A document that names the part itself says all that shall be in it.
-        if let Some((part, deeper)) = nested.filter(|_| !fields.contains_key(key)) {
+        if let Some((part, deeper)) = nested.filter(|_| !said.has(key)) {
             let mut folded = Document::new();
-            fold_below(part, stored, fields, deeper, &mut folded);
+            fold_below(part, stored, said, deeper, &mut folded);
             document.insert(key, folded);
-        } else if let Some(new) = fields.shift_remove(key) {
+        } else if let Some(new) = said.take(key) {
             document.insert(key, over(old, new));
         }
     }
 }
 
 /// As [`fold`], for a part: what stands above it too is the upper one's.
-fn fold_below(
-    part: &Document,
-    above: &Document,
-    fields: &mut Map<String, Value>,
-    depth: usize,
-    document: &mut Document,
-) {
-    let mut hidden = Map::new();
-    for key in above.keys().filter(|key| part.contains_key(key.as_str())) {
-        if let Some(value) = fields.shift_remove(key) {
-            hidden.insert(key.clone(), value);
-        }
+fn fold_below<'a>(part: &'a Document, above: &'a Document, said: &mut Said<'a>, depth: usize, document: &mut Document) {
+    let both = above.keys().map(String::as_str).filter(|key| part.contains_key(*key));
+    let hidden: Vec<&str> = both.filter(|key| said.taken.insert(key)).collect();
+    fold(part, said, depth, document);
+    for key in hidden {
+        said.taken.remove(key);
     }
-    fold(part, fields, depth, document);
-    fields.extend(hidden);
 }
 
 /// The new value, with the type of the old one where that says the same.
@@ -115,9 +135,10 @@ fn over(old: &Bson, new: Value) -> Bson {
     match (old, new) {
         (Bson::Document(old), Value::Object(fields)) => {
             let merged = fields.into_iter().map(|(key, value)| {
-                let value = old
-                    .get(&key)
-                    .map_or_else(|| bson(value.clone()), |old| over(old, value.clone()));
+                let value = match old.get(&key) {
+                    Some(old) => over(old, value),
+                    None => bson(value),
+                };
                 (key, value)
             });
             Bson::Document(merged.collect())

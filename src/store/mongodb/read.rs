@@ -16,7 +16,7 @@ use mongodb::{Collection, Database};
 use super::ids::id_text;
 use super::link::SERVER_MAX;
 use super::paths::{HEADER, by_key, by_own_id, paths};
-use super::to_json::lifted;
+use super::to_json::field;
 use crate::wire::DataType;
 
 /// How long it counts that a collection has keys of the database's own making. That it has none is asked each time: the first
@@ -75,8 +75,7 @@ pub(super) async fn by_ids(
         return Ok(found);
     }
     for document in query(&collection, by_own_id(missing), part).await? {
-        let own = lifted(&document).into_iter().find(|(key, _)| *key == "id");
-        if let Some(id) = own.and_then(|(_, id)| id_text(id)) {
+        if let Some(id) = field(&document, "id").and_then(id_text) {
             found.entry(id).or_insert(document);
         }
     }
@@ -104,8 +103,5 @@ fn owner_paths() -> Document {
 
 /// Whose a document is; none when it does not say.
 pub(super) fn owner(document: &Document) -> Option<&str> {
-    lifted(document)
-        .into_iter()
-        .find(|(key, _)| *key == "creator_id")
-        .and_then(|(_, creator)| creator.as_str())
+    field(document, "creator_id").and_then(Bson::as_str)
 }
