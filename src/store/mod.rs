@@ -64,7 +64,8 @@ pub trait Store: Send + Sync {
     /// in one transaction; a MongoDB that stands alone has none.
     ///
     /// # Errors
-    /// Of a document that cannot be stored: nothing was written. Else some may be, or may yet be after
+    /// Of a document that cannot be read: nothing was written. (One that the database refuses for good is no error: its write is
+    /// [`Applied::Refused`], and holds up no other.) Else some may be, or may yet be after
     /// [`StoreError::Timeout`]: writes are idempotent, and whoever asked for them repeats all.
     async fn apply(&self, writes: Vec<Write>) -> Result<Vec<Applied>, StoreError>;
 

@@ -9,57 +9,7 @@ use mongodb::bson::{Bson, Decimal128, Document};
 use serde_json::{Map, Value};
 
 use super::to_json::value_json;
-use crate::model::{ModelError, NEST_DEPTH_MAX, NESTS, same_number, same_time};
-
-/// Levels of nesting that MongoDB keeps, less one for the document itself.
-const DEPTH_MAX: usize = 99;
-/// Most bytes of a document. BSON may need somewhat more than JSON, and the server takes 16 MiB.
-const BYTES_MAX: usize = 12 << 20;
-
-/// The fields of a document that MongoDB can keep.
-///
-/// # Errors
-/// No JSON object; a name with NUL, or one that begins with `$` and would be an operator to some servers; nested too deep; too
-/// large.
-pub(super) fn read(document: &[u8]) -> Result<Map<String, Value>, ModelError> {
-    if document.len() > BYTES_MAX {
-        return Err(ModelError::NotStorable("it is larger than 12 MiB"));
-    }
-    let value: Value = serde_json::from_slice(document).map_err(|error| ModelError::NotJson(error.to_string()))?;
-    let Value::Object(fields) = value else {
-        return Err(ModelError::NotObject);
-    };
-    check_fields(&fields, DEPTH_MAX)?;
-    Ok(fields)
-}
-
-fn check_fields(fields: &Map<String, Value>, depth: usize) -> Result<(), ModelError> {
-    fields.iter().try_for_each(|(key, value)| {
-        if key.contains('\0') {
-            return Err(ModelError::NotStorable("a key holds NUL"));
-        }
-        if key.starts_with('$') {
-            return Err(ModelError::NotStorable("a key begins with `$`"));
-        }
-        check(value, depth)
-    })
-}
-
-fn check(value: &Value, depth: usize) -> Result<(), ModelError> {
-    let deeper = || {
-        depth
-            .checked_sub(1)
-            .ok_or(ModelError::NotStorable("it is nested too deep"))
-    };
-    match value {
-        Value::Object(fields) => check_fields(fields, deeper()?),
-        Value::Array(items) => {
-            let deeper = deeper()?;
-            items.iter().try_for_each(|item| check(item, deeper))
-        }
-        _ => Ok(()),
-    }
-}
+use crate::model::{NEST_DEPTH_MAX, NESTS, same_number, same_time};
 
 /// The document under `key`, in place of `stored` when there is one.
 pub(super) fn put(key: Bson, fields: Map<String, Value>, stored: Option<&Document>) -> Document {
@@ -197,6 +147,7 @@ mod tests {
     use mongodb::bson::{DateTime, doc};
     use serde_json::json;
 
+    use super::super::fits::read;
     use super::super::to_json::to_json;
     use super::*;
 
@@ -206,27 +157,6 @@ mod tests {
 
     fn told(document: &Document) -> Value {
         serde_json::from_slice(&to_json(document)).unwrap()
-    }
-
-    #[test]
-    fn what_mongodb_cannot_keep_is_refused_with_a_reason() {
-        let deep = |levels: usize| format!("{}{}", "{\"a\":".repeat(levels), "1") + &"}".repeat(levels);
-        for (document, wanted) in [
-            ("[]".to_owned(), "not_object"),
-            ("{".to_owned(), "not_json"),
-            ("{\"a\\u0000b\":1}".to_owned(), "not_storable"),
-            ("{\"a\":[{\"b\\u0000\":1}]}".to_owned(), "not_storable"),
-            ("{\"$set\":{}}".to_owned(), "not_storable"),
-            ("{\"a\":{\"$where\":\"1\"}}".to_owned(), "not_storable"),
-            (deep(101), "not_storable"),
-            (format!("{{\"a\":\"{}\"}}", "x".repeat(BYTES_MAX)), "not_storable"),
-            ("{\"a\":\"\\ud800\"}".to_owned(), "not_json"),
-        ] {
-            assert_eq!(read(document.as_bytes()).map_err(|error| error.rule()), Err(wanted));
-        }
-        for document in [deep(99), "{\"a.b\":1,\"\":2,\"a$\":\"$x\\u0000\"}".to_owned()] {
-            assert!(read(document.as_bytes()).is_ok(), "{document}");
-        }
     }
 
     #[test]

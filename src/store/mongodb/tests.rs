@@ -286,6 +286,44 @@ async fn many_words_written_together_are_found_or_not_in_a_short_time() {
     }
 }
 
+/// What an index of the apps does not take is refused by itself; what stands before and behind it is stored.
+#[tokio::test]
+async fn what_the_server_refuses_for_good_holds_up_nothing() {
+    let Some((store, database)) = make().await else { return };
+    let apps = database.connect().await;
+    let unique = ::mongodb::options::IndexOptions::builder().unique(true).build();
+    let index = ::mongodb::IndexModel::builder()
+        .keys(doc! { "name": 1 })
+        .options(unique)
+        .build();
+    resources(&apps).await.create_index(index).await.unwrap();
+    let named = |id: &str, name: &str| put(id, &json!({ "id": id, "name": name }), None);
+    let writes = vec![named("a", "x"), named("b", "y"), named("a", "y2"), named("c", "z")];
+    assert_eq!(store.apply(writes).await, Ok(vec![Applied::Done; 4]));
+    // One that is new, and one that is there: both would bear a name that is taken.
+    let writes = vec![
+        named("d", "y"),
+        named("c", "y"),
+        named("d", "new"),
+        named("e", "last"),
+        named("c", "z"),
+    ];
+    let applied = store.apply(writes).await.unwrap();
+    let [
+        Applied::Refused(new),
+        Applied::Refused(there),
+        Applied::Done,
+        Applied::Done,
+        Applied::Unchanged,
+    ] = &applied[..]
+    else {
+        panic!("{applied:?}");
+    };
+    assert!(new.contains("name") && there.contains("name"), "{applied:?}");
+    let kept = store.get(DataResource, "d").await.unwrap().unwrap().value().unwrap();
+    assert_eq!(kept["name"], "new");
+}
+
 /// Whoever wants no more ends the query where it runs.
 #[tokio::test]
 async fn cancelling_and_leaving_end_the_query_at_the_server() {
