@@ -100,7 +100,7 @@ pub trait Store: Send + Sync {
     /// `cancel` or the closing of `out`.
     ///
     /// A document matches when each word of the text is the beginning of a word of its name, description, short description or
-    /// one of its kind's attributes, whatever the case and accents; words written together (`a-b`) must stand together. An empty text matches all, a text
+    /// one of its kind's attributes, whatever the case and accents in any alphabet; words written together (`a-b`) must stand together. An empty text matches all, a text
     /// of nothing but signs matches nothing. No character of it is ever an operator.
     ///
     /// # Errors

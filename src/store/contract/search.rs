@@ -90,6 +90,38 @@ pub(crate) async fn words_match_folded(store: &dyn Store) {
     }
 }
 
+/// Case and accents are nothing in any alphabet, whichever side has them, composed or not.
+pub(crate) async fn every_alphabet_is_folded(store: &dyn Store) {
+    let docs = [
+        public("greek", "Κόμβος υπολογισμού ΣΊΣΥΦΟΣ"),
+        public("cyrillic", "Йод-Ёлка"),
+        public("decomposed", "И\u{306}ога"),
+        public("signs", "12 µg ſeltſam ϐ K\u{327}"),
+        public("latin", "Ångström naïve"),
+    ];
+    store_all(store, DataResource, &docs).await;
+    for (text, wanted) in [
+        ("κομβος", vec!["greek"]),
+        ("ΚΟΜΒΟΣ", vec!["greek"]),
+        ("κόμβοσ Υπολογισμου", vec!["greek"]),
+        ("σισυφος", vec!["greek"]),
+        ("σίσυφο", vec!["greek"]),
+        ("йод", vec!["cyrillic"]),
+        ("И\u{306}од", vec!["cyrillic"]),
+        ("иод-елка", vec!["cyrillic"]),
+        ("Йо", vec!["cyrillic", "decomposed"]),
+        ("μg", vec!["signs"]),
+        ("\u{b5}G", vec!["signs"]),
+        ("seltsam", vec!["signs"]),
+        ("SELTſ", vec!["signs"]),
+        ("β \u{212a}", vec!["signs"]),
+        ("angstrom NAI\u{308}VE", vec!["latin"]),
+        ("\u{301}", vec![]),
+    ] {
+        assert_eq!(ids(store, asking(text)).await, wanted, "{text:?}");
+    }
+}
+
 /// The attributes of each kind are looked in, those of other kinds are not.
 pub(crate) async fn attributes_are_found(store: &dyn Store) {
     let mut docs = [public("one", "x"), public("two", "x")];
