@@ -440,6 +440,30 @@ async fn indexes_are_made_only_when_they_may_be() {
     assert_eq!(found(&store, "x").await.len(), 0, "private documents stay so");
 }
 
+/// What no index leads to is looked through for as long as one search may, however many kinds it asks for.
+#[tokio::test]
+async fn a_search_without_indexes_is_cut_once_for_all_kinds() {
+    let Some(database) = MongoDatabase::new().await else {
+        return;
+    };
+    let apps = database.connect().await;
+    for kind in DataType::RESOURCE_KINDS {
+        let documents = (0..1001).map(|n| doc! { "_id": format!("r{n}"), "creator_id": "did:me", "access_mode": 1 });
+        let collection = apps.collection::<Document>(kind.name());
+        collection.insert_many(documents).await.unwrap();
+    }
+    let store = open(database.url(), false);
+    let query = SearchQuery {
+        datatypes: Vec::new(),
+        ..asking("", soon())
+    };
+    // Nobody takes what is found: each kind would be cut by its time.
+    let (out, _kept) = mpsc::channel(1);
+    let began = Instant::now();
+    assert!(store.search(query, out).await.unwrap().truncated);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
 /// Peers that somebody else writes are noticed without a change stream.
 #[tokio::test]
 async fn changes_of_peers_are_told() {
