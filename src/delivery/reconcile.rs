@@ -4,10 +4,9 @@
 //! by what they say, times to the millisecond that databases keep; something that the store never had is not taken for deleted.
 
 use super::types::{Change, Key, Row};
-use crate::wire::{Action, parse_timestamp};
+use crate::model::same_value;
+use crate::wire::Action;
 use bytes::Bytes;
-use serde_json::{Number, Value};
-use std::time::UNIX_EPOCH;
 
 /// Rows younger than this are left alone, in milliseconds: apps tell and store in either order.
 pub const SETTLED: u64 = 60_000;
@@ -46,8 +45,7 @@ pub fn missing(key: &Key, row: Option<&Row>, stored: Option<&Bytes>, absence_cou
     })
 }
 
-/// Whether two documents say the same: white space and the order of keys are nothing, numbers are equal by value. What is
-/// no JSON is compared by its bytes.
+/// Whether two documents say the same, see [`same_value`]. What is no JSON is compared by its bytes.
 #[must_use]
 pub fn is_same(one: &[u8], other: &[u8]) -> bool {
     if one == other {
@@ -57,37 +55,6 @@ pub fn is_same(one: &[u8], other: &[u8]) -> bool {
         (Ok(one), Ok(other)) => same_value(&one, &other),
         _ => false,
     }
-}
-
-fn same_value(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Number(one), Value::Number(other)) => same_number(one, other),
-        (Value::Array(one), Value::Array(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same_value(one, other))
-        }
-        (Value::Object(one), Value::Object(other)) => {
-            let in_other =
-                |(key, value): (&String, &Value)| other.get(key).is_some_and(|found| same_value(value, found));
-            one.len() == other.len() && one.iter().all(in_other)
-        }
-        (Value::String(one), Value::String(other)) => one == other || same_time(one, other),
-        _ => one == other,
-    }
-}
-
-/// A database that keeps times keeps milliseconds; what apps say on NATS has more digits.
-fn same_time(one: &str, other: &str) -> bool {
-    let millis = |text| {
-        let since = parse_timestamp(text)?.duration_since(UNIX_EPOCH).ok()?;
-        Some(since.as_millis())
-    };
-    // Most texts begin with no year, and cost nothing here.
-    let dated = |text: &str| text.len() >= 20 && text.as_bytes().get(4) == Some(&b'-');
-    dated(one) && dated(other) && millis(one).is_some_and(|at| Some(at) == millis(other))
-}
-
-fn same_number(one: &Number, other: &Number) -> bool {
-    one == other || (one.is_f64() || other.is_f64()) && one.as_f64() == other.as_f64()
 }
 
 #[cfg(test)]
@@ -100,22 +67,7 @@ mod tests {
     fn documents_are_the_same_by_what_they_say() {
         for (one, other, wanted) in [
             (r#"{"a":1,"b":[true,null]}"#, r#"{ "b" : [true,null], "a":1.0 }"#, true),
-            (r#"{"a":1e2}"#, r#"{"a":100}"#, true),
-            (r#"{"a":1}"#, r#"{"a":2}"#, false),
-            (r#"{"a":"1"}"#, r#"{"a":1}"#, false),
             (r#"{"a":1}"#, r#"{"a":1,"b":1}"#, false),
-            ("[1,2]", "[2,1]", false),
-            (r#"{"a":9007199254740993}"#, r#"{"a":9007199254740992}"#, false),
-            (
-                r#"["2024-05-06T07:08:09.123456789Z"]"#,
-                r#"["2024-05-06T07:08:09.123Z"]"#,
-                true,
-            ),
-            (
-                r#"["2024-05-06T07:08:09.124Z"]"#,
-                r#"["2024-05-06T07:08:09.123Z"]"#,
-                false,
-            ),
             ("no JSON", "no  JSON", false),
             ("", "", true),
         ] {

@@ -12,6 +12,7 @@ mod header;
 mod lift;
 mod peer;
 mod relation;
+mod same;
 mod stored;
 
 pub use access::{ACCESS_FIELDS, Asker, may_see};
@@ -24,6 +25,7 @@ pub use header::{Header, ID_MAX, read_header};
 pub use lift::lift;
 pub use peer::{ADDRESSES_MAX, Addresses, Peer, peer_id_of};
 pub use relation::Relation;
+pub use same::{same_number, same_time, same_value};
 pub use stored::{ATTRIBUTES, StoredFields, read_stored};
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ use crate::delivery::{self, Batch, Delivery, Intake, Key, Log};
 use crate::discovery::Says;
 use crate::model::{Federation, Relation};
 use crate::settings::Settings;
-use crate::store::{Change as StoreChange, Store, StoreError, Write};
+use crate::store::{Applied, Change as StoreChange, Store, StoreError, Write};
 use crate::stream::{OutEvent, StreamService};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, DataType, ReadLimits};
@@ -321,7 +321,14 @@ impl Node {
         let mut told = false;
         loop {
             let error = match self.store.apply(vec![write.clone()]).await {
-                Ok(_) => return,
+                Ok(applied) => {
+                    for applied in applied {
+                        if let Applied::Refused(why) = applied {
+                            self.refusals.refuse("store_refused", datatype.name(), why);
+                        }
+                    }
+                    return;
+                }
                 Err(error @ StoreError::Document { .. }) => {
                     return self.refusals.refuse("store_refused", datatype.name(), error);
                 }

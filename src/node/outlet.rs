@@ -101,10 +101,18 @@ impl NatsOutlet {
             let (Some(publish), Some(row)) = (publish.get_mut(place), rows.get(place)) else {
                 continue;
             };
-            if verdict == Applied::NotOwner {
-                *publish = false;
-                self.refusals
-                    .refuse("not_owner", &row.origin, format_args!("{:?}", row.key.id));
+            match verdict {
+                Applied::Done | Applied::Unchanged => {}
+                Applied::NotOwner => {
+                    *publish = false;
+                    self.refusals
+                        .refuse("not_owner", &row.origin, format_args!("{:?}", row.key.id));
+                }
+                // An app that heard of it would not find it.
+                Applied::Refused(why) => {
+                    *publish = false;
+                    self.refusals.refuse("not_storable", &row.origin, why);
+                }
             }
         }
         Ok(publish)

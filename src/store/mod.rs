@@ -64,7 +64,8 @@ pub trait Store: Send + Sync {
     /// in one transaction; a MongoDB that stands alone has none.
     ///
     /// # Errors
-    /// Of a document that cannot be stored: nothing was written. Else some may be, or may yet be after
+    /// Of a document that cannot be read: nothing was written. (One that the database refuses for good is no error: its write is
+    /// [`Applied::Refused`], and holds up no other.) Else some may be, or may yet be after
     /// [`StoreError::Timeout`]: writes are idempotent, and whoever asked for them repeats all.
     async fn apply(&self, writes: Vec<Write>) -> Result<Vec<Applied>, StoreError>;
 
@@ -99,7 +100,7 @@ pub trait Store: Send + Sync {
     /// `cancel` or the closing of `out`.
     ///
     /// A document matches when each word of the text is the beginning of a word of its name, description, short description or
-    /// one of its kind's attributes, whatever the case and accents; words written together (`a-b`) must stand together. An empty text matches all, a text
+    /// one of its kind's attributes, whatever the case and accents in any alphabet; words written together (`a-b`) must stand together. An empty text matches all, a text
     /// of nothing but signs matches nothing. No character of it is ever an operator.
     ///
     /// # Errors

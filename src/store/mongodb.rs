@@ -5,6 +5,7 @@
 
 mod apply;
 mod fault;
+mod fits;
 mod follow;
 mod from_json;
 mod ids;
@@ -169,7 +170,7 @@ impl Store for MongoStore {
     }
 
     fn can_hold(&self, document: &[u8]) -> Result<(), ModelError> {
-        from_json::read(document).map(|_| ())
+        fits::read(document).map(|_| ())
     }
 
     fn changes(&self) -> Option<watch::Receiver<u64>> {

@@ -43,7 +43,7 @@ pub enum Change {
 }
 
 /// What became of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
     /// Done.
     Done,
@@ -51,6 +51,8 @@ pub enum Applied {
     NotOwner,
     /// The store was already so, byte for byte.
     Unchanged,
+    /// The database refuses this document, for a reason that stays however often it is tried.
+    Refused(String),
 }
 
 /// Who asks, owned. See [`Asker`].

@@ -1,7 +1,7 @@
-//! What a search text means where no index says it: words as the embedded store's index cuts and folds them.
+//! What is the same in a search text and in what is searched, for both stores; and what the text means where no index says it.
 //!
-//! Pure. Always: no character of the text is an operator; case and accents are nothing; every word is needed, as the beginning
-//! of a word; words written together must stand together in one text.
+//! Pure. Always: no character of the text is an operator; case and accents are nothing, in any alphabet; every word is needed, as
+//! the beginning of a word; words written together must stand together in one text.
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
@@ -17,19 +17,29 @@ pub(super) enum Wanted {
     Words(Vec<Vec<String>>),
 }
 
+/// A text without case and accents.
+pub(super) fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    let lower = text.chars().flat_map(char::to_lowercase).nfd();
+    lower.filter(|c| !is_combining_mark(*c)).map(fold_letter).collect()
+}
+
+/// Letters of one upper case are one: the Greek sigmas, the sign of micro and mu, the long s and s.
+fn fold_letter(c: char) -> char {
+    let only = |letters: &mut dyn Iterator<Item = char>| letters.next().filter(|_| letters.next().is_none());
+    let upper = only(&mut c.to_uppercase());
+    upper.and_then(|upper| only(&mut upper.to_lowercase())).unwrap_or(c)
+}
+
 /// The words of a text, folded.
 fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let folded = text.chars().flat_map(char::to_lowercase).nfd();
-    for c in folded.filter(|c| !is_combining_mark(*c)).chain([' ']) {
-        if c.is_alphanumeric() {
-            word.push(c);
-        } else if !word.is_empty() {
-            words.push(std::mem::take(&mut word));
-        }
-    }
-    words
+    let folded = fold(text);
+    let words = folded
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
 }
 
 impl Wanted {

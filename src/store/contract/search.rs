@@ -90,6 +90,38 @@ pub(crate) async fn words_match_folded(store: &dyn Store) {
     }
 }
 
+/// Case and accents are nothing in any alphabet, whichever side has them, composed or not.
+pub(crate) async fn every_alphabet_is_folded(store: &dyn Store) {
+    let docs = [
+        public("greek", "Κόμβος υπολογισμού ΣΊΣΥΦΟΣ"),
+        public("cyrillic", "Йод-Ёлка"),
+        public("decomposed", "И\u{306}ога"),
+        public("signs", "12 µg ſeltſam ϐ K\u{327}"),
+        public("latin", "Ångström naïve"),
+    ];
+    store_all(store, DataResource, &docs).await;
+    for (text, wanted) in [
+        ("κομβος", vec!["greek"]),
+        ("ΚΟΜΒΟΣ", vec!["greek"]),
+        ("κόμβοσ Υπολογισμου", vec!["greek"]),
+        ("σισυφος", vec!["greek"]),
+        ("σίσυφο", vec!["greek"]),
+        ("йод", vec!["cyrillic"]),
+        ("И\u{306}од", vec!["cyrillic"]),
+        ("иод-елка", vec!["cyrillic"]),
+        ("Йо", vec!["cyrillic", "decomposed"]),
+        ("μg", vec!["signs"]),
+        ("\u{b5}G", vec!["signs"]),
+        ("seltsam", vec!["signs"]),
+        ("SELTſ", vec!["signs"]),
+        ("β \u{212a}", vec!["signs"]),
+        ("angstrom NAI\u{308}VE", vec!["latin"]),
+        ("\u{301}", vec![]),
+    ] {
+        assert_eq!(ids(store, asking(text)).await, wanted, "{text:?}");
+    }
+}
+
 /// The attributes of each kind are looked in, those of other kinds are not.
 pub(crate) async fn attributes_are_found(store: &dyn Store) {
     let mut docs = [public("one", "x"), public("two", "x")];
@@ -211,6 +243,43 @@ pub(crate) async fn access_is_kept(store: &dyn Store) {
         let mut unnamed = asking(text);
         unnamed.own_did = String::new();
         assert!(ids(store, unnamed).await.is_empty());
+    }
+}
+
+/// A partnership counts wherever the rule reads it, also in the parts that the Go driver nests inside an instance.
+pub(crate) async fn nested_partnerships_grant(store: &dyn Store) {
+    let groups = json!({ "peer_groups": { "did:a": [] } });
+    let with = |id: &str, instance: &Value| json!({ "id": id, "creator_id": ME, "access_mode": 0, "name": "x", "instances": [{}, instance] });
+    let mut within = with(
+        "within",
+        &json!({ "abstractobject": { "partnerships": [{ "abstractobject": groups }] } }),
+    );
+    within["abstractinstanciatedresource"] = json!({ "instances": within["instances"] });
+    within.as_object_mut().unwrap().shift_remove("instances");
+    let docs = [
+        within,
+        with("instance", &json!({ "abstractobject": { "partnerships": [groups] } })),
+        with(
+            "partnership",
+            &json!({ "partnerships": [{}, { "abstractresource": groups }] }),
+        ),
+        with(
+            "deep",
+            &json!({ "abstractresource": { "abstractobject": { "partnerships": [groups] } } }),
+        ),
+        with(
+            "nobody",
+            &json!({ "abstractobject": { "partnerships": [{ "peer_groups": {} }] } }),
+        ),
+        with("none", &json!({ "abstractobject": { "name": "x" } })),
+    ];
+    store_all(store, DataResource, &docs).await;
+    for text in ["", "x"] {
+        let wanted = ["deep", "instance", "partnership", "within"];
+        assert_eq!(ids(store, asking(text)).await, wanted);
+        let mut stranger = asking(text);
+        stranger.asker.trusted = false;
+        assert!(ids(store, stranger).await.is_empty());
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Always: every document is read before anything is written, so that what cannot be kept leaves all as it was; a write meets
 //! exactly the document that its decision was made on, or is decided again; all of it can be repeated, and a batch that failed
-//! midway is repeated whole by whoever asked.
+//! midway is repeated whole by whoever asked; what the server refuses for good is answered so, and holds up no other write.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,8 +13,9 @@ use mongodb::error::Error;
 use mongodb::{Collection, Database};
 use serde_json::{Map, Value};
 
-use super::fault::is_duplicate;
-use super::from_json::{put, read};
+use super::fault::{is_duplicate, is_of_document, reason};
+use super::fits::read;
+use super::from_json::put;
 use super::link::Link;
 use super::paths::{HEADER, text_at};
 use super::read::{Keys, Part, by_ids, owner};
@@ -48,6 +49,15 @@ enum Plan {
     Insert(Document),
     Replace { only: Document, with: Document },
     Delete { only: Document },
+}
+
+/// What became of a plan.
+enum Outcome {
+    Applied(Applied),
+    /// The stored document is another one by now.
+    Changed,
+    /// A key that must be unique is taken: the document's own, by now, or another one of the apps.
+    Taken(String),
 }
 
 /// Applies the writes, and says what became of each.
@@ -128,11 +138,14 @@ impl Chain {
         let mut answers = Vec::with_capacity(self.steps.len());
         for step in std::mem::take(&mut self.steps) {
             let mut decided = 0;
+            let mut taken_before = false;
             let applied = loop {
                 let plan = plan(&self.id, &step, self.stored.as_ref());
-                if let Some(applied) = self.carry_out(&collection, plan).await? {
-                    break applied;
-                }
+                let taken = match self.carry_out(&collection, plan).await? {
+                    Outcome::Applied(applied) => break applied,
+                    Outcome::Changed => None,
+                    Outcome::Taken(why) => Some(why),
+                };
                 decided += 1;
                 if decided == DECISIONS {
                     return Err(Error::custom(
@@ -142,41 +155,56 @@ impl Chain {
                 let ids = HashSet::from([self.id.as_str()]);
                 let mut found = by_ids(database, keys, self.datatype, &ids, Part::Whole).await?;
                 self.stored = found.remove(&self.id);
+                if let Some(why) = taken.filter(|_| self.stored.is_none()) {
+                    // Twice: the first time it may have been another one that came, and went before it was looked for.
+                    if std::mem::replace(&mut taken_before, true) {
+                        break Applied::Refused(why);
+                    }
+                }
             };
             answers.push((step.place, applied));
         }
         Ok(answers)
     }
 
-    /// None when the stored document is another one by now.
-    async fn carry_out(&mut self, collection: &Collection<Document>, plan: Plan) -> Result<Option<Applied>, Error> {
+    async fn carry_out(&mut self, collection: &Collection<Document>, plan: Plan) -> Result<Outcome, Error> {
         match plan {
-            Plan::Answer(applied) => Ok(Some(applied)),
+            Plan::Answer(applied) => Ok(Outcome::Applied(applied)),
             Plan::Insert(document) => match collection.insert_one(&document).await {
                 Ok(_) => {
                     self.stored = Some(document);
-                    Ok(Some(Applied::Done))
+                    Ok(Outcome::Applied(Applied::Done))
                 }
-                Err(error) if is_duplicate(&error) => Ok(None),
-                Err(error) => Err(error),
+                Err(error) if is_duplicate(&error) => Ok(Outcome::Taken(reason(&error))),
+                Err(error) => refused(error),
             },
-            Plan::Replace { only, with } => {
-                let done = collection.replace_one(only, &with).await?;
-                let met = done.matched_count > 0;
-                if met {
+            Plan::Replace { only, with } => match collection.replace_one(only, &with).await {
+                Ok(done) if done.matched_count > 0 => {
                     self.stored = Some(with);
+                    Ok(Outcome::Applied(Applied::Done))
                 }
-                Ok(met.then_some(Applied::Done))
-            }
+                Ok(_) => Ok(Outcome::Changed),
+                // Its own key stays: it is another one that the apps want to be unique.
+                Err(error) if is_duplicate(&error) => Ok(Outcome::Applied(Applied::Refused(reason(&error)))),
+                Err(error) => refused(error),
+            },
             Plan::Delete { only } => {
-                let met = collection.delete_one(only).await?.deleted_count > 0;
-                if met {
-                    self.stored = None;
+                if collection.delete_one(only).await?.deleted_count == 0 {
+                    return Ok(Outcome::Changed);
                 }
-                Ok(met.then_some(Applied::Done))
+                self.stored = None;
+                Ok(Outcome::Applied(Applied::Done))
             }
         }
     }
+}
+
+/// What cannot ever be stored is answered, so that nothing waits for it; of anything else the caller is told.
+fn refused(error: Error) -> Result<Outcome, Error> {
+    if is_of_document(&error) {
+        return Ok(Outcome::Applied(Applied::Refused(reason(&error))));
+    }
+    Err(error)
 }
 
 fn plan(id: &str, step: &Step, stored: Option<&Document>) -> Plan {
@@ -225,6 +253,7 @@ fn exactly(stored: &Document, step: &Step) -> Document {
 mod tests {
     use serde_json::json;
 
+    use super::super::to_json::to_json;
     use super::*;
 
     fn step(document: Option<Value>, owner: Option<&str>) -> Step {
@@ -233,6 +262,28 @@ mod tests {
             fields: document.map(|document| read(document.to_string().as_bytes()).unwrap()),
             only_if_owner: owner.map(str::to_owned),
         }
+    }
+
+    #[test]
+    fn many_fields_cost_as_many_steps() {
+        let many: Map<String, Value> = (0..65_000).map(|n| (format!("k{n}"), json!(n))).collect();
+        let stored: Document = many.keys().map(|key| (key.clone(), Bson::Int32(-1))).collect();
+        let flat = doc! { "_id": "r", "creator_id": "a" };
+        let flat: Document = flat.into_iter().chain(stored.clone()).collect();
+        let nested = doc! { "_id": "r", "creator_id": "a", "abstractobject": stored, "k0": -1 };
+        let mut new = Value::Object(many);
+        new["creator_id"] = json!("a");
+        let step = step(Some(new), Some("a"));
+        let began = std::time::Instant::now();
+        for stored in [flat, nested] {
+            assert!(matches!(plan("r", &step, Some(&stored)), Plan::Replace { .. }));
+            to_json(&stored);
+        }
+        assert!(
+            began.elapsed() < std::time::Duration::from_secs(8),
+            "{:?}",
+            began.elapsed()
+        );
     }
 
     #[test]

@@ -12,6 +12,13 @@ const DUPLICATE: [i32; 3] = [11000, 11001, 12582];
 const TIME: [i32; 2] = [50, 262];
 /// The server does not let us: unauthorized, authentication failed, and such.
 const RIGHTS: [i32; 4] = [13, 18, 8000, 31];
+/// The server does not keep this document, whatever else happens: invalid names and values (2, 9, 14, 15, 16, 22, 28, 52 to 57, 66),
+/// a validator of the apps (121), its size (10334, 17419, 17420), what an index of theirs cannot take (171, 17280, geometry,
+/// hashed, text). Any other code may be the server's own trouble, and what it refused is tried again.
+const OF_DOCUMENT: [i32; 30] = [
+    2, 9, 14, 15, 16, 22, 28, 52, 53, 54, 55, 56, 57, 66, 121, 171, 10334, 13026, 13027, 13065, 13068, 13654, 16755,
+    16766, 16804, 17261, 17262, 17280, 17419, 17420,
+];
 /// Longest text of a driver's error that is kept: it repeats itself for each server.
 const WORDS: usize = 300;
 
@@ -30,6 +37,17 @@ pub(super) fn is_duplicate(error: &Error) -> bool {
     code(error).is_some_and(|code| DUPLICATE.contains(&code))
 }
 
+/// Whether the document itself is what the server, or the driver before it, does not take.
+pub(super) fn is_of_document(error: &Error) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::InvalidArgument { .. } => true,
+        // A document too large is no command that can be read.
+        ErrorKind::Command(_) => code(error) == Some(10334),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => OF_DOCUMENT.contains(&error.code),
+        _ => false,
+    }
+}
+
 /// Whether the server ended it because its time was up.
 pub(super) fn is_time(error: &Error) -> bool {
     code(error).is_some_and(|code| TIME.contains(&code))
@@ -38,11 +56,7 @@ pub(super) fn is_time(error: &Error) -> bool {
 /// What it means for whoever runs the daemon; `store`: the address without user-info.
 pub(super) fn told(store: &str, error: &Error) -> StoreError {
     let store = store.to_owned();
-    let mut why = words(error.kind.as_ref());
-    if let Some((cut, _)) = why.char_indices().nth(WORDS) {
-        why.truncate(cut);
-        why.push_str(" ...");
-    }
+    let why = reason(error);
     let refused = code(error).is_some_and(|code| RIGHTS.contains(&code));
     match error.kind.as_ref() {
         ErrorKind::Authentication { .. } | ErrorKind::InvalidTlsConfig { .. } => StoreError::NotLetIn { store, why },
@@ -51,6 +65,16 @@ pub(super) fn told(store: &str, error: &Error) -> StoreError {
         ErrorKind::Command(_) | ErrorKind::Write(_) if !is_passing(error) => StoreError::Database { store, why },
         _ => StoreError::Away { store, why },
     }
+}
+
+/// The same in short.
+pub(super) fn reason(error: &Error) -> String {
+    let mut why = words(error.kind.as_ref());
+    if let Some((cut, _)) = why.char_indices().nth(WORDS) {
+        why.truncate(cut);
+        why.push_str(" ...");
+    }
+    why
 }
 
 /// What the driver says, without how it says it: it prints its own structures.
@@ -126,5 +150,26 @@ mod tests {
         );
         let other = "Server selection timeout: No available servers. Topology: { Type: Unknown }";
         assert_eq!(servers(other), "Server selection timeout: No available servers");
+    }
+
+    #[test]
+    fn what_is_refused_for_good_is_told_from_what_passes() {
+        let refused = |code: i32| {
+            let document = mongodb::bson::doc! { "code": code, "errmsg": "why" };
+            let write = mongodb::bson::deserialize_from_document(document).unwrap();
+            Error::from(ErrorKind::Write(WriteFailure::WriteError(write)))
+        };
+        for (code, wanted) in [
+            (121, true),
+            (10334, true),
+            (17262, true),
+            (11000, false),
+            (13, false),
+            (14031, false),
+            (10107, false),
+        ] {
+            assert_eq!(is_of_document(&refused(code)), wanted, "{code}");
+        }
+        assert_eq!(reason(&refused(121)), "why");
     }
 }

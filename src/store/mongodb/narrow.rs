@@ -3,6 +3,8 @@
 //! Pure. Always: it finds at least everything that is meant (what it finds is looked at again); the asker's words reach the
 //! server as letters of a pattern made here, never as a pattern, and its DID and ids not at all.
 
+use std::collections::BTreeSet;
+
 use mongodb::bson::{Bson, Document, Regex, doc};
 
 use super::paths::{HEADER, INSTANCES, RESOURCE, anywhere, paths};
@@ -27,12 +29,18 @@ pub(super) fn filter(kind: DataType, own_did: &str, trusted: bool, wanted: &Want
     match wanted {
         Wanted::Nothing => return None,
         Wanted::Everything => {}
-        Wanted::Words(runs) => all.extend(runs.iter().map(|run| somewhere(kind, run))),
+        // Each word by itself: that those of a run stand together is decided here. A pattern for a whole run would try
+        // every way to part a text into its words.
+        Wanted::Words(runs) => {
+            let patterns: BTreeSet<String> = runs.iter().flatten().map(|word| beginning(word)).collect();
+            all.extend(patterns.into_iter().map(|pattern| somewhere(kind, pattern)));
+        }
     }
     Some(doc! { "$and": all })
 }
 
-/// Public, or with partnerships: which these are is read here, not there.
+/// Public, or with partnerships: which these are is read here, not there. The rule reads them within the parts that the Go driver
+/// nests, too: a document with such a part in an instance is asked for, whatever is in it.
 fn seen(trusted: bool) -> Document {
     let public = Bson::Document(doc! { "$in": [1, "public", "PUBLIC"] });
     let there = Bson::Document(doc! { "$exists": true });
@@ -40,8 +48,12 @@ fn seen(trusted: bool) -> Document {
         .map(|path| (path, public.clone()))
         .collect();
     if trusted {
-        let groups = paths(&INSTANCES, "instances.partnerships.peer_groups");
-        either.extend(groups.map(|path| (path, there.clone())));
+        let nested = |of: &'static str| NESTS.iter().map(move |nest| format!("{of}.{nest}"));
+        let mut granting = vec!["instances.partnerships.peer_groups".to_owned()];
+        granting.extend(nested("instances").chain(nested("instances.partnerships")));
+        for path in &granting {
+            either.extend(paths(&INSTANCES, path).map(|path| (path, there.clone())));
+        }
     }
     any_of(either)
 }
@@ -74,33 +86,25 @@ pub(super) fn text_paths(kind: DataType) -> Vec<String> {
     all
 }
 
-fn somewhere(kind: DataType, run: &[String]) -> Document {
-    let regex = pattern(run);
-    any_of(text_paths(kind).into_iter().map(|path| (path, regex.clone())).collect())
-}
-
-fn pattern(run: &[String]) -> Bson {
-    let words: Vec<String> = run.iter().map(|word| letters(word)).collect();
-    let pattern = words.join("[^0-9A-Za-z]+");
-    match (pattern.try_into(), "i".to_owned().try_into()) {
+fn somewhere(kind: DataType, pattern: String) -> Document {
+    let regex = match (pattern.try_into(), "i".to_owned().try_into()) {
         (Ok(pattern), Ok(options)) => Bson::RegularExpression(Regex { pattern, options }),
         // Only for NUL, which is no letter.
         _ => Bson::Null,
-    }
+    };
+    any_of(text_paths(kind).into_iter().map(|path| (path, regex.clone())).collect())
 }
 
-/// The letters of a folded word, each maybe with an accent.
-fn letters(word: &str) -> String {
+/// The pattern of a folded word: its letters, each maybe with an accent, as far as they are ASCII, and that another one follows.
+fn beginning(word: &str) -> String {
     let mut out = String::with_capacity(word.len() * 30);
-    let mut other = false;
     let mut begins = BEGINS;
     for c in word.chars() {
-        if c.is_ascii_alphanumeric() {
-            out.push_str(&format!("[{c}{OTHERS}]{begins}{MARKS}"));
-            other = false;
-        } else if !std::mem::replace(&mut other, true) {
-            out.push_str(&format!("[^\\x00-\\x7f]{begins}[^\\x00-\\x7f]*"));
+        if !c.is_ascii_alphanumeric() {
+            out.push_str(&format!("[^\\x00-\\x7f]{begins}"));
+            break;
         }
+        out.push_str(&format!("[{c}{OTHERS}]{begins}{MARKS}"));
         begins = "";
     }
     out
@@ -118,8 +122,9 @@ mod tests {
         };
         let text = filter.to_string();
         assert!(!text.contains("$where") && !text.contains(".*"), "{text}");
-        assert_eq!(letters("ab"), format!("[a{OTHERS}]{BEGINS}{MARKS}[b{OTHERS}]{MARKS}"));
-        assert_eq!(letters("日本"), format!("[^\\x00-\\x7f]{BEGINS}[^\\x00-\\x7f]*"));
+        assert_eq!(beginning("ab"), format!("[a{OTHERS}]{BEGINS}{MARKS}[b{OTHERS}]{MARKS}"));
+        assert_eq!(beginning("日本"), format!("[^\\x00-\\x7f]{BEGINS}"));
+        assert_eq!(beginning("aжb"), format!("[a{OTHERS}]{BEGINS}{MARKS}[^\\x00-\\x7f]"));
     }
 
     #[test]

@@ -16,37 +16,33 @@ use mongodb::{Collection, Database};
 use super::ids::id_text;
 use super::link::SERVER_MAX;
 use super::paths::{HEADER, by_key, by_own_id, paths};
-use super::to_json::lifted;
+use super::to_json::field;
 use crate::wire::DataType;
 
-/// How long it counts whether a collection has keys of the database's own making.
+/// How long it counts that a collection has keys of the database's own making. That it has none is asked each time: the first
+/// document that has one may be somebody's at once.
 const KEYS_COUNT: Duration = Duration::from_secs(60);
 /// Documents of one answer of the server.
 const BATCH: u32 = 200;
 
-/// What is known of the keys of each collection; see [`Keys::are_its_own`].
+/// The collections known to have keys of the database's own making, and since when; see [`Keys::are_its_own`].
 #[derive(Default)]
-pub(super) struct Keys(Mutex<HashMap<DataType, (Instant, bool)>>);
+pub(super) struct Keys(Mutex<HashMap<DataType, Instant>>);
 
 impl Keys {
     /// Whether the collection has documents whose key says nothing of their id: ObjectIds, that the database made up.
     async fn are_its_own(&self, collection: &Collection<Document>, datatype: DataType) -> Result<bool, Error> {
-        let known = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&datatype)
-            .copied();
-        if let Some((at, own)) = known.filter(|(at, _)| at.elapsed() < KEYS_COUNT) {
-            let _ = at;
-            return Ok(own);
+        let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().get(&datatype).is_some_and(|since| since.elapsed() < KEYS_COUNT) {
+            return Ok(true);
         }
         // Ranges of ObjectIds find ObjectIds alone, by the index that every collection has.
         let (first, last) = (ObjectId::from_bytes([0; 12]), ObjectId::from_bytes([0xff; 12]));
         let any = collection.find_one(doc! { "_id": { "$gte": first, "$lte": last } });
         let own = any.projection(doc! { "_id": 1 }).max_time(SERVER_MAX).await?.is_some();
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(datatype, (Instant::now(), own));
+        if own {
+            known().insert(datatype, Instant::now());
+        }
         Ok(own)
     }
 }
@@ -79,8 +75,7 @@ pub(super) async fn by_ids(
         return Ok(found);
     }
     for document in query(&collection, by_own_id(missing), part).await? {
-        let own = lifted(&document).into_iter().find(|(key, _)| *key == "id");
-        if let Some(id) = own.and_then(|(_, id)| id_text(id)) {
+        if let Some(id) = field(&document, "id").and_then(id_text) {
             found.entry(id).or_insert(document);
         }
     }
@@ -108,8 +103,5 @@ fn owner_paths() -> Document {
 
 /// Whose a document is; none when it does not say.
 pub(super) fn owner(document: &Document) -> Option<&str> {
-    lifted(document)
-        .into_iter()
-        .find(|(key, _)| *key == "creator_id")
-        .and_then(|(_, creator)| creator.as_str())
+    field(document, "creator_id").and_then(Bson::as_str)
 }

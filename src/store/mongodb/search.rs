@@ -1,8 +1,8 @@
-//! Searching: kind after kind, streaming what is found.
+//! Searching: kind after kind, those that an index leads to first, streaming what is found.
 //!
 //! The server narrows, the access rule and the words decide: every document sent has passed both. Always: it ends at the limit,
 //! the deadline, the cancelling or when nobody listens, at the server as well (its time limit, and the end of its cursor);
-//! what no index leads to is looked through one search at a time, and not for longer than [`SCAN_MAX`].
+//! what no index leads to is looked through one search at a time, and for no longer than [`SCAN_MAX`] in all its kinds.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use crate::wire::DataType;
 
 /// Longest a search may run, whatever its deadline.
 const SEARCH_MAX: Duration = Duration::from_secs(60);
-/// Longest a search may look through a collection without an index.
+/// Longest a search may look through collections without an index, all of them together.
 const SCAN_MAX: Duration = Duration::from_secs(2);
 /// Searches at once; further ones wait.
 const AT_ONCE: usize = 4;
@@ -96,31 +96,46 @@ impl Walk {
     async fn all(&mut self, link: &Link, turns: &Turns, indexes: &Indexes) -> Result<bool, StoreError> {
         let _turn = turns.all.acquire().await.map_err(|_| StoreError::Closed)?;
         let database = &link.handles().await?.searching;
-        let mut cut = false;
-        for kind in DataType::RESOURCE_KINDS {
-            if !(self.query.datatypes.is_empty() || self.query.datatypes.contains(&kind)) {
-                continue;
+        let asked = |kind: &DataType| self.query.datatypes.is_empty() || self.query.datatypes.contains(kind);
+        let kinds = DataType::RESOURCE_KINDS.into_iter().filter(asked);
+        let (led, scanned): (Vec<_>, Vec<_>) = kinds.partition(|kind| indexes.lead_to_owner(*kind));
+        let deadline = self.query.deadline;
+        let mut ended = self.kinds(link, database, &led, deadline).await?;
+        if !scanned.is_empty() && !matches!(ended, Walked::Stopped) {
+            // One turn and one time for all of them.
+            let _scan = turns.scans.acquire().await.map_err(|_| StoreError::Closed)?;
+            let deadline = deadline.min(Instant::now() + SCAN_MAX);
+            match self.kinds(link, database, &scanned, deadline).await? {
+                Walked::ToItsEnd => {}
+                other => ended = other,
             }
+        }
+        Ok(!matches!(ended, Walked::ToItsEnd))
+    }
+
+    /// One kind after another; a kind that is cut ends none of the others.
+    async fn kinds(
+        &mut self,
+        link: &Link,
+        database: &Database,
+        kinds: &[DataType],
+        deadline: Instant,
+    ) -> Result<Walked, StoreError> {
+        let mut ended = Walked::ToItsEnd;
+        for kind in kinds.iter().copied() {
             let (own, trusted) = (&self.query.own_did, self.query.asker.trusted);
             let Some(filter) = narrow::filter(kind, own, trusted, &self.wanted) else {
                 continue;
             };
-            let walked = if indexes.lead_to_owner(kind) {
-                self.one(database, kind, filter, self.query.deadline).await
-            } else {
-                let _scan = turns.scans.acquire().await.map_err(|_| StoreError::Closed)?;
-                let deadline = self.query.deadline.min(Instant::now() + SCAN_MAX);
-                self.one(database, kind, filter, deadline).await
-            };
-            match walked {
+            match self.one(database, kind, filter, deadline).await {
                 Ok(Walked::ToItsEnd) => {}
-                Ok(Walked::Cut) => cut = true,
-                Ok(Walked::Stopped) => return Ok(true),
-                Err(error) if fault::is_time(&error) => cut = true,
+                Ok(Walked::Cut) => ended = Walked::Cut,
+                Ok(Walked::Stopped) => return Ok(Walked::Stopped),
+                Err(error) if fault::is_time(&error) => ended = Walked::Cut,
                 Err(error) => return Err(link.told(&error)),
             }
         }
-        Ok(cut)
+        Ok(ended)
     }
 
     async fn one(

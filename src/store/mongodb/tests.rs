@@ -144,6 +144,21 @@ async fn documents_are_found_under_every_form_of_their_id() {
     assert_eq!(name.unwrap(), "new", "in the shape that the app gave it");
 }
 
+/// A document under a key of the database's own making is somebody's from the moment it is there, also where none was before.
+#[tokio::test]
+async fn the_first_document_under_a_key_of_the_databases_own_is_found_at_once() {
+    let Some((store, database)) = make().await else { return };
+    let key = [(DataResource, "r".to_owned())];
+    assert_eq!(store.owners(&key).await, Ok(vec![None]));
+    let apps = database.connect().await;
+    let ours = doc! { "_id": ObjectId::new(), "id": "r", "creator_id": "did:me" };
+    resources(&apps).await.insert_one(&ours).await.unwrap();
+    assert_eq!(store.owners(&key).await, Ok(vec![Some("did:me".to_owned())]));
+    let theirs = json!({ "id": "r", "creator_id": "did:a" });
+    let claimed = store.apply(vec![put("r", &theirs, Some("did:a"))]).await;
+    assert_eq!(claimed, Ok(vec![Applied::NotOwner]));
+}
+
 /// What an app's driver made of a document is told in JSON, and stays when the daemon writes another field.
 #[tokio::test]
 async fn types_survive_an_update_by_the_daemon() {
@@ -239,6 +254,74 @@ async fn hostile_words_mean_nothing_to_the_server() {
             own
         );
     }
+}
+
+/// Words written together are no pattern that a server tries in ever more ways.
+#[tokio::test]
+async fn many_words_written_together_are_found_or_not_in_a_short_time() {
+    let Some((store, database)) = make().await else { return };
+    let apps = database.connect().await;
+    let document =
+        |id: &str, name: &str| doc! { "_id": id, "id": id, "creator_id": "did:me", "access_mode": 1, "name": name };
+    let documents = [
+        document("long", &"жизнь ".repeat(2000)),
+        document("fine", "Straße-7 v2ж-x жизнь-ж/ж-Ende"),
+    ];
+    resources(&apps).await.insert_many(&documents).await.unwrap();
+    for (text, wanted) in [
+        ("ж-ж-ж-ж-ж-ж-ж-interminable", vec![]),
+        ("жизнь-ж-ж-en", vec!["fine"]),
+        ("straße-7", vec!["fine"]),
+        ("7-x", vec![]),
+        ("v2ж-x", vec!["fine"]),
+        ("жизнь-жи", vec!["long"]),
+    ] {
+        let began = Instant::now();
+        assert_eq!(found(&store, text).await, wanted, "{text}");
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{text}: {:?}",
+            began.elapsed()
+        );
+    }
+}
+
+/// What an index of the apps does not take is refused by itself; what stands before and behind it is stored.
+#[tokio::test]
+async fn what_the_server_refuses_for_good_holds_up_nothing() {
+    let Some((store, database)) = make().await else { return };
+    let apps = database.connect().await;
+    let unique = ::mongodb::options::IndexOptions::builder().unique(true).build();
+    let index = ::mongodb::IndexModel::builder()
+        .keys(doc! { "name": 1 })
+        .options(unique)
+        .build();
+    resources(&apps).await.create_index(index).await.unwrap();
+    let named = |id: &str, name: &str| put(id, &json!({ "id": id, "name": name }), None);
+    let writes = vec![named("a", "x"), named("b", "y"), named("a", "y2"), named("c", "z")];
+    assert_eq!(store.apply(writes).await, Ok(vec![Applied::Done; 4]));
+    // One that is new, and one that is there: both would bear a name that is taken.
+    let writes = vec![
+        named("d", "y"),
+        named("c", "y"),
+        named("d", "new"),
+        named("e", "last"),
+        named("c", "z"),
+    ];
+    let applied = store.apply(writes).await.unwrap();
+    let [
+        Applied::Refused(new),
+        Applied::Refused(there),
+        Applied::Done,
+        Applied::Done,
+        Applied::Unchanged,
+    ] = &applied[..]
+    else {
+        panic!("{applied:?}");
+    };
+    assert!(new.contains("name") && there.contains("name"), "{applied:?}");
+    let kept = store.get(DataResource, "d").await.unwrap().unwrap().value().unwrap();
+    assert_eq!(kept["name"], "new");
 }
 
 /// Whoever wants no more ends the query where it runs.
@@ -355,6 +438,30 @@ async fn indexes_are_made_only_when_they_may_be() {
     .await;
     assert_eq!(count().await, before + 4);
     assert_eq!(found(&store, "x").await.len(), 0, "private documents stay so");
+}
+
+/// What no index leads to is looked through for as long as one search may, however many kinds it asks for.
+#[tokio::test]
+async fn a_search_without_indexes_is_cut_once_for_all_kinds() {
+    let Some(database) = MongoDatabase::new().await else {
+        return;
+    };
+    let apps = database.connect().await;
+    for kind in DataType::RESOURCE_KINDS {
+        let documents = (0..1001).map(|n| doc! { "_id": format!("r{n}"), "creator_id": "did:me", "access_mode": 1 });
+        let collection = apps.collection::<Document>(kind.name());
+        collection.insert_many(documents).await.unwrap();
+    }
+    let store = open(database.url(), false);
+    let query = SearchQuery {
+        datatypes: Vec::new(),
+        ..asking("", soon())
+    };
+    // Nobody takes what is found: each kind would be cut by its time.
+    let (out, _kept) = mpsc::channel(1);
+    let began = Instant::now();
+    assert!(store.search(query, out).await.unwrap().truncated);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// Peers that somebody else writes are noticed without a change stream.

@@ -3,6 +3,8 @@
 //! Pure. Always: nested parts are lifted, the top winning; every BSON type has one form (`docs/mongodb.md` lists them), so
 //! that the same document gives the same bytes; `_id` is told as `id` when the document has no other.
 
+use std::collections::HashSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use mongodb::bson::spec::BinarySubtype;
@@ -34,28 +36,35 @@ pub(super) fn to_json(document: &Document) -> Vec<u8> {
 }
 
 /// The fields, nested parts' ones at the top, without `_id`.
-pub(super) fn lifted(document: &Document) -> Vec<(&str, &Bson)> {
+fn lifted(document: &Document) -> Vec<(&str, &Bson)> {
     let mut fields = Vec::with_capacity(document.len() + 16);
-    lift(document, NEST_DEPTH_MAX, &mut fields);
+    lift(document, NEST_DEPTH_MAX, &mut HashSet::new(), &mut fields);
     fields.retain(|(key, _)| *key != "_id");
     fields
 }
 
-fn lift<'a>(document: &'a Document, depth: usize, into: &mut Vec<(&'a str, &'a Bson)>) {
+fn lift<'a>(document: &'a Document, depth: usize, seen: &mut HashSet<&'a str>, into: &mut Vec<(&'a str, &'a Bson)>) {
     let deeper = depth.checked_sub(1);
     let is_nest = |key: &str, value: &Bson| {
         deeper.is_some() && NESTS.contains(&key) && matches!(value, Bson::Document(_) | Bson::Null)
     };
     for (key, value) in document.iter().filter(|(key, value)| !is_nest(key, value)) {
-        if !into.iter().any(|(there, _)| *there == key.as_str()) {
+        if seen.insert(key) {
             into.push((key, value));
         }
     }
     for part in NESTS.iter().filter_map(|nest| document.get_document(nest).ok()) {
         if let Some(deeper) = deeper {
-            lift(part, deeper, into);
+            lift(part, deeper, seen, into);
         }
     }
+}
+
+/// What a document says of a field of ours, at the top or in nested parts: the one that [`to_json`] tells.
+pub(super) fn field<'a>(document: &'a Document, name: &str) -> Option<&'a Bson> {
+    let mut said = Vec::new();
+    values(document, name, NEST_DEPTH_MAX, &mut said);
+    said.first().copied()
 }
 
 /// Whether all parts of the document that say something of these fields say the same of them.

@@ -13,7 +13,7 @@ use crate::store::file::{self, pragma};
 use crate::wire::DataType;
 
 /// The format this version writes, kept in `user_version`.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 /// `OCDS`: says that the file is a document store.
 const APPLICATION: i64 = 0x4f43_4453;
 
@@ -96,15 +96,16 @@ fn make_tables(connection: &mut Connection) -> rusqlite::Result<()> {
             transaction.execute_batch(words::TABLE)?;
             transaction.pragma_update(None, "application_id", APPLICATION)?;
         }
-        1 => words_of_format_2(&transaction)?,
+        1 | 2 => index_anew(&transaction)?,
         _ => return Ok(()),
     }
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.commit()
 }
 
-/// Format 2 finds the attributes of a kind, too, and knows of each document whether any partnership names anybody.
-fn words_of_format_2(connection: &Connection) -> rusqlite::Result<()> {
+/// Format 2 finds the attributes of a kind, too, and knows of each document whether any partnership names anybody; format 3 has
+/// its words folded in every alphabet.
+fn index_anew(connection: &Connection) -> rusqlite::Result<()> {
     let count: i64 = connection.query_row("SELECT count(*) FROM document", [], |row| row.get(0))?;
     info!(
         documents = count,

@@ -121,28 +121,35 @@ fn files_that_are_no_store_are_refused_by_name() {
     );
 }
 
-/// A file of the first format, as that version made it, is found by words, attributes and partnerships of now.
+/// What is in a file of an earlier format, as that version made it, is found by words, attributes and partnerships of now.
 #[tokio::test]
 async fn an_older_file_is_brought_forward() {
+    let first = "name, description, short_description, content = '', contentless_delete = 1";
+    let second = "name, description, short_description, attributes, seen, content = '', contentless_delete = 1, detail = full, prefix = '1 2 3 4'";
+    for (format, words) in [(1, first), (2, second)] {
+        brought_forward(format, words).await;
+    }
+}
+
+async fn brought_forward(format: i64, words: &str) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("documents.db");
     let old = Connection::open(&path).unwrap();
-    old.execute_batch(
+    old.execute_batch(&format!(
         "CREATE TABLE document (n INTEGER PRIMARY KEY, datatype INTEGER NOT NULL, id TEXT NOT NULL, creator_id TEXT,
             access INTEGER NOT NULL, relation INTEGER, peer_id TEXT, name TEXT, doc BLOB NOT NULL, UNIQUE (datatype, id)) STRICT;
          CREATE INDEX resource_by_creator ON document (creator_id, datatype) WHERE datatype BETWEEN 1 AND 5;
          CREATE INDEX peer_by_relation ON document (relation) WHERE datatype = 9;
          CREATE INDEX peer_by_peer_id ON document (peer_id) WHERE datatype = 9;
          CREATE INDEX peer_by_name ON document (name) WHERE datatype = 9;
-         CREATE VIRTUAL TABLE words USING fts5 (name, description, short_description, content = '', contentless_delete = 1,
-            tokenize = 'unicode61 remove_diacritics 2');
-         PRAGMA application_id = 1329808467; PRAGMA user_version = 1;",
-    )
+         CREATE VIRTUAL TABLE words USING fts5 ({words}, tokenize = 'unicode61 remove_diacritics 2');
+         PRAGMA application_id = 1329808467; PRAGMA user_version = {format};",
+    ))
     .unwrap();
     let shared = r#"{"id":"shared","creator_id":"me","name":"alpha","architecture":"x86",
         "instances":[{"partnerships":[{"peer_groups":{"did:a":[]}}]}]}"#;
     let insert = "INSERT INTO document (datatype, id, creator_id, access, doc) VALUES (?1, ?2, 'me', ?3, ?4)";
-    let public = r#"{"id":"public","creator_id":"me","access_mode":1,"name":"beta"}"#;
+    let public = r#"{"id":"public","creator_id":"me","access_mode":1,"name":"beta Κόμβος"}"#;
     let private = r#"{"id":"private","creator_id":"me","name":"alpha beta"}"#;
     for (kind, id, access, doc) in [
         (4, "shared", 0, shared),
@@ -159,6 +166,7 @@ async fn an_older_file_is_brought_forward() {
             ("x8", vec!["shared"]),
             ("", vec!["shared", "public"]),
             ("be", vec!["public"]),
+            ("κομβοσ", vec!["public"]),
         ] {
             let (out, mut found) = mpsc::channel(10);
             let query = SearchQuery {
@@ -179,7 +187,7 @@ async fn an_older_file_is_brought_forward() {
             while let Some(one) = found.recv().await {
                 ids.push(one.document.value().unwrap()["id"].as_str().unwrap().to_owned());
             }
-            assert_eq!(ids, wanted, "{text}");
+            assert_eq!(ids, wanted, "{text} in format {format}");
         }
         store.apply(vec![put("new", "{\"creator_id\":\"me\"}")]).await.unwrap();
     }

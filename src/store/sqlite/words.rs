@@ -1,12 +1,13 @@
 //! The word index: the words of a resource, and a word for who may see it, so that a search meets nothing in vain.
 //!
-//! Owns what is written there and how it is asked. Always: kept in the transaction of the document; no character of a search
-//! text is an operator.
+//! Owns what is written there and how it is asked. Always: kept in the transaction of the document; both sides are folded here,
+//! since the index itself knows the accents of few alphabets; no character of a search text is an operator.
 
 use rusqlite::{Connection, params};
 use sha2::{Digest, Sha256};
 
 use crate::model::StoredFields;
+use crate::store::words::fold;
 
 /// The table. Prefixes of one to four letters have lists of their own: a search begins to answer before it has merged the lists
 /// of every word that begins so.
@@ -14,7 +15,7 @@ pub(super) const TABLE: &str = "
     CREATE VIRTUAL TABLE words USING fts5 (
         name, description, short_description, attributes, seen,
         content = '', contentless_delete = 1, detail = full, prefix = '1 2 3 4',
-        tokenize = 'unicode61 remove_diacritics 2'
+        tokenize = 'unicode61 remove_diacritics 0'
     );";
 
 /// The columns with words of people.
@@ -38,7 +39,8 @@ pub(super) fn index(
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)"
         }
     };
-    let ([name, description, short_description, attributes], seen) = columns(now);
+    let (texts, seen) = columns(now);
+    let [name, description, short_description, attributes] = texts.map(fold);
     connection
         .prepare_cached(sql)?
         .execute(params![n, name, description, short_description, attributes, seen])?;
@@ -80,7 +82,10 @@ pub(super) fn expressions(text: &str, own_did: &str, trusted: bool) -> Option<[S
     let words = text
         .split(|c: char| c.is_whitespace() || c.is_control())
         .filter(|word| !word.is_empty());
-    let quoted: Vec<String> = words.map(|word| format!("\"{}\"", word.replace('"', "\"\""))).collect();
+    // Folded behind the cutting: an accent alone is a word that nothing has, not no word.
+    let quoted: Vec<String> = words
+        .map(|word| format!("\"{}\"", fold(word).replace('"', "\"\"")))
+        .collect();
     let who = if trusted { 's' } else { 'p' };
     let of = mark(own_did);
     let asked = |words: String| format!("seen : {who}{of} AND {TEXTS} : ({words})");
@@ -98,8 +103,8 @@ mod tests {
         assert_eq!(
             expressions("a NEAR\t\"b\"\0c*", "did:me", true),
             Some([
-                asked(r#""a" "NEAR" """b""" "c*""#),
-                asked(r#""a"* "NEAR"* """b"""* "c*"*"#)
+                asked(r#""a" "near" """b""" "c*""#),
+                asked(r#""a"* "near"* """b"""* "c*"*"#)
             ])
         );
         assert_eq!(expressions(" \n\0 ", "did:me", false), None);
