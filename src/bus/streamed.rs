@@ -129,7 +129,7 @@ pub(super) async fn take(
         let message = tokio::select! {
             () = stop.cancelled() => return ended(last_seq, "the daemon is leaving".into()),
             message = messages.next() => message,
-            _ = watch.tick() => match gone(&context, covering).await {
+            _ = watch.tick() => match gone(&context, covering, last_seq).await {
                 Some(why) => return ended(last_seq, why),
                 None => continue,
             },
@@ -141,6 +141,11 @@ pub(super) async fn take(
         };
         let Ok(info) = message.info() else { continue };
         let (seq, published, more) = (info.stream_sequence, info.published, info.pending);
+        if seq <= last_seq {
+            // The client makes its consumer anew after an interruption; before the first message it does so from the stream's
+            // beginning. Or the stream is not what it was: the next beginning sees which.
+            return ended(last_seq, format!("the consumer began anew at {seq}, and {last_seq} was taken"));
+        }
         if covering.only_ours && seq > last_seq + 1 {
             // The next beginning sees and tells it.
             let hole = hole(&context, &covering.source, last_seq + 1).await;
@@ -188,13 +193,19 @@ fn subject_of(message: &async_nats::Message, bus: &Bus) -> Option<Subject> {
 }
 
 /// Why the stream is not what it was; none when it is, or when nobody can tell now.
-async fn gone(context: &jetstream::Context, covering: &Covering) -> Option<String> {
-    match context.get_stream(&covering.source.name).await {
-        Ok(stream) if stream.cached_info().created.to_string() == covering.source.created => None,
-        Ok(_) => Some("the stream was removed and made again".into()),
-        Err(error) if is_not_found(&error) => Some("the stream was removed".into()),
-        Err(_) => None,
+async fn gone(context: &jetstream::Context, covering: &Covering, taken: u64) -> Option<String> {
+    let stream = match context.get_stream(&covering.source.name).await {
+        Ok(stream) => stream,
+        Err(error) if is_not_found(&error) => return Some("the stream was removed".into()),
+        Err(_) => return None,
+    };
+    let info = stream.cached_info();
+    if info.created.to_string() != covering.source.created {
+        return Some("the stream was removed and made again".into());
     }
+    let last = info.state.last_sequence;
+    // A consumer made anew behind what was taken would wait for numbers that are given a second time.
+    (last < taken).then(|| format!("the stream ends at {last}, and {taken} was taken"))
 }
 
 fn is_not_found(error: &jetstream::context::GetStreamError) -> bool {
