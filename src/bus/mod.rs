@@ -14,13 +14,14 @@ mod streamed;
 
 pub use connect::{ConnectError, NatsState, connect};
 pub use covering::Source;
-pub use heard::{Heard, Message};
+pub use heard::{Came, Heard, Message};
 pub use intake::{From as IntakeFrom, IntakeState, Place, Subject, Taken, listen};
 pub use lease::{Lease, LeaseError};
 
 use crate::settings::Subjects;
 use crate::telemetry::{Metrics, Readiness};
 use crate::wire::ORIGIN_HEADER;
+use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -75,9 +76,9 @@ const ROUND_TRIP_TIME: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum PublishError {
     /// It is larger than the server takes.
-    #[error("{bytes} bytes are more than this NATS server takes ({max}); raise its max_payload")]
+    #[error("{bytes} bytes and their headers are more than this NATS server takes ({max}); raise its max_payload")]
     TooLarge {
-        /// The message's size.
+        /// The message's size, without its headers.
         bytes: usize,
         /// The server's limit.
         max: usize,
@@ -141,13 +142,14 @@ impl Bus {
     /// # Errors
     /// See [`PublishError`].
     pub async fn publish(&self, out: Out, payload: Bytes) -> Result<(), PublishError> {
-        self.ready_for(payload.len()).await?;
+        self.ready().await?;
+        let bytes = payload.len();
         let subject = async_nats::Subject::from(out.subject(&self.subjects));
         let sent = self.client.publish_with_headers(subject, self.headers.clone(), payload);
         let sent = tokio::time::timeout(self.wait, sent)
             .await
             .map_err(|_| PublishError::Away)?;
-        sent.map_err(|error| PublishError::Refused(error.to_string()))?;
+        sent.map_err(|error| self.refused(&error, bytes))?;
         self.metrics.nats_published(out.name());
         Ok(())
     }
@@ -170,19 +172,13 @@ impl Bus {
             return refused(PublishError::Away);
         }
         let subject = async_nats::Subject::from(out.subject(&self.subjects));
-        // Looked up once: it is a copy of everything that the server told of itself.
-        let max = self.max_payload().unwrap_or(usize::MAX);
         let publishing = async {
             for payload in payloads {
                 let bytes = payload.len();
-                if bytes > max {
-                    refused(PublishError::TooLarge { bytes, max });
-                    continue;
-                }
                 let (subject, headers) = (subject.clone(), self.headers.clone());
                 match self.client.publish_with_headers(subject, headers, payload).await {
                     Ok(()) => self.metrics.nats_published(out.name()),
-                    Err(error) => refused(PublishError::Refused(error.to_string())),
+                    Err(error) => refused(self.refused(&error, bytes)),
                 }
             }
         };
@@ -260,17 +256,23 @@ impl Bus {
         }
     }
 
-    async fn ready_for(&self, bytes: usize) -> Result<(), PublishError> {
-        let max = self.max_payload();
+    async fn ready(&self) -> Result<(), PublishError> {
         if *self.state.borrow() != NatsState::Connected {
             tokio::time::timeout(self.wait, self.connected())
                 .await
                 .map_err(|_| PublishError::Away)?;
         }
-        // Zero before the first connection: then the server itself refuses what is too large.
-        match max {
-            Some(max) if bytes > max => Err(PublishError::TooLarge { bytes, max }),
-            _ => Ok(()),
+        Ok(())
+    }
+
+    /// What the client's refusal of a message of so many bytes means. It counts the headers, too.
+    fn refused(&self, error: &async_nats::client::PublishError, bytes: usize) -> PublishError {
+        match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => PublishError::TooLarge {
+                bytes,
+                max: self.client.max_payload(),
+            },
+            _ => PublishError::Refused(error.to_string()),
         }
     }
 }

@@ -144,7 +144,10 @@ pub(super) async fn take(
         if seq <= last_seq {
             // The client makes its consumer anew after an interruption; before the first message it does so from the stream's
             // beginning. Or the stream is not what it was: the next beginning sees which.
-            return ended(last_seq, format!("the consumer began anew at {seq}, and {last_seq} was taken"));
+            return ended(
+                last_seq,
+                format!("the consumer began anew at {seq}, and {last_seq} was taken"),
+            );
         }
         if covering.only_ours && seq > last_seq + 1 {
             // The next beginning sees and tells it.

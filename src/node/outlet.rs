@@ -4,7 +4,7 @@
 //! unless our own store has taken it.
 
 use super::inbound::message;
-use crate::bus::{Bus, Heard, Message, PublishError};
+use crate::bus::{Bus, Came, Heard, Message, PublishError};
 use crate::delivery::{Hash, Outlet, Todo, Token};
 use crate::model::{Federation, Relation};
 use crate::store::{Applied, Change, Store, Write};
@@ -110,8 +110,8 @@ impl NatsOutlet {
         Ok(publish)
     }
 
-    /// How many of the messages somebody listens to, from the first on.
-    async fn publish(&mut self, messages: &[Message]) -> Result<usize, PublishError> {
+    /// How far the messages came.
+    async fn publish(&mut self, messages: &[Message]) -> Result<Came, PublishError> {
         // Not waited for here: whoever waits tells people why.
         if !self.bus.is_connected() {
             return Err(PublishError::Away);
@@ -146,10 +146,10 @@ impl NatsOutlet {
         if messages.is_empty() {
             return (rows.len(), None);
         }
-        let heard = match self.publish(&messages).await {
-            Ok(heard) => heard,
+        let Came { heard, given } = match self.publish(&messages).await {
+            Ok(came) => came,
             Err(PublishError::TooLarge { bytes, max }) => {
-                // It fitted when it was accepted: the server was given another limit since.
+                // When it was accepted the server had another limit, or had not told it yet.
                 let detail = format_args!("{bytes} bytes, and NATS takes {max} now");
                 let first = places.first().copied().unwrap_or_default();
                 if let Some(row) = rows.get(first) {
@@ -163,15 +163,19 @@ impl NatsOutlet {
                 return (0, Some(Stuck::Away(error.to_string())));
             }
         };
-        self.confident = heard == messages.len();
-        let Some(unheard) = places.get(heard).copied() else {
+        self.confident = heard == given;
+        let Some(next) = places.get(heard).copied() else {
             return (rows.len(), None);
         };
+        if self.confident {
+            // Cut short before one that is too large: it is the next batch's first.
+            return (next, None);
+        }
         let out = messages
             .get(heard)
             .map(|message| message.out.name())
             .unwrap_or_default();
-        (unheard, Some(Stuck::Unheard(out)))
+        (next, Some(Stuck::Unheard(out)))
     }
 }
 
@@ -207,3 +211,7 @@ impl Outlet for NatsOutlet {
         (done, why)
     }
 }
+
+#[cfg(test)]
+#[path = "outlet_tests.rs"]
+mod tests;
