@@ -57,7 +57,7 @@ pub enum Place {
         seq: u64,
         /// Which stream.
         source: Arc<Source>,
-        /// How old it was when it was taken.
+        /// How old it was when it was taken, by the server's clock.
         age: Duration,
     },
 }

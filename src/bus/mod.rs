@@ -4,6 +4,7 @@
 //! NATS (it reconnects with jitter for ever), every queue between NATS and the node is bounded by count and bytes, and
 //! what we publish carries our DID in `Oc-Origin`, so that no daemon of ours takes it for an app's word.
 
+mod clock;
 mod connect;
 mod core;
 mod covering;

@@ -4,12 +4,13 @@
 //! when the stream is gone or another one, the taking ends and says so.
 
 use super::Bus;
-use super::covering::{Covering, Source};
+use super::covering::{Covering, Removed, Source, look};
 use super::intake::{From, Place, Queue, Subject};
+use async_nats::jetstream;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
-use async_nats::jetstream::{self, stream};
+use async_nats::jetstream::stream::Info;
 use futures::StreamExt;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 /// How often the stream is looked at: the client's own ordered consumer tries for ever to find a stream that was removed.
@@ -124,15 +125,25 @@ pub(super) async fn take(
         Err(error) => return ended(last_seq, format!("no consumer on the stream: {error}")),
     };
     head(if behind { u64::MAX } else { 0 });
+    let mut clock = covering.clock;
     let mut watch = tokio::time::interval_at(tokio::time::Instant::now() + WATCH, WATCH);
     loop {
         let message = tokio::select! {
             () = stop.cancelled() => return ended(last_seq, "the daemon is leaving".into()),
             message = messages.next() => message,
-            _ = watch.tick() => match gone(&context, covering, last_seq).await {
-                Some(why) => return ended(last_seq, why),
-                None => continue,
-            },
+            _ = watch.tick() => {
+                match look(&context, &covering.source.name).await {
+                    Err(Removed) => return ended(last_seq, "the stream was removed".into()),
+                    Ok(None) => {}
+                    Ok(Some(now)) => {
+                        clock = now.clock();
+                        if let Some(why) = changed(&now.info, covering, last_seq) {
+                            return ended(last_seq, why);
+                        }
+                    }
+                }
+                continue;
+            }
         };
         let message = match message {
             Some(Ok(message)) => message,
@@ -159,9 +170,7 @@ pub(super) async fn take(
         let Some(subject) = subject_of(&message.message, bus) else {
             continue;
         };
-        let age = SystemTime::now()
-            .duration_since(SystemTime::from(published))
-            .unwrap_or(Duration::ZERO);
+        let age = clock.age(SystemTime::from(published), Instant::now());
         let place = Place::Stream {
             seq,
             source: covering.source.clone(),
@@ -195,40 +204,27 @@ fn subject_of(message: &async_nats::Message, bus: &Bus) -> Option<Subject> {
     }
 }
 
-/// Why the stream is not what it was; none when it is, or when nobody can tell now.
-async fn gone(context: &jetstream::Context, covering: &Covering, taken: u64) -> Option<String> {
-    let stream = match context.get_stream(&covering.source.name).await {
-        Ok(stream) => stream,
-        Err(error) if is_not_found(&error) => return Some("the stream was removed".into()),
-        Err(_) => return None,
-    };
-    let info = stream.cached_info();
-    if info.created.to_string() != covering.source.created {
+/// Why the stream is not what it was, when nothing behind `taken` was taken.
+fn changed(now: &Info, covering: &Covering, taken: u64) -> Option<String> {
+    if now.created.to_string() != covering.source.created {
         return Some("the stream was removed and made again".into());
     }
-    let last = info.state.last_sequence;
+    let last = now.state.last_sequence;
     // A consumer made anew behind what was taken would wait for numbers that are given a second time.
     (last < taken).then(|| format!("the stream ends at {last}, and {taken} was taken"))
-}
-
-fn is_not_found(error: &jetstream::context::GetStreamError) -> bool {
-    let jetstream::context::GetStreamErrorKind::JetStream(error) = error.kind() else {
-        return false;
-    };
-    error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND
 }
 
 /// Whether messages from `next` on left the stream by its bounds before they were taken. Single messages that somebody
 /// deleted are no gap.
 async fn hole(context: &jetstream::Context, source: &Source, next: u64) -> Option<String> {
-    let stream: stream::Stream = context.get_stream(&source.name).await.ok()?;
-    let first = stream.cached_info().state.first_sequence;
+    let first = look(context, &source.name).await.ok()??.info.state.first_sequence;
     (first > next).then(|| format!("the stream begins at {first}, and {next} was not taken yet"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::clock::ServerClock;
     use std::sync::Arc;
 
     fn covering(created: &str, first_seq: u64, last_seq: u64) -> Covering {
@@ -237,6 +233,7 @@ mod tests {
             first_seq,
             last_seq,
             only_ours: true,
+            clock: ServerClock::said(SystemTime::now(), Instant::now()),
         }
     }
 
