@@ -81,7 +81,8 @@ struct Names {
     streams: Option<Vec<String>>,
 }
 
-fn listened(subjects: &Subjects) -> [&str; 3] {
+/// The subjects listened to.
+pub(super) fn listened(subjects: &Subjects) -> [&str; 3] {
     [
         &subjects.propalgation_event,
         &subjects.create_resource,

@@ -3,21 +3,17 @@
 //! Owns the inbox on which NATS tells that nobody does. Always: a message counts as heard only when the same connection that
 //! took it has answered a later question, so that what a dying server swallowed is published again.
 
-use super::{Bus, Out, PublishError, ROUND_TRIP};
+use super::{Bus, DENIAL_TIME, Out, PublishError, ROUND_TRIP};
 use async_nats::client::RequestErrorKind;
 use async_nats::{HeaderValue, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::task::unconstrained;
 
 /// The header by which a stream at the far side knows a repetition.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
-
-/// How long the word of a denial may come after the answer that followed it on the same connection.
-const DENIAL_TIME: Duration = Duration::from_millis(20);
 
 /// A message to be published.
 #[derive(Debug, Clone)]

@@ -19,6 +19,8 @@ use tracing::{info, warn};
 
 /// Pause before a choice that could not be made is tried again.
 const CHOOSE_AGAIN: Duration = Duration::from_secs(2);
+/// The same when NATS does not let us listen: only an operator can change that, and the server logs each try.
+const LISTEN_AGAIN: Duration = Duration::from_secs(10);
 
 /// Which listened subject a message came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +138,16 @@ pub fn listen(
     (taken, state)
 }
 
+/// What is said of core NATS.
+const UNSEEN: &str = "what apps publish while this daemon is away is not seen by it";
+
+/// From where is taken.
+enum Choice {
+    Stream(covering::Covering),
+    /// And why there is no stream, when one was wanted.
+    Core(Option<String>),
+}
+
 /// The task that chooses, takes, and chooses again when what it took from is gone.
 struct Intake {
     bus: Bus,
@@ -158,17 +170,19 @@ impl Intake {
                 chosen = self.choose() => chosen,
             };
             match chosen {
-                Ok(Some(covering)) => self.take_from(covering, &stop).await,
-                Ok(None) => return self.take_core(stop).await,
-                Err(why) => {
-                    self.choosing(why);
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = tokio::time::sleep(CHOOSE_AGAIN) => {}
-                    }
-                }
+                Ok(Choice::Stream(covering)) => self.take_from(covering, &stop).await,
+                Ok(Choice::Core(because)) => match self.take_core(because, &stop).await {
+                    Ok(()) => return,
+                    Err(why) => self.pause(why, LISTEN_AGAIN, &stop).await,
+                },
+                Err(why) => self.pause(why, CHOOSE_AGAIN, &stop).await,
             }
         }
+    }
+
+    async fn pause(&self, why: String, time: Duration, stop: &CancellationToken) {
+        self.choosing(why);
+        let _ = tokio::time::timeout(time, stop.cancelled()).await;
     }
 
     fn choosing(&self, why: String) {
@@ -183,31 +197,30 @@ impl Intake {
         }
     }
 
-    /// The stream to take from; none for core NATS. An error is tried again.
-    async fn choose(&self) -> Result<Option<covering::Covering>, String> {
+    /// From where to take. An error is tried again.
+    async fn choose(&self) -> Result<Choice, String> {
         if self.nats.jetstream == JetStream::Off {
-            info!("taking from core NATS: what apps publish while this daemon is away is not seen by it");
-            return Ok(None);
+            return Ok(Choice::Core(None));
         }
         match covering::find_or_make(&self.bus, &self.nats).await {
-            Ok(covering) => Ok(Some(covering)),
+            Ok(covering) => Ok(Choice::Stream(covering)),
             Err(Uncovered::NotNow(why)) => Err(why),
             Err(Uncovered::Never(why)) if self.nats.jetstream == JetStream::Require => {
                 Err(format!("nats.jetstream is `require`, and {why}"))
             }
-            Err(Uncovered::Never(why)) => {
-                warn!(%why, "taking from core NATS: what apps publish while this daemon is away is not seen by it");
-                Ok(None)
-            }
+            Err(Uncovered::Never(why)) => Ok(Choice::Core(Some(why))),
         }
     }
 
-    async fn take_core(self, stop: CancellationToken) {
-        let tell = self.tell;
-        let listening = move || drop(tell.send_replace(IntakeState::Core));
-        if let Err(why) = core::take(self.queue, &self.bus, listening, stop).await {
-            warn!(%why, "a subject cannot be subscribed; nothing is taken from NATS");
-        }
+    async fn take_core(&self, because: Option<String>, stop: &CancellationToken) -> Result<(), String> {
+        let listening = || {
+            match &because {
+                None => info!("taking from core NATS: {UNSEEN}"),
+                Some(why) => warn!(%why, "taking from core NATS: {UNSEEN}"),
+            }
+            self.tell.send_replace(IntakeState::Core);
+        };
+        core::take(&self.queue, &self.bus, listening, stop).await
     }
 
     async fn take_from(&mut self, covering: covering::Covering, stop: &CancellationToken) {

@@ -73,6 +73,9 @@ const ROUND_TRIP: &str = "oc_discovery.round_trip";
 /// How long NATS may need for it. A server that forbids us the subject never says so.
 const ROUND_TRIP_TIME: Duration = Duration::from_secs(2);
 
+/// How long the word of a denial may come after the answer that followed it on the same connection.
+const DENIAL_TIME: Duration = Duration::from_millis(20);
+
 /// Why a message could not be given to NATS.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum PublishError {
@@ -92,13 +95,18 @@ pub enum PublishError {
     Refused(String),
 }
 
+/// How often NATS has forbidden something, and the last time in its words.
+type Denials = watch::Receiver<(u64, String)>;
+
 /// Cloneable handle on the NATS connection.
 #[derive(Clone)]
 pub struct Bus {
     client: Client,
     state: watch::Receiver<NatsState>,
-    /// How often NATS has forbidden something, and the last time in its words.
-    denials: watch::Receiver<(u64, String)>,
+    /// Of anything.
+    denials: Denials,
+    /// Of subscriptions to the subjects listened to.
+    deaf: Denials,
     subjects: Arc<Subjects>,
     headers: HeaderMap,
     wait: Duration,
@@ -108,7 +116,8 @@ pub struct Bus {
 impl Bus {
     fn new(
         client: Client,
-        (state, denials): (watch::Receiver<NatsState>, watch::Receiver<(u64, String)>),
+        state: watch::Receiver<NatsState>,
+        (denials, deaf): (Denials, Denials),
         subjects: Arc<Subjects>,
         wait: Duration,
         metrics: Metrics,
@@ -117,6 +126,7 @@ impl Bus {
             client,
             state,
             denials,
+            deaf,
             subjects,
             headers: HeaderMap::new(),
             wait,

@@ -187,11 +187,12 @@ async fn a_stream_that_was_set_back_is_seen_and_nothing_new_is_lost() {
     alice.wait_log(&["it was restored"]).await;
 }
 
-/// A NATS where the user `daemon` may not publish on `subject` and the apps may do all, and that user's password file.
-fn forbidding(net: &Federation, subject: &str, jetstream: bool) -> (NatsOptions, PathBuf) {
+/// A NATS where the user `daemon` may not do `what` (`publish`, `subscribe`) on `subject` and the apps may do all, and that
+/// user's password file.
+fn forbidding(net: &Federation, what: &str, subject: &str, jetstream: bool) -> (NatsOptions, PathBuf) {
     let users = format!(
         "authorization {{ users: [ {{ user: apps, password: apps }}, {{ user: daemon, password: daemon, \
-         permissions: {{ publish: {{ deny: \"{subject}\" }} }} }} ] }}\nno_auth_user: apps\n"
+         permissions: {{ {what}: {{ deny: \"{subject}\" }} }} }} ] }}\nno_auth_user: apps\n"
     );
     let password = net.dir().join("password");
     std::fs::write(&password, "daemon").unwrap();
@@ -206,7 +207,7 @@ fn forbidding(net: &Federation, subject: &str, jetstream: bool) -> (NatsOptions,
 #[tokio::test]
 async fn without_the_permission_it_is_told_and_core_nats_is_used() {
     let net = Federation::new();
-    let (nats, password) = forbidding(&net, "$JS.API.>", true);
+    let (nats, password) = forbidding(&net, "publish", "$JS.API.>", true);
     let alice = net.peer("alice").nats(nats);
     let alice = alice
         .set("nats.user", "daemon")
@@ -220,7 +221,7 @@ async fn without_the_permission_it_is_told_and_core_nats_is_used() {
 async fn a_subject_that_nats_forbids_holds_up_what_comes_and_is_told() {
     let net = Federation::new();
     let alice = net.peer("alice").partner_of("bob").start().await;
-    let (nats, password) = forbidding(&net, "create_resource", false);
+    let (nats, password) = forbidding(&net, "publish", "create_resource", false);
     let bob = net.peer("bob").partner_of("alice").nats(nats);
     let bob = bob
         .set("nats.user", "daemon")
@@ -237,6 +238,25 @@ async fn a_subject_that_nats_forbids_holds_up_what_comes_and_is_told() {
         })
         .await;
     assert_eq!(bob.heard(CREATE).len(), 0);
+}
+
+#[tokio::test]
+async fn a_subject_that_may_not_be_listened_to_keeps_the_daemon_from_being_ready() {
+    let net = Federation::new();
+    let (nats, password) = forbidding(&net, "subscribe", "propalgation_event", false);
+    let alice = net.peer("alice").nats(nats);
+    let alice = alice
+        .set("nats.user", "daemon")
+        .set("nats.password_file", json!(password));
+    let alice = alice.launch().await;
+    alice
+        .wait_log(&["nothing is taken from NATS yet", "propalgation_event"])
+        .await;
+    let why = alice.wait_not_ready().await;
+    assert!(
+        why.contains("[-] listener") && why.contains("propalgation_event"),
+        "{why}"
+    );
 }
 
 #[tokio::test]
