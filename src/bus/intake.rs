@@ -141,6 +141,11 @@ pub fn listen(
 /// What is said of core NATS.
 const UNSEEN: &str = "what apps publish while this daemon is away is not seen by it";
 
+/// What comes of core NATS after a stream. The cursor cannot be moved past it: what was said before the daemon listened,
+/// and what core NATS lost, is in the stream alone.
+const AGAIN_FROM_STREAM: &str = "when it is again, what it records meanwhile is taken a second time, older states and \
+                                 considers among it";
+
 /// From where is taken.
 enum Choice {
     Stream(covering::Covering),
@@ -217,6 +222,10 @@ impl Intake {
             match &because {
                 None => info!("taking from core NATS: {UNSEEN}"),
                 Some(why) => warn!(%why, "taking from core NATS: {UNSEEN}"),
+            }
+            if let Some(from) = &self.from {
+                let stream = &from.source.name;
+                warn!(%stream, after = from.last_seq, "a stream was taken from before: {AGAIN_FROM_STREAM}");
             }
             self.tell.send_replace(IntakeState::Core);
         };

@@ -66,6 +66,19 @@ async fn a_stream_of_others_that_covers_all_is_used() {
 }
 
 #[tokio::test]
+async fn core_nats_after_a_stream_is_told_with_what_comes_of_it() {
+    let net = Federation::new();
+    let mut alice = net.peer("alice").nats(jetstream("")).start().await;
+    assert_eq!(alice.stop().await, 0);
+    alice.set("nats.jetstream", "off");
+    alice.restart().await;
+    alice
+        .wait_log(&["a stream was taken from before", "a second time"])
+        .await;
+    assert_eq!(mode(&alice).await["mode"], "core");
+}
+
+#[tokio::test]
 async fn streams_that_overlap_are_told_and_core_nats_is_used() {
     let net = Federation::new();
     let alice = with_streams(
