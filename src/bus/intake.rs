@@ -5,6 +5,7 @@
 //! dropped here, counted, and nowhere else. A timeout never turns a stream into core NATS.
 
 use super::covering::{self, Source, Uncovered};
+use super::streamed::Gap;
 use super::{Bus, core, streamed};
 use crate::settings::{JetStream, Limits, NatsSettings};
 use crate::telemetry::{Metrics, Refusals};
@@ -133,6 +134,7 @@ pub fn listen(
         },
         tell,
         gaps: 0,
+        began: false,
     };
     tokio::spawn(intake.run(stop));
     (taken, state)
@@ -161,6 +163,8 @@ struct Intake {
     queue: Queue,
     tell: watch::Sender<IntakeState>,
     gaps: u64,
+    /// Something was taken from a stream in this life.
+    began: bool,
 }
 
 impl Intake {
@@ -234,12 +238,22 @@ impl Intake {
 
     async fn take_from(&mut self, covering: covering::Covering, stop: &CancellationToken) {
         let begin = streamed::beginning(&covering, self.from.as_ref());
-        if let Some(why) = &begin.gap {
-            self.gaps += 1;
-            self.queue.metrics.dropped("intake", "stream_gap");
-            warn!(stream = %covering.source.name, %why, "messages are gone from the stream before they were taken");
+        let stream = &covering.source.name;
+        match &begin.gap {
+            Some(Gap { why, ours: true }) => {
+                self.gaps += 1;
+                self.queue.metrics.dropped("intake", "stream_gap");
+                warn!(%stream, %why, "messages are gone from the stream before they were taken");
+            }
+            Some(Gap { why, ours: false }) => {
+                // The store may know more: it is asked after a gap, and at every start.
+                self.gaps += u64::from(self.began);
+                info!(%stream, %why, "messages are gone from the stream, which others share: theirs, or ours among them");
+            }
+            None => {}
         }
-        info!(stream = %covering.source.name, from = begin.next, head = covering.last_seq, "taking from JetStream");
+        self.began = true;
+        info!(%stream, from = begin.next, head = covering.last_seq, "taking from JetStream");
         let gaps = self.gaps;
         let caught_up = |head| drop(self.tell.send_replace(IntakeState::Stream { head, gaps }));
         let outcome = streamed::take(&self.queue, &self.bus, &covering, &begin, caught_up, stop).await;

@@ -26,7 +26,16 @@ pub(super) struct Beginning {
     /// The first message to take.
     pub(super) next: u64,
     /// What is missing before it, if something is.
-    pub(super) gap: Option<String>,
+    pub(super) gap: Option<Gap>,
+}
+
+/// What is gone from the stream, or was never in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// For people.
+    pub(super) why: String,
+    /// Whether it was said to us: on a stream that others share it may be all theirs.
+    pub(super) ours: bool,
 }
 
 /// How the taking ended.
@@ -40,36 +49,30 @@ pub(super) struct Outcome {
 /// Pure: where to begin in the stream as it is now, when the node had come to `from`.
 pub(super) fn beginning(covering: &Covering, from: Option<&From>) -> Beginning {
     let first = covering.first_seq.max(1);
+    let behind_a_gap = |why, ours| Beginning {
+        next: first,
+        gap: Some(Gap { why, ours }),
+    };
     let Some(from) = from else {
         return Beginning { next: first, gap: None };
     };
     if from.source != *covering.source {
-        let gap = format!(
+        let why = format!(
             "the stream is another one ({}, made {}) than before ({}, made {})",
             covering.source.name, covering.source.created, from.source.name, from.source.created
         );
-        return Beginning {
-            next: first,
-            gap: Some(gap),
-        };
+        return behind_a_gap(why, true);
     }
     let next = from.last_seq + 1;
     if from.last_seq > covering.last_seq {
-        let gap = format!(
+        let why = format!(
             "it ends at {}, and {} was taken: it was restored",
             covering.last_seq, from.last_seq
         );
-        return Beginning {
-            next: first,
-            gap: Some(gap),
-        };
+        return behind_a_gap(why, true);
     }
     if next < first {
-        let gap = format!("{} to {} are gone", next, first - 1);
-        return Beginning {
-            next: first,
-            gap: Some(gap),
-        };
+        return behind_a_gap(format!("{} to {} are gone", next, first - 1), covering.only_ours);
     }
     Beginning { next, gap: None }
 }
@@ -275,5 +278,22 @@ mod tests {
             None,
             "the first start takes what is there"
         );
+    }
+
+    #[test]
+    fn what_is_gone_from_a_shared_stream_may_be_of_others() {
+        let shared = Covering {
+            only_ours: false,
+            ..covering("today", 9, 12)
+        };
+        let from = |created, last_seq| From {
+            source: source(created),
+            last_seq,
+        };
+        let ours = |from| beginning(&shared, Some(&from)).gap.map(|gap| gap.ours);
+        assert_eq!(ours(from("today", 8)), None);
+        assert_eq!(ours(from("today", 7)), Some(false));
+        assert_eq!(ours(from("today", 13)), Some(true), "it was restored");
+        assert_eq!(ours(from("yesterday", 9)), Some(true), "it is another one");
     }
 }

@@ -66,6 +66,30 @@ async fn a_stream_of_others_that_covers_all_is_used() {
 }
 
 #[tokio::test]
+async fn what_others_said_on_a_shared_stream_may_be_gone_from_it() {
+    let net = Federation::new();
+    let all = ["create_resource", "remove_resource", "propalgation_event", "orders.>"];
+    let mut alice = with_streams(&net, &[("APPS", &all)]).await;
+    let bob = net.peer("bob").partner_of("alice").start().await;
+    partners(&[&alice, &bob]).await;
+    let gpu = resource(alice.did(), "gpu", "Crosses");
+    alice.publish_create(DataType::Compute, &gpu).await;
+    bob.expect_document(CREATE, "gpu").await;
+    assert_eq!(alice.stop().await, 0);
+    for _ in 0..3 {
+        alice.app().publish_bytes("orders.new", "an order").await;
+    }
+    let context = async_nats::jetstream::new(alice.nats().clone());
+    context.get_stream("APPS").await.unwrap().purge().await.unwrap();
+    alice.restart().await;
+    let after = resource(alice.did(), "after", "Crosses");
+    alice.publish_create(DataType::Compute, &after).await;
+    bob.expect_document(CREATE, "after").await;
+    let gaps = [("where", "intake"), ("reason", "stream_gap")];
+    assert_eq!(alice.metrics().await.sum("ocd_dropped_total", &gaps), 0.0);
+}
+
+#[tokio::test]
 async fn core_nats_after_a_stream_is_told_with_what_comes_of_it() {
     let net = Federation::new();
     let mut alice = net.peer("alice").nats(jetstream("")).start().await;
