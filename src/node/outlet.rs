@@ -5,7 +5,7 @@
 
 use super::inbound::message;
 use crate::bus::{Bus, Came, Heard, Message, PublishError};
-use crate::delivery::{Hash, Outlet, Todo, Token};
+use crate::delivery::{Hash, Outlet, Stuck, Todo, Token};
 use crate::model::{Federation, Relation};
 use crate::store::{Applied, Change, Store, Write};
 use crate::telemetry::Refusals;
@@ -35,12 +35,16 @@ pub struct NatsOutlet {
     pub refusals: Refusals,
 }
 
-/// Why rows are not done.
-enum Stuck {
+/// Why NATS has not all of them.
+enum Held {
     /// Nobody listens on this subject.
     Unheard(&'static str),
     /// NATS did not take them.
     Away(String),
+}
+
+fn stuck(code: &'static str, why: String) -> Stuck {
+    Stuck { code, why }
 }
 
 fn is_document(row: &Todo) -> bool {
@@ -126,7 +130,7 @@ impl NatsOutlet {
     }
 
     /// Publishes the rows that are to be; says how many rows are done, from the first on.
-    async fn publish_rows(&mut self, rows: &[Todo], publish: &[bool]) -> (usize, Option<Stuck>) {
+    async fn publish_rows(&mut self, rows: &[Todo], publish: &[bool]) -> (usize, Option<Held>) {
         let lineage = hex::encode(self.lineage.0);
         let mut places = Vec::new();
         let mut messages = Vec::new();
@@ -160,7 +164,7 @@ impl NatsOutlet {
             }
             Err(error) => {
                 self.confident = false;
-                return (0, Some(Stuck::Away(error.to_string())));
+                return (0, Some(Held::Away(error.to_string())));
             }
         };
         self.confident = heard == given;
@@ -175,13 +179,13 @@ impl NatsOutlet {
             .get(heard)
             .map(|message| message.out.name())
             .unwrap_or_default();
-        (next, Some(Stuck::Unheard(out)))
+        (next, Some(Held::Unheard(out)))
     }
 }
 
 #[async_trait]
 impl Outlet for NatsOutlet {
-    async fn put(&mut self, rows: &[Todo]) -> (usize, Option<String>) {
+    async fn put(&mut self, rows: &[Todo]) -> (usize, Option<Stuck>) {
         // One at a time until somebody listens: what came behind an unheard one would be published twice.
         let most = if self.confident || self.writes_store {
             rows.len()
@@ -191,18 +195,18 @@ impl Outlet for NatsOutlet {
         let rows = rows.get(..most.min(rows.len())).unwrap_or(rows);
         let publish = match self.apply(rows).await {
             Ok(publish) => publish,
-            Err(why) => return (0, Some(format!("the store does not answer: {why}"))),
+            Err(why) => return (0, Some(stuck("store", format!("the store does not answer: {why}")))),
         };
-        let (mut done, stuck) = self.publish_rows(rows, &publish).await;
-        let why = match stuck {
-            Some(Stuck::Unheard(subject)) => {
+        let (mut done, held) = self.publish_rows(rows, &publish).await;
+        let why = match held {
+            Some(Held::Unheard(subject)) => {
                 if self.writes_store {
                     // Our store has the documents: an app that comes later finds them there.
                     done += rows.iter().skip(done).take_while(|row| is_document(row)).count();
                 }
-                (done < rows.len()).then(|| format!("nobody listens to {subject} on NATS"))
+                (done < rows.len()).then(|| stuck("nats", format!("nobody listens to {subject} on NATS")))
             }
-            Some(Stuck::Away(why)) => Some(why),
+            Some(Held::Away(why)) => Some(stuck("nats", why)),
             None => None,
         };
         for row in rows.iter().take(done) {
