@@ -4,6 +4,7 @@
 //! refuses us, is waited for, since an operator may mend it without touching the daemon.
 
 use super::Bus;
+use super::covering::listened;
 use crate::settings::{Limits, NatsSettings};
 use crate::telemetry::Metrics;
 use async_nats::{ConnectOptions, Event, ServerAddr};
@@ -64,6 +65,12 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
     let (tell, state) = watch::channel(NatsState::Away("not connected yet".into()));
     let told = Arc::new(tell);
     let (denied, denials) = watch::channel((0, String::new()));
+    let (deafened, deaf) = watch::channel((0, String::new()));
+    let denied = Denied {
+        any: denied,
+        listening: deafened,
+        listened: listened(&settings.subjects).map(|subject| format!("\"{subject}\"")),
+    };
     let counted = metrics.clone();
     let options = credentials(ConnectOptions::new(), settings)
         .await?
@@ -85,7 +92,8 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
         .map_err(|error| ConnectError::Client(error.to_string()))?;
     Ok(Bus::new(
         client,
-        (state, denials),
+        state,
+        (denials, deaf),
         Arc::new(settings.subjects.clone()),
         limits.nats_publish_timeout,
         metrics,
@@ -105,7 +113,30 @@ fn reconnect_delay(attempts: usize) -> Duration {
     full.mul_f64(rand::thread_rng().gen_range(0.5..1.0))
 }
 
-fn on_event(event: &Event, state: &watch::Sender<NatsState>, denied: &watch::Sender<(u64, String)>, metrics: &Metrics) {
+/// Where it is told that NATS has forbidden something.
+struct Denied {
+    any: watch::Sender<(u64, String)>,
+    /// The same of subscriptions to the subjects listened to.
+    listening: watch::Sender<(u64, String)>,
+    /// Those, as the server writes them.
+    listened: [String; 3],
+}
+
+impl Denied {
+    fn tell(&self, said: &str) {
+        let count = |(times, last): &mut (u64, String)| {
+            *times += 1;
+            said.clone_into(last);
+        };
+        self.any.send_modify(count);
+        let of_ours = self.listened.iter().any(|subject| said.contains(subject));
+        if of_ours && said.to_lowercase().contains("violation for subscription") {
+            self.listening.send_modify(count);
+        }
+    }
+}
+
+fn on_event(event: &Event, state: &watch::Sender<NatsState>, denied: &Denied, metrics: &Metrics) {
     match event {
         Event::Connected => {
             info!("NATS is connected");
@@ -120,10 +151,7 @@ fn on_event(event: &Event, state: &watch::Sender<NatsState>, denied: &watch::Sen
             warn!(%error, "NATS reports an error");
             let said = error.to_string();
             if said.to_lowercase().contains("permissions violation") {
-                denied.send_modify(|(times, last)| {
-                    *times += 1;
-                    *last = said;
-                });
+                denied.tell(&said);
             }
         }
         Event::ClientError(error) => away(state, format!("NATS cannot be reached: {error}")),

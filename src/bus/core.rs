@@ -3,8 +3,8 @@
 //! Owns the three subscriptions. Always: one task does nothing but move messages, so that NATS never sees a slow consumer;
 //! documents that were said before an event are taken before it.
 
-use super::Bus;
 use super::intake::{Place, Queue, Subject};
+use super::{Bus, DENIAL_TIME, Denials};
 use async_nats::{Message, Subscriber};
 use futures::{FutureExt, StreamExt};
 use tokio::task::unconstrained;
@@ -13,38 +13,50 @@ use tokio_util::sync::CancellationToken;
 /// Subscribes, tells so once the server knows, and moves messages until `stop`, and then what NATS had sent before.
 ///
 /// # Errors
-/// A sentence, when a subject cannot be subscribed.
+/// A sentence, when a subject cannot be subscribed, or may not be listened to (any more).
 pub(super) async fn take(
-    queue: Queue,
+    queue: &Queue,
     bus: &Bus,
     listening: impl FnOnce(),
-    stop: CancellationToken,
+    stop: &CancellationToken,
 ) -> Result<(), String> {
     let subscribe = async |name: &str| {
         let subscriber = bus.client.subscribe(name.to_owned()).await;
         subscriber.map_err(|error| format!("{name}: {error}"))
     };
+    let mut deaf = bus.deaf.clone();
+    deaf.mark_unchanged();
     let mut subscriptions = Subscriptions {
         events: subscribe(&bus.subjects.propalgation_event).await?,
         creates: subscribe(&bus.subjects.create_resource).await?,
         removes: subscribe(&bus.subjects.remove_resource).await?,
     };
     bus.round_trip().await;
+    // A server that forbids a subject says so beside it, and never sends anything.
+    if let Ok(Ok(())) = tokio::time::timeout(DENIAL_TIME, deaf.changed()).await {
+        return Err(forbidden(&deaf));
+    }
     listening();
-    loop {
+    let ended = loop {
         tokio::select! {
-            () = stop.cancelled() => break,
+            () = stop.cancelled() => break Ok(()),
+            // Its permissions may be changed while it runs.
+            Ok(()) = deaf.changed() => break Err(forbidden(&deaf)),
             next = subscriptions.next() => match next {
-                Some((subject, message)) => take_in_order(&queue, subject, message, &mut subscriptions),
+                Some((subject, message)) => take_in_order(queue, subject, message, &mut subscriptions),
                 None => return Ok(()),
             },
         }
-    }
+    };
     bus.round_trip().await;
     while let Some(Some((subject, message))) = unconstrained(subscriptions.next()).now_or_never() {
-        take_in_order(&queue, subject, message, &mut subscriptions);
+        take_in_order(queue, subject, message, &mut subscriptions);
     }
-    Ok(())
+    ended
+}
+
+fn forbidden(deaf: &Denials) -> String {
+    format!("NATS forbids it: {}", deaf.borrow().1)
 }
 
 /// The three subscriptions. The client reads its socket in order, but hands each subject over by itself.

@@ -4,7 +4,9 @@
 //! leader) is told apart from what only an operator can change (no JetStream, no permission, overlapping streams).
 
 use super::Bus;
+use super::clock::ServerClock;
 use crate::settings::{NatsSettings, Subjects};
+use crate::wire::parse_timestamp;
 use async_nats::jetstream::context::RequestErrorKind;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
@@ -13,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 use tracing::info;
 
 /// How long one question to JetStream may take.
@@ -39,6 +41,8 @@ pub(super) struct Covering {
     pub(super) last_seq: u64,
     /// It covers nothing but the subjects listened to: a hole in its sequence is a message that is gone.
     pub(super) only_ours: bool,
+    /// What its server's clock says.
+    pub(super) clock: ServerClock,
 }
 
 /// Why there is no stream to take from.
@@ -49,6 +53,27 @@ pub(super) enum Uncovered {
     Never(String),
 }
 
+/// There is no stream of that name.
+pub(super) struct Removed;
+
+/// The answer to `STREAM.INFO`, and to what makes or changes a stream.
+#[derive(Deserialize)]
+pub(super) struct Found {
+    #[serde(flatten)]
+    pub(super) info: Info,
+    /// When it was told, by the clock that dates the stream's messages. Servers before 2.10 do not say.
+    #[serde(default)]
+    ts: Option<String>,
+}
+
+impl Found {
+    /// The server's clock, as far as it tells.
+    pub(super) fn clock(&self) -> ServerClock {
+        let said = self.ts.as_deref().and_then(parse_timestamp);
+        ServerClock::said(said.unwrap_or_else(SystemTime::now), Instant::now())
+    }
+}
+
 /// The answer to `STREAM.NAMES`.
 #[derive(Deserialize)]
 struct Names {
@@ -56,7 +81,8 @@ struct Names {
     streams: Option<Vec<String>>,
 }
 
-fn listened(subjects: &Subjects) -> [&str; 3] {
+/// The subjects listened to.
+pub(super) fn listened(subjects: &Subjects) -> [&str; 3] {
     [
         &subjects.propalgation_event,
         &subjects.create_resource,
@@ -94,14 +120,23 @@ pub(super) async fn find_or_make(bus: &Bus, nats: &NatsSettings) -> Result<Cover
     }
 }
 
+/// The stream, as it is now; none when nobody can tell. An error says that it is not there.
+pub(super) async fn look(context: &Context, name: &str) -> Result<Option<Found>, Removed> {
+    match context.request(format!("STREAM.INFO.{name}"), &()).await {
+        Ok(Response::Ok(found)) => Ok(Some(found)),
+        Ok(Response::Err { error }) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => Err(Removed),
+        Ok(Response::Err { .. }) | Err(_) => Ok(None),
+    }
+}
+
 async fn names(bus: &Bus, context: &Context, subject: &str) -> Result<Vec<String>, Uncovered> {
     let found: Names = ask(bus, context, "STREAM.NAMES", &serde_json::json!({ "subject": subject })).await?;
     Ok(found.streams.unwrap_or_default())
 }
 
 async fn look_up(bus: &Bus, context: &Context, name: &str, nats: &NatsSettings) -> Result<Covering, Uncovered> {
-    let found: Info = ask(bus, context, &format!("STREAM.INFO.{name}"), &()).await?;
-    if found.config.retention != RetentionPolicy::Limits {
+    let found: Found = ask(bus, context, &format!("STREAM.INFO.{name}"), &()).await?;
+    if found.info.config.retention != RetentionPolicy::Limits {
         return Err(Uncovered::Never(format!(
             "the stream {name} covers the subjects listened to, and it drops what others have taken (its retention is not limits)"
         )));
@@ -109,8 +144,10 @@ async fn look_up(bus: &Bus, context: &Context, name: &str, nats: &NatsSettings) 
     Ok(covering(found, nats))
 }
 
-fn covering(info: Info, nats: &NatsSettings) -> Covering {
+fn covering(found: Found, nats: &NatsSettings) -> Covering {
     let ours = listened(&nats.subjects);
+    let clock = found.clock();
+    let info = found.info;
     let only_ours = info
         .config
         .subjects
@@ -124,6 +161,7 @@ fn covering(info: Info, nats: &NatsSettings) -> Covering {
         first_seq: info.state.first_sequence,
         last_seq: info.state.last_sequence,
         only_ours,
+        clock,
     }
 }
 
@@ -148,14 +186,14 @@ fn config(nats: &NatsSettings) -> Config {
 }
 
 async fn make(bus: &Bus, context: &Context, nats: &NatsSettings) -> Result<Covering, Uncovered> {
-    let made: Info = ask(bus, context, &format!("STREAM.CREATE.{}", nats.stream), &config(nats)).await?;
+    let made: Found = ask(bus, context, &format!("STREAM.CREATE.{}", nats.stream), &config(nats)).await?;
     info!(stream = %nats.stream, "made the stream over the subjects listened to");
     Ok(covering(made, nats))
 }
 
 /// Our own stream from a time of other subjects.
 async fn widen(bus: &Bus, context: &Context, nats: &NatsSettings) -> Result<Covering, Uncovered> {
-    let made: Info = ask(bus, context, &format!("STREAM.UPDATE.{}", nats.stream), &config(nats)).await?;
+    let made: Found = ask(bus, context, &format!("STREAM.UPDATE.{}", nats.stream), &config(nats)).await?;
     info!(stream = %nats.stream, "changed the stream to the subjects listened to");
     Ok(covering(made, nats))
 }
@@ -202,5 +240,38 @@ fn refused(question: &str, error: &jetstream::Error) -> Uncovered {
         | ErrorCode::STREAM_NOT_FOUND
         | ErrorCode::STREAM_NAME_EXIST => Uncovered::NotNow(why),
         _ => Uncovered::Never(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::{Sources, load};
+    use crate::telemetry::Metrics;
+    use oc_testkit::{NatsOptions, NatsServer};
+    use std::path::PathBuf;
+
+    #[tokio::test]
+    async fn a_server_tells_its_time_with_its_streams() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = NatsOptions {
+            jetstream: true,
+            ..NatsOptions::default()
+        };
+        let mut server = NatsServer::new("covering", dir.path(), options);
+        server.start().await;
+        let set = vec!["name=here".to_owned(), format!("nats.url={}", server.url())];
+        let sources = Sources::of_process(Some(PathBuf::from("/dev/null")), set);
+        let settings = load(&sources).unwrap().settings;
+        let bus = crate::bus::connect(&settings.nats, &settings.limits, Metrics::new()).await;
+        let bus = bus.unwrap();
+        bus.connected().await;
+        let context = jetstream::new(bus.client.clone());
+        let question = format!("STREAM.CREATE.{}", settings.nats.stream);
+        let made: Result<Found, _> = ask(&bus, &context, &question, &config(&settings.nats)).await;
+        assert!(made.is_ok_and(|made| made.ts.is_some_and(|ts| parse_timestamp(&ts).is_some())));
+        let seen = look(&context, &settings.nats.stream).await.ok().flatten();
+        assert!(seen.is_some_and(|seen| seen.ts.is_some_and(|ts| parse_timestamp(&ts).is_some())));
+        assert!(look(&context, "ANOTHER").await.is_err(), "it is not there");
     }
 }

@@ -3,21 +3,17 @@
 //! Owns the inbox on which NATS tells that nobody does. Always: a message counts as heard only when the same connection that
 //! took it has answered a later question, so that what a dying server swallowed is published again.
 
-use super::{Bus, Out, PublishError, ROUND_TRIP};
+use super::{Bus, DENIAL_TIME, Out, PublishError, ROUND_TRIP};
 use async_nats::client::RequestErrorKind;
 use async_nats::{HeaderValue, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::task::unconstrained;
 
 /// The header by which a stream at the far side knows a repetition.
 const MESSAGE_ID: &str = "Nats-Msg-Id";
-
-/// How long the word of a denial may come after the answer that followed it on the same connection.
-const DENIAL_TIME: Duration = Duration::from_millis(20);
 
 /// A message to be published.
 #[derive(Debug, Clone)]
@@ -28,6 +24,15 @@ pub struct Message {
     pub payload: Bytes,
     /// The same whenever this message is published again.
     pub id: String,
+}
+
+/// How far a batch has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Came {
+    /// Messages, from the first on, that somebody listens to.
+    pub heard: usize,
+    /// Messages, from the first on, that were given to NATS. The next one, if there is one, is too large.
+    pub given: usize,
 }
 
 /// The publisher; see the module's first lines.
@@ -61,13 +66,13 @@ impl Bus {
 }
 
 impl Heard {
-    /// Publishes in order and says how many, from the first on, somebody listens to; what comes behind the first that
-    /// nobody listens to counts as not published, too.
+    /// Publishes in order and says how far that came; what comes behind the first that nobody listens to counts as not
+    /// published, too.
     ///
     /// # Errors
     /// NATS is away, or was in the meantime: then nothing is known of any of them. [`PublishError::TooLarge`] is of the first
-    /// message alone; what is before a later one is published and the later one left out.
-    pub async fn publish(&mut self, messages: &[Message]) -> Result<usize, PublishError> {
+    /// message alone; what is before a later one is published, and the later one left out with all behind it.
+    pub async fn publish(&mut self, messages: &[Message]) -> Result<Came, PublishError> {
         let lives = self.connects();
         if std::mem::replace(&mut self.life, lives) != lives {
             self.allowed.clear();
@@ -99,13 +104,13 @@ impl Heard {
                 unheard.insert(number);
             }
         }
-        let heard = (first..self.given)
-            .take_while(|number| !unheard.contains(number))
-            .count();
+        let numbers = first..self.given;
+        let given = numbers.clone().count();
+        let heard = numbers.take_while(|number| !unheard.contains(number)).count();
         for message in messages.iter().take(heard) {
             self.bus.metrics.nats_published(message.out.name());
         }
-        Ok(heard)
+        Ok(Came { heard, given })
     }
 
     /// A server that forbids a subject says so beside it and tells nobody listens of nothing: on a subject that is new to
@@ -134,7 +139,7 @@ impl Heard {
     }
 
     async fn give(&mut self, message: &Message) -> Result<(), PublishError> {
-        self.bus.ready_for(message.payload.len()).await?;
+        self.bus.ready().await?;
         let subject = async_nats::Subject::from(message.out.subject(&self.bus.subjects));
         let mut headers = self.bus.headers.clone();
         headers.insert(MESSAGE_ID, HeaderValue::from(message.id.as_str()));
@@ -147,7 +152,7 @@ impl Heard {
         let sent = tokio::time::timeout(self.bus.wait, sent)
             .await
             .map_err(|_| PublishError::Away)?;
-        sent.map_err(|error| PublishError::Refused(error.to_string()))?;
+        sent.map_err(|error| self.bus.refused(&error, message.payload.len()))?;
         self.given += 1;
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! dropped here, counted, and nowhere else. A timeout never turns a stream into core NATS.
 
 use super::covering::{self, Source, Uncovered};
+use super::streamed::Gap;
 use super::{Bus, core, streamed};
 use crate::settings::{JetStream, Limits, NatsSettings};
 use crate::telemetry::{Metrics, Refusals};
@@ -19,6 +20,8 @@ use tracing::{info, warn};
 
 /// Pause before a choice that could not be made is tried again.
 const CHOOSE_AGAIN: Duration = Duration::from_secs(2);
+/// The same when NATS does not let us listen: only an operator can change that, and the server logs each try.
+const LISTEN_AGAIN: Duration = Duration::from_secs(10);
 
 /// Which listened subject a message came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +60,7 @@ pub enum Place {
         seq: u64,
         /// Which stream.
         source: Arc<Source>,
-        /// How old it was when it was taken.
+        /// How old it was when it was taken, by the server's clock.
         age: Duration,
     },
 }
@@ -131,9 +134,25 @@ pub fn listen(
         },
         tell,
         gaps: 0,
+        began: false,
     };
     tokio::spawn(intake.run(stop));
     (taken, state)
+}
+
+/// What is said of core NATS.
+const UNSEEN: &str = "what apps publish while this daemon is away is not seen by it";
+
+/// What comes of core NATS after a stream. The cursor cannot be moved past it: what was said before the daemon listened,
+/// and what core NATS lost, is in the stream alone.
+const AGAIN_FROM_STREAM: &str = "when it is again, what it records meanwhile is taken a second time, older states and \
+                                 considers among it";
+
+/// From where is taken.
+enum Choice {
+    Stream(covering::Covering),
+    /// And why there is no stream, when one was wanted.
+    Core(Option<String>),
 }
 
 /// The task that chooses, takes, and chooses again when what it took from is gone.
@@ -144,6 +163,8 @@ struct Intake {
     queue: Queue,
     tell: watch::Sender<IntakeState>,
     gaps: u64,
+    /// Something was taken from a stream in this life.
+    began: bool,
 }
 
 impl Intake {
@@ -158,17 +179,19 @@ impl Intake {
                 chosen = self.choose() => chosen,
             };
             match chosen {
-                Ok(Some(covering)) => self.take_from(covering, &stop).await,
-                Ok(None) => return self.take_core(stop).await,
-                Err(why) => {
-                    self.choosing(why);
-                    tokio::select! {
-                        () = stop.cancelled() => return,
-                        () = tokio::time::sleep(CHOOSE_AGAIN) => {}
-                    }
-                }
+                Ok(Choice::Stream(covering)) => self.take_from(covering, &stop).await,
+                Ok(Choice::Core(because)) => match self.take_core(because, &stop).await {
+                    Ok(()) => return,
+                    Err(why) => self.pause(why, LISTEN_AGAIN, &stop).await,
+                },
+                Err(why) => self.pause(why, CHOOSE_AGAIN, &stop).await,
             }
         }
+    }
+
+    async fn pause(&self, why: String, time: Duration, stop: &CancellationToken) {
+        self.choosing(why);
+        let _ = tokio::time::timeout(time, stop.cancelled()).await;
     }
 
     fn choosing(&self, why: String) {
@@ -183,41 +206,54 @@ impl Intake {
         }
     }
 
-    /// The stream to take from; none for core NATS. An error is tried again.
-    async fn choose(&self) -> Result<Option<covering::Covering>, String> {
+    /// From where to take. An error is tried again.
+    async fn choose(&self) -> Result<Choice, String> {
         if self.nats.jetstream == JetStream::Off {
-            info!("taking from core NATS: what apps publish while this daemon is away is not seen by it");
-            return Ok(None);
+            return Ok(Choice::Core(None));
         }
         match covering::find_or_make(&self.bus, &self.nats).await {
-            Ok(covering) => Ok(Some(covering)),
+            Ok(covering) => Ok(Choice::Stream(covering)),
             Err(Uncovered::NotNow(why)) => Err(why),
             Err(Uncovered::Never(why)) if self.nats.jetstream == JetStream::Require => {
                 Err(format!("nats.jetstream is `require`, and {why}"))
             }
-            Err(Uncovered::Never(why)) => {
-                warn!(%why, "taking from core NATS: what apps publish while this daemon is away is not seen by it");
-                Ok(None)
-            }
+            Err(Uncovered::Never(why)) => Ok(Choice::Core(Some(why))),
         }
     }
 
-    async fn take_core(self, stop: CancellationToken) {
-        let tell = self.tell;
-        let listening = move || drop(tell.send_replace(IntakeState::Core));
-        if let Err(why) = core::take(self.queue, &self.bus, listening, stop).await {
-            warn!(%why, "a subject cannot be subscribed; nothing is taken from NATS");
-        }
+    async fn take_core(&self, because: Option<String>, stop: &CancellationToken) -> Result<(), String> {
+        let listening = || {
+            match &because {
+                None => info!("taking from core NATS: {UNSEEN}"),
+                Some(why) => warn!(%why, "taking from core NATS: {UNSEEN}"),
+            }
+            if let Some(from) = &self.from {
+                let stream = &from.source.name;
+                warn!(%stream, after = from.last_seq, "a stream was taken from before: {AGAIN_FROM_STREAM}");
+            }
+            self.tell.send_replace(IntakeState::Core);
+        };
+        core::take(&self.queue, &self.bus, listening, stop).await
     }
 
     async fn take_from(&mut self, covering: covering::Covering, stop: &CancellationToken) {
         let begin = streamed::beginning(&covering, self.from.as_ref());
-        if let Some(why) = &begin.gap {
-            self.gaps += 1;
-            self.queue.metrics.dropped("intake", "stream_gap");
-            warn!(stream = %covering.source.name, %why, "messages are gone from the stream before they were taken");
+        let stream = &covering.source.name;
+        match &begin.gap {
+            Some(Gap { why, ours: true }) => {
+                self.gaps += 1;
+                self.queue.metrics.dropped("intake", "stream_gap");
+                warn!(%stream, %why, "messages are gone from the stream before they were taken");
+            }
+            Some(Gap { why, ours: false }) => {
+                // The store may know more: it is asked after a gap, and at every start.
+                self.gaps += u64::from(self.began);
+                info!(%stream, %why, "messages are gone from the stream, which others share: theirs, or ours among them");
+            }
+            None => {}
         }
-        info!(stream = %covering.source.name, from = begin.next, head = covering.last_seq, "taking from JetStream");
+        self.began = true;
+        info!(%stream, from = begin.next, head = covering.last_seq, "taking from JetStream");
         let gaps = self.gaps;
         let caught_up = |head| drop(self.tell.send_replace(IntakeState::Stream { head, gaps }));
         let outcome = streamed::take(&self.queue, &self.bus, &covering, &begin, caught_up, stop).await;

@@ -4,6 +4,7 @@
 //! NATS (it reconnects with jitter for ever), every queue between NATS and the node is bounded by count and bytes, and
 //! what we publish carries our DID in `Oc-Origin`, so that no daemon of ours takes it for an app's word.
 
+mod clock;
 mod connect;
 mod core;
 mod covering;
@@ -14,13 +15,14 @@ mod streamed;
 
 pub use connect::{ConnectError, NatsState, connect};
 pub use covering::Source;
-pub use heard::{Heard, Message};
+pub use heard::{Came, Heard, Message};
 pub use intake::{From as IntakeFrom, IntakeState, Place, Subject, Taken, listen};
 pub use lease::{Lease, LeaseError};
 
 use crate::settings::Subjects;
 use crate::telemetry::{Metrics, Readiness};
 use crate::wire::ORIGIN_HEADER;
+use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -71,13 +73,16 @@ const ROUND_TRIP: &str = "oc_discovery.round_trip";
 /// How long NATS may need for it. A server that forbids us the subject never says so.
 const ROUND_TRIP_TIME: Duration = Duration::from_secs(2);
 
+/// How long the word of a denial may come after the answer that followed it on the same connection.
+const DENIAL_TIME: Duration = Duration::from_millis(20);
+
 /// Why a message could not be given to NATS.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub enum PublishError {
     /// It is larger than the server takes.
-    #[error("{bytes} bytes are more than this NATS server takes ({max}); raise its max_payload")]
+    #[error("{bytes} bytes and their headers are more than this NATS server takes ({max}); raise its max_payload")]
     TooLarge {
-        /// The message's size.
+        /// The message's size, without its headers.
         bytes: usize,
         /// The server's limit.
         max: usize,
@@ -90,13 +95,18 @@ pub enum PublishError {
     Refused(String),
 }
 
+/// How often NATS has forbidden something, and the last time in its words.
+type Denials = watch::Receiver<(u64, String)>;
+
 /// Cloneable handle on the NATS connection.
 #[derive(Clone)]
 pub struct Bus {
     client: Client,
     state: watch::Receiver<NatsState>,
-    /// How often NATS has forbidden something, and the last time in its words.
-    denials: watch::Receiver<(u64, String)>,
+    /// Of anything.
+    denials: Denials,
+    /// Of subscriptions to the subjects listened to.
+    deaf: Denials,
     subjects: Arc<Subjects>,
     headers: HeaderMap,
     wait: Duration,
@@ -106,7 +116,8 @@ pub struct Bus {
 impl Bus {
     fn new(
         client: Client,
-        (state, denials): (watch::Receiver<NatsState>, watch::Receiver<(u64, String)>),
+        state: watch::Receiver<NatsState>,
+        (denials, deaf): (Denials, Denials),
         subjects: Arc<Subjects>,
         wait: Duration,
         metrics: Metrics,
@@ -115,6 +126,7 @@ impl Bus {
             client,
             state,
             denials,
+            deaf,
             subjects,
             headers: HeaderMap::new(),
             wait,
@@ -141,13 +153,14 @@ impl Bus {
     /// # Errors
     /// See [`PublishError`].
     pub async fn publish(&self, out: Out, payload: Bytes) -> Result<(), PublishError> {
-        self.ready_for(payload.len()).await?;
+        self.ready().await?;
+        let bytes = payload.len();
         let subject = async_nats::Subject::from(out.subject(&self.subjects));
         let sent = self.client.publish_with_headers(subject, self.headers.clone(), payload);
         let sent = tokio::time::timeout(self.wait, sent)
             .await
             .map_err(|_| PublishError::Away)?;
-        sent.map_err(|error| PublishError::Refused(error.to_string()))?;
+        sent.map_err(|error| self.refused(&error, bytes))?;
         self.metrics.nats_published(out.name());
         Ok(())
     }
@@ -170,19 +183,13 @@ impl Bus {
             return refused(PublishError::Away);
         }
         let subject = async_nats::Subject::from(out.subject(&self.subjects));
-        // Looked up once: it is a copy of everything that the server told of itself.
-        let max = self.max_payload().unwrap_or(usize::MAX);
         let publishing = async {
             for payload in payloads {
                 let bytes = payload.len();
-                if bytes > max {
-                    refused(PublishError::TooLarge { bytes, max });
-                    continue;
-                }
                 let (subject, headers) = (subject.clone(), self.headers.clone());
                 match self.client.publish_with_headers(subject, headers, payload).await {
                     Ok(()) => self.metrics.nats_published(out.name()),
-                    Err(error) => refused(PublishError::Refused(error.to_string())),
+                    Err(error) => refused(self.refused(&error, bytes)),
                 }
             }
         };
@@ -260,17 +267,23 @@ impl Bus {
         }
     }
 
-    async fn ready_for(&self, bytes: usize) -> Result<(), PublishError> {
-        let max = self.max_payload();
+    async fn ready(&self) -> Result<(), PublishError> {
         if *self.state.borrow() != NatsState::Connected {
             tokio::time::timeout(self.wait, self.connected())
                 .await
                 .map_err(|_| PublishError::Away)?;
         }
-        // Zero before the first connection: then the server itself refuses what is too large.
-        match max {
-            Some(max) if bytes > max => Err(PublishError::TooLarge { bytes, max }),
-            _ => Ok(()),
+        Ok(())
+    }
+
+    /// What the client's refusal of a message of so many bytes means. It counts the headers, too.
+    fn refused(&self, error: &async_nats::client::PublishError, bytes: usize) -> PublishError {
+        match error.kind() {
+            PublishErrorKind::MaxPayloadExceeded => PublishError::TooLarge {
+                bytes,
+                max: self.client.max_payload(),
+            },
+            _ => PublishError::Refused(error.to_string()),
         }
     }
 }

@@ -4,12 +4,13 @@
 //! when the stream is gone or another one, the taking ends and says so.
 
 use super::Bus;
-use super::covering::{Covering, Source};
+use super::covering::{Covering, Removed, Source, look};
 use super::intake::{From, Place, Queue, Subject};
+use async_nats::jetstream;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
-use async_nats::jetstream::{self, stream};
+use async_nats::jetstream::stream::Info;
 use futures::StreamExt;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 /// How often the stream is looked at: the client's own ordered consumer tries for ever to find a stream that was removed.
@@ -25,7 +26,16 @@ pub(super) struct Beginning {
     /// The first message to take.
     pub(super) next: u64,
     /// What is missing before it, if something is.
-    pub(super) gap: Option<String>,
+    pub(super) gap: Option<Gap>,
+}
+
+/// What is gone from the stream, or was never in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// For people.
+    pub(super) why: String,
+    /// Whether it was said to us: on a stream that others share it may be all theirs.
+    pub(super) ours: bool,
 }
 
 /// How the taking ended.
@@ -39,36 +49,30 @@ pub(super) struct Outcome {
 /// Pure: where to begin in the stream as it is now, when the node had come to `from`.
 pub(super) fn beginning(covering: &Covering, from: Option<&From>) -> Beginning {
     let first = covering.first_seq.max(1);
+    let behind_a_gap = |why, ours| Beginning {
+        next: first,
+        gap: Some(Gap { why, ours }),
+    };
     let Some(from) = from else {
         return Beginning { next: first, gap: None };
     };
     if from.source != *covering.source {
-        let gap = format!(
+        let why = format!(
             "the stream is another one ({}, made {}) than before ({}, made {})",
             covering.source.name, covering.source.created, from.source.name, from.source.created
         );
-        return Beginning {
-            next: first,
-            gap: Some(gap),
-        };
+        return behind_a_gap(why, true);
     }
     let next = from.last_seq + 1;
     if from.last_seq > covering.last_seq {
-        let gap = format!(
+        let why = format!(
             "it ends at {}, and {} was taken: it was restored",
             covering.last_seq, from.last_seq
         );
-        return Beginning {
-            next: first,
-            gap: Some(gap),
-        };
+        return behind_a_gap(why, true);
     }
     if next < first {
-        let gap = format!("{} to {} are gone", next, first - 1);
-        return Beginning {
-            next: first,
-            gap: Some(gap),
-        };
+        return behind_a_gap(format!("{} to {} are gone", next, first - 1), covering.only_ours);
     }
     Beginning { next, gap: None }
 }
@@ -124,15 +128,25 @@ pub(super) async fn take(
         Err(error) => return ended(last_seq, format!("no consumer on the stream: {error}")),
     };
     head(if behind { u64::MAX } else { 0 });
+    let mut clock = covering.clock;
     let mut watch = tokio::time::interval_at(tokio::time::Instant::now() + WATCH, WATCH);
     loop {
         let message = tokio::select! {
             () = stop.cancelled() => return ended(last_seq, "the daemon is leaving".into()),
             message = messages.next() => message,
-            _ = watch.tick() => match gone(&context, covering).await {
-                Some(why) => return ended(last_seq, why),
-                None => continue,
-            },
+            _ = watch.tick() => {
+                match look(&context, &covering.source.name).await {
+                    Err(Removed) => return ended(last_seq, "the stream was removed".into()),
+                    Ok(None) => {}
+                    Ok(Some(now)) => {
+                        clock = now.clock();
+                        if let Some(why) = changed(&now.info, covering, last_seq) {
+                            return ended(last_seq, why);
+                        }
+                    }
+                }
+                continue;
+            }
         };
         let message = match message {
             Some(Ok(message)) => message,
@@ -141,6 +155,14 @@ pub(super) async fn take(
         };
         let Ok(info) = message.info() else { continue };
         let (seq, published, more) = (info.stream_sequence, info.published, info.pending);
+        if seq <= last_seq {
+            // The client makes its consumer anew after an interruption; before the first message it does so from the stream's
+            // beginning. Or the stream is not what it was: the next beginning sees which.
+            return ended(
+                last_seq,
+                format!("the consumer began anew at {seq}, and {last_seq} was taken"),
+            );
+        }
         if covering.only_ours && seq > last_seq + 1 {
             // The next beginning sees and tells it.
             let hole = hole(&context, &covering.source, last_seq + 1).await;
@@ -151,9 +173,7 @@ pub(super) async fn take(
         let Some(subject) = subject_of(&message.message, bus) else {
             continue;
         };
-        let age = SystemTime::now()
-            .duration_since(SystemTime::from(published))
-            .unwrap_or(Duration::ZERO);
+        let age = clock.age(SystemTime::from(published), Instant::now());
         let place = Place::Stream {
             seq,
             source: covering.source.clone(),
@@ -187,34 +207,27 @@ fn subject_of(message: &async_nats::Message, bus: &Bus) -> Option<Subject> {
     }
 }
 
-/// Why the stream is not what it was; none when it is, or when nobody can tell now.
-async fn gone(context: &jetstream::Context, covering: &Covering) -> Option<String> {
-    match context.get_stream(&covering.source.name).await {
-        Ok(stream) if stream.cached_info().created.to_string() == covering.source.created => None,
-        Ok(_) => Some("the stream was removed and made again".into()),
-        Err(error) if is_not_found(&error) => Some("the stream was removed".into()),
-        Err(_) => None,
+/// Why the stream is not what it was, when nothing behind `taken` was taken.
+fn changed(now: &Info, covering: &Covering, taken: u64) -> Option<String> {
+    if now.created.to_string() != covering.source.created {
+        return Some("the stream was removed and made again".into());
     }
-}
-
-fn is_not_found(error: &jetstream::context::GetStreamError) -> bool {
-    let jetstream::context::GetStreamErrorKind::JetStream(error) = error.kind() else {
-        return false;
-    };
-    error.error_code() == jetstream::ErrorCode::STREAM_NOT_FOUND
+    let last = now.state.last_sequence;
+    // A consumer made anew behind what was taken would wait for numbers that are given a second time.
+    (last < taken).then(|| format!("the stream ends at {last}, and {taken} was taken"))
 }
 
 /// Whether messages from `next` on left the stream by its bounds before they were taken. Single messages that somebody
 /// deleted are no gap.
 async fn hole(context: &jetstream::Context, source: &Source, next: u64) -> Option<String> {
-    let stream: stream::Stream = context.get_stream(&source.name).await.ok()?;
-    let first = stream.cached_info().state.first_sequence;
+    let first = look(context, &source.name).await.ok()??.info.state.first_sequence;
     (first > next).then(|| format!("the stream begins at {first}, and {next} was not taken yet"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::clock::ServerClock;
     use std::sync::Arc;
 
     fn covering(created: &str, first_seq: u64, last_seq: u64) -> Covering {
@@ -223,6 +236,7 @@ mod tests {
             first_seq,
             last_seq,
             only_ours: true,
+            clock: ServerClock::said(SystemTime::now(), Instant::now()),
         }
     }
 
@@ -264,5 +278,22 @@ mod tests {
             None,
             "the first start takes what is there"
         );
+    }
+
+    #[test]
+    fn what_is_gone_from_a_shared_stream_may_be_of_others() {
+        let shared = Covering {
+            only_ours: false,
+            ..covering("today", 9, 12)
+        };
+        let from = |created, last_seq| From {
+            source: source(created),
+            last_seq,
+        };
+        let ours = |from| beginning(&shared, Some(&from)).gap.map(|gap| gap.ours);
+        assert_eq!(ours(from("today", 8)), None);
+        assert_eq!(ours(from("today", 7)), Some(false));
+        assert_eq!(ours(from("today", 13)), Some(true), "it was restored");
+        assert_eq!(ours(from("yesterday", 9)), Some(true), "it is another one");
     }
 }

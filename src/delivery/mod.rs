@@ -43,7 +43,7 @@ pub use desk::{Delivery, PARKED_COUNTED, Parts};
 pub use intake::{Batch, Intake};
 pub use journal::{Journal, JournalError};
 pub use log::Log;
-pub use publisher::Outlet;
+pub use publisher::{Outlet, Stuck};
 pub use receiver::Refusal;
 pub use session::Examiner;
 pub use sqlite::SqliteJournal;

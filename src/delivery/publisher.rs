@@ -48,7 +48,16 @@ impl Newest {
 #[async_trait]
 pub trait Outlet: Send {
     /// Takes rows in order; says how many, from the first on, are done for good, and why not all.
-    async fn put(&mut self, rows: &[Todo]) -> (usize, Option<String>);
+    async fn put(&mut self, rows: &[Todo]) -> (usize, Option<Stuck>);
+}
+
+/// Why rows are not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// What senders are told meanwhile: `nats` or `store`.
+    pub code: &'static str,
+    /// For people.
+    pub why: String,
 }
 
 /// Rows that were just committed, and their share of what may wait in memory.
@@ -65,7 +74,7 @@ pub struct Published {
     /// Everything up to here is published, and known to be by the disk.
     pub upto: u64,
     /// Why nothing goes on, and has not for a while.
-    pub stuck: Option<String>,
+    pub stuck: Option<Stuck>,
 }
 
 /// The publisher; runs until `stop`, and then until what was committed is published or the outlet takes no more.
@@ -178,8 +187,10 @@ impl<O: Outlet> Publisher<O> {
                 }
                 return true;
             }
-            if began.elapsed() >= TELL_AFTER {
-                self.stuck(why.unwrap_or_default());
+            if let Some(why) = why
+                && began.elapsed() >= TELL_AFTER
+            {
+                self.stuck(why);
             }
             // What stays is in the journal, and is published at the next start.
             if pause(AGAIN, stop).await {
@@ -188,14 +199,15 @@ impl<O: Outlet> Publisher<O> {
         }
     }
 
-    fn stuck(&self, why: String) {
+    fn stuck(&self, stuck: Stuck) {
         let changed = self.published.send_if_modified(|published| {
-            let changed = published.stuck.is_none();
-            published.stuck = Some(why.clone());
+            let changed = published.stuck.as_ref().map(|stuck| stuck.code) != Some(stuck.code);
+            published.stuck = Some(stuck.clone());
             changed
         });
         if changed {
-            warn!(%why, "partners' changes wait: they cannot be published");
+            let Stuck { code, why } = stuck;
+            warn!(code, %why, "partners' changes wait: they cannot be published");
         }
     }
 
@@ -302,7 +314,7 @@ mod tests {
 
     #[async_trait]
     impl Outlet for Seen {
-        async fn put(&mut self, rows: &[Todo]) -> (usize, Option<String>) {
+        async fn put(&mut self, rows: &[Todo]) -> (usize, Option<Stuck>) {
             for row in rows {
                 let _ = self.0.send(row.n);
             }

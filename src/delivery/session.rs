@@ -238,14 +238,13 @@ impl Sessions {
     /// Why nothing can be taken from anybody now.
     async fn in_the_way(&self) -> Option<&'static str> {
         let published = tokio::time::timeout(LEFT_TIME, self.left.cancelled()).await;
+        let stuck = self.published.borrow().stuck.as_ref().map(|stuck| stuck.code);
         if published.is_err() {
-            Some("nats")
+            Some(stuck.unwrap_or("nats"))
         } else if self.disk_low.load(Ordering::Relaxed) {
             Some("disk")
-        } else if self.published.borrow().stuck.is_some() {
-            Some("nats")
         } else {
-            None
+            stuck
         }
     }
 
@@ -330,8 +329,8 @@ impl Sessions {
                 }
                 _ = published.changed() => {
                     let now = published.borrow_and_update().clone();
-                    if now.stuck.is_some() {
-                        return End::Stop("nats", RETRY);
+                    if let Some(stuck) = now.stuck {
+                        return End::Stop(stuck.code, RETRY);
                     }
                     if let Some(answer) = receiver.published(now.upto)
                         && let Err(end) = self.answer(io, answer, &from.did).await

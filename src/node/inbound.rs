@@ -5,6 +5,7 @@
 //! refused event changes nothing.
 
 use super::overtaken::Overtaken;
+use super::partner_rules::too_large_for_nats;
 use crate::bus::{Bus, Out, PublishError};
 use crate::delivery::{Committer, Hash, Key, Received, Verdict};
 use crate::model::{Federation, Member, read_header};
@@ -192,8 +193,10 @@ impl InboundHandler {
             }
             for event in std::mem::take(events) {
                 let datatype = event.datatype;
-                let verdict =
-                    handle_event_from_partner(action, datatype, &event.payload, &from.did, self.document_bytes);
+                let verdict = match too_large_for_nats(&self.bus, action, &event.payload, &event.user) {
+                    Some(_) => Err("too_large"),
+                    None => handle_event_from_partner(action, datatype, &event.payload, &from.did, self.document_bytes),
+                };
                 let id = match verdict {
                     Ok(Accepted::Passed) if action == Action::Planner => {
                         self.pass_planner(from, &event).await;

@@ -99,8 +99,8 @@ impl Node {
         let subject = taken.subject.name();
         let decision = dispatch(taken.subject, &taken.payload, taken.origin.as_deref(), &view);
         if taking.age > LIVE && decision.is_live_only() {
-            debug!(subject, "it was live only, and too old");
-            return;
+            let detail = "what is of use only at once had waited in the stream";
+            return self.refusals.dropped("intake", "too_old", 1, subject, detail);
         }
         if let Some(refused) = self.act(decision, taken.at, subject, taking).await {
             taking.refused(subject, refused);

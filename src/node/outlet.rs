@@ -4,8 +4,8 @@
 //! unless our own store has taken it.
 
 use super::inbound::message;
-use crate::bus::{Bus, Heard, Message, PublishError};
-use crate::delivery::{Hash, Outlet, Todo, Token};
+use crate::bus::{Bus, Came, Heard, Message, PublishError};
+use crate::delivery::{Hash, Outlet, Stuck, Todo, Token};
 use crate::model::{Federation, Relation};
 use crate::store::{Applied, Change, Store, Write};
 use crate::telemetry::Refusals;
@@ -35,12 +35,16 @@ pub struct NatsOutlet {
     pub refusals: Refusals,
 }
 
-/// Why rows are not done.
-enum Stuck {
+/// Why NATS has not all of them.
+enum Held {
     /// Nobody listens on this subject.
     Unheard(&'static str),
     /// NATS did not take them.
     Away(String),
+}
+
+fn stuck(code: &'static str, why: String) -> Stuck {
+    Stuck { code, why }
 }
 
 fn is_document(row: &Todo) -> bool {
@@ -118,8 +122,8 @@ impl NatsOutlet {
         Ok(publish)
     }
 
-    /// How many of the messages somebody listens to, from the first on.
-    async fn publish(&mut self, messages: &[Message]) -> Result<usize, PublishError> {
+    /// How far the messages came.
+    async fn publish(&mut self, messages: &[Message]) -> Result<Came, PublishError> {
         // Not waited for here: whoever waits tells people why.
         if !self.bus.is_connected() {
             return Err(PublishError::Away);
@@ -134,7 +138,7 @@ impl NatsOutlet {
     }
 
     /// Publishes the rows that are to be; says how many rows are done, from the first on.
-    async fn publish_rows(&mut self, rows: &[Todo], publish: &[bool]) -> (usize, Option<Stuck>) {
+    async fn publish_rows(&mut self, rows: &[Todo], publish: &[bool]) -> (usize, Option<Held>) {
         let lineage = hex::encode(self.lineage.0);
         let mut places = Vec::new();
         let mut messages = Vec::new();
@@ -154,10 +158,10 @@ impl NatsOutlet {
         if messages.is_empty() {
             return (rows.len(), None);
         }
-        let heard = match self.publish(&messages).await {
-            Ok(heard) => heard,
+        let Came { heard, given } = match self.publish(&messages).await {
+            Ok(came) => came,
             Err(PublishError::TooLarge { bytes, max }) => {
-                // It fitted when it was accepted: the server was given another limit since.
+                // When it was accepted the server had another limit, or had not told it yet.
                 let detail = format_args!("{bytes} bytes, and NATS takes {max} now");
                 let first = places.first().copied().unwrap_or_default();
                 if let Some(row) = rows.get(first) {
@@ -168,24 +172,28 @@ impl NatsOutlet {
             }
             Err(error) => {
                 self.confident = false;
-                return (0, Some(Stuck::Away(error.to_string())));
+                return (0, Some(Held::Away(error.to_string())));
             }
         };
-        self.confident = heard == messages.len();
-        let Some(unheard) = places.get(heard).copied() else {
+        self.confident = heard == given;
+        let Some(next) = places.get(heard).copied() else {
             return (rows.len(), None);
         };
+        if self.confident {
+            // Cut short before one that is too large: it is the next batch's first.
+            return (next, None);
+        }
         let out = messages
             .get(heard)
             .map(|message| message.out.name())
             .unwrap_or_default();
-        (unheard, Some(Stuck::Unheard(out)))
+        (next, Some(Held::Unheard(out)))
     }
 }
 
 #[async_trait]
 impl Outlet for NatsOutlet {
-    async fn put(&mut self, rows: &[Todo]) -> (usize, Option<String>) {
+    async fn put(&mut self, rows: &[Todo]) -> (usize, Option<Stuck>) {
         // One at a time until somebody listens: what came behind an unheard one would be published twice.
         let most = if self.confident || self.writes_store {
             rows.len()
@@ -195,18 +203,18 @@ impl Outlet for NatsOutlet {
         let rows = rows.get(..most.min(rows.len())).unwrap_or(rows);
         let publish = match self.apply(rows).await {
             Ok(publish) => publish,
-            Err(why) => return (0, Some(format!("the store does not answer: {why}"))),
+            Err(why) => return (0, Some(stuck("store", format!("the store does not answer: {why}")))),
         };
-        let (mut done, stuck) = self.publish_rows(rows, &publish).await;
-        let why = match stuck {
-            Some(Stuck::Unheard(subject)) => {
+        let (mut done, held) = self.publish_rows(rows, &publish).await;
+        let why = match held {
+            Some(Held::Unheard(subject)) => {
                 if self.writes_store {
                     // Our store has the documents: an app that comes later finds them there.
                     done += rows.iter().skip(done).take_while(|row| is_document(row)).count();
                 }
-                (done < rows.len()).then(|| format!("nobody listens to {subject} on NATS"))
+                (done < rows.len()).then(|| stuck("nats", format!("nobody listens to {subject} on NATS")))
             }
-            Some(Stuck::Away(why)) => Some(why),
+            Some(Held::Away(why)) => Some(stuck("nats", why)),
             None => None,
         };
         for row in rows.iter().take(done) {
@@ -215,3 +223,7 @@ impl Outlet for NatsOutlet {
         (done, why)
     }
 }
+
+#[cfg(test)]
+#[path = "outlet_tests.rs"]
+mod tests;

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use std::sync::Arc;
 use tracing::debug;
 
-/// What an envelope adds to a message besides user and payload.
+/// What an envelope adds to a message besides user and payload, and its headers.
 const ENVELOPE: usize = 512;
 
 /// The rules; see the module's first lines.
@@ -33,8 +33,7 @@ impl PartnerRules {
     fn check(&self, from: &Member, line: &DeliveryLine) -> Result<(), Refusal> {
         let action = line.action.ok_or(refusal("shape"))?;
         let (datatype, payload) = (line.datatype, &line.payload);
-        let fits = |max: &usize| message_bytes(action, payload, &line.user) <= *max;
-        if let Some(max) = self.bus.max_payload().filter(|max| !fits(max)) {
+        if let Some(max) = too_large_for_nats(&self.bus, action, payload, &line.user) {
             return Err(Refusal {
                 code: "too_large",
                 max: Some(max as u64),
@@ -68,11 +67,17 @@ fn is_document(line: &DeliveryLine) -> bool {
     matches!(line.action, Some(Action::Create | Action::Update | Action::Delete))
 }
 
-/// What the message takes on our NATS, at the most: base64 once for a resource, twice for considers.
+/// What our NATS takes, when that is known and the message is larger.
+pub(super) fn too_large_for_nats(bus: &Bus, action: Action, payload: &[u8], user: &str) -> Option<usize> {
+    bus.max_payload()
+        .filter(|max| message_bytes(action, payload, user) > *max)
+}
+
+/// What the message takes on our NATS, at the most: base64 once for a resource, twice for considers and planner lines.
 fn message_bytes(action: Action, payload: &[u8], user: &str) -> usize {
     let base64 = |bytes: usize| bytes.div_ceil(3) * 4;
     let once = base64(payload.len());
-    let body = if action == Action::Considers {
+    let body = if matches!(action, Action::Considers | Action::Planner) {
         base64(once + ENVELOPE)
     } else {
         once

@@ -2,7 +2,9 @@
 //! and without harm to what the same peer, or another, sends after it. The wrong-doer is the Go peer.
 
 use crate::hostile::{refused, resident, stays_below, still_crosses, told_once};
-use oc_testkit::{Action, DataType, Federation, Foreign, Peer, PeerBuilder, Relation, partners, resource, until};
+use oc_testkit::{
+    Action, DataType, Federation, Foreign, NatsOptions, Peer, PeerBuilder, Relation, partners, resource, until,
+};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -270,6 +272,25 @@ async fn lines_that_are_no_event_of_the_sender_are_refused() {
             .iter()
             .all(|message| message.document()["name"] == "Good")
     );
+}
+
+#[tokio::test]
+async fn a_document_that_our_nats_cannot_take_is_refused() {
+    let net = Federation::new();
+    let small = NatsOptions {
+        max_payload: Some(64 * 1024),
+        ..NatsOptions::default()
+    };
+    let Some((alice, go)) = alice_and_gopher(&net, net.peer("alice").nats(small)).await else {
+        return;
+    };
+    let mut large = resource(go.did(), "large", "Large");
+    large["description"] = json!("x".repeat(100 * 1024));
+    let event = json!({"addr": alice.peer_id(), "protocol": "create", "datatype": 4, "payload": large});
+    go.tell("send", event).await;
+    refused(&alice, "too_large", 1).await;
+    good_one_arrives(&go, &alice).await;
+    assert_eq!(alice.metrics().await.dropped(), 0.0);
 }
 
 #[tokio::test]

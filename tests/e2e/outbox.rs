@@ -377,3 +377,20 @@ async fn a_backup_is_its_users_alone_and_overwrites_nothing() {
         "{told:?}"
     );
 }
+
+#[tokio::test]
+async fn what_the_far_store_holds_up_is_told_as_the_stores() {
+    let net = Federation::new();
+    let (alice, bob) = alice_and_bob(&net).await;
+    // Another program writes his store, and does not end: reading goes on, writing does not.
+    let other = rusqlite::Connection::open(bob.dir().join("documents.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let gpu = resource(alice.did(), "gpu", "Waits for the store");
+    alice.publish_create(DataType::Compute, &gpu).await;
+    bob.wait_log(&["cannot be published", "the store does not answer"])
+        .await;
+    let told = |outbox: &Value| outbox.to_string().contains(r#""hold_code":"store""#);
+    alice.outbox("why bob takes nothing", &["bob"], told).await;
+    other.execute_batch("ROLLBACK").unwrap();
+    bob.expect_document("create_resource", "gpu").await;
+}

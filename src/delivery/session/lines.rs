@@ -8,6 +8,7 @@ use super::{End, RETRY, Sessions, UNPUBLISHED, locked};
 use crate::delivery::commit::now;
 use crate::delivery::digest;
 use crate::delivery::journal::JournalError;
+use crate::delivery::publisher::Published;
 use crate::delivery::receiver::{Answer, Batch, Committed, Receiver};
 use crate::model::Member;
 use crate::stream::split;
@@ -15,7 +16,7 @@ use crate::wire::{Action, DeliveryLine, ReceiverLine, SenderLine};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -170,7 +171,7 @@ impl Sessions {
         tokio::select! {
             biased;
             room = Arc::clone(&self.room).acquire_many_owned(bytes) => Ok(room.ok()),
-            _ = published.wait_for(|published| published.stuck.is_some()) => Err(End::Stop("nats", RETRY)),
+            code = stuck(&mut published) => Err(End::Stop(code, RETRY)),
             () = any(&ends) => Err(End::Over("it had to end while it waited for room")),
         }
     }
@@ -207,6 +208,16 @@ impl Sessions {
             }
         }
     }
+}
+
+/// Returns when nothing more is published, with the code for senders.
+async fn stuck(published: &mut watch::Receiver<Published>) -> &'static str {
+    let published = published.wait_for(|published| published.stuck.is_some()).await;
+    let stuck = published
+        .ok()
+        .and_then(|published| published.stuck.as_ref().map(|stuck| stuck.code));
+    // None: the publisher has ended, with the daemon.
+    stuck.unwrap_or("busy")
 }
 
 /// What a sender is told when the journal takes nothing.
