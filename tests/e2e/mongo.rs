@@ -323,7 +323,11 @@ async fn what_a_database_refuses_for_good_holds_up_nobody() {
     let alice = net.peer("alice").partner_of("bob").start().await;
     partners(&[&alice, &bob]).await;
     let named = |of: &Peer, id: &str, name: &str| resource(of.did(), id, name);
-    for (id, name) in [("gpu-1", "A"), ("gpu-2", "A"), ("gpu-3", "B")] {
+    alice
+        .publish_create(DataType::Compute, &named(&alice, "gpu-1", "A"))
+        .await;
+    bob.expect_document(CREATE, "gpu-1").await;
+    for (id, name) in [("gpu-2", "A"), ("gpu-3", "B")] {
         alice.publish_create(DataType::Compute, &named(&alice, id, name)).await;
     }
     bob.expect_document(CREATE, "gpu-3").await;

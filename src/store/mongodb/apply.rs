@@ -5,7 +5,7 @@
 //! exactly the document that its decision was made on, or is decided again; all of it can be repeated, and a batch that failed
 //! midway is repeated whole by whoever asked; what the server refuses for good is answered so, and holds up no other write.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use mongodb::bson::{Bson, Document, doc};
@@ -38,7 +38,8 @@ struct Step {
 struct Chain {
     datatype: DataType,
     id: String,
-    steps: Vec<Step>,
+    steps: VecDeque<Step>,
+    answers: Vec<(usize, Applied)>,
     stored: Option<Document>,
 }
 
@@ -56,7 +57,7 @@ enum Outcome {
     Applied(Applied),
     /// The stored document is another one by now.
     Changed,
-    /// A key that must be unique is taken: the document's own, by now, or another one of the apps.
+    /// A key that must be unique is taken: the document's own, by now, or another one.
     Taken(String),
 }
 
@@ -84,12 +85,17 @@ pub(super) async fn all(
     for chain in &mut chains {
         chain.stored = stored.remove(&(chain.datatype, chain.id.clone()));
     }
-    let writing = stream::iter(chains.into_iter().map(|chain| chain.run(database, keys)));
-    let done: Vec<Vec<(usize, Applied)>> = writing.buffer_unordered(AT_ONCE).try_collect().await.map_err(failed)?;
+    let writing = stream::iter(chains.into_iter().map(|chain| chain.run(database, keys, false)));
+    let mut chains: Vec<Chain> = writing.buffer_unordered(AT_ONCE).try_collect().await.map_err(failed)?;
+    // What another write of this batch may yet set free is tried again behind all of them, in the order of the batch.
+    chains.sort_by_key(|chain| chain.steps.front().map(|step| step.place));
     let mut answers = vec![Applied::Unchanged; count];
-    for (place, applied) in done.into_iter().flatten() {
-        if let Some(answer) = answers.get_mut(place) {
-            *answer = applied;
+    for chain in chains {
+        let done = chain.run(database, keys, true).await.map_err(failed)?;
+        for (place, applied) in done.answers {
+            if let Some(answer) = answers.get_mut(place) {
+                *answer = applied;
+            }
         }
     }
     Ok(answers)
@@ -120,11 +126,12 @@ fn chains(writes: Vec<Write>) -> Result<Vec<Chain>, StoreError> {
         };
         let at = *known.entry((datatype, id.clone())).or_insert(chains.len());
         match chains.get_mut(at) {
-            Some(chain) => chain.steps.push(step),
+            Some(chain) => chain.steps.push_back(step),
             None => chains.push(Chain {
                 datatype,
                 id,
-                steps: vec![step],
+                steps: VecDeque::from([step]),
+                answers: Vec::new(),
                 stored: None,
             }),
         }
@@ -133,14 +140,14 @@ fn chains(writes: Vec<Write>) -> Result<Vec<Chain>, StoreError> {
 }
 
 impl Chain {
-    async fn run(mut self, database: &Database, keys: &Keys) -> Result<Vec<(usize, Applied)>, Error> {
+    /// Until its end; or, when others are at work beside it, until a key that must be unique is taken.
+    async fn run(mut self, database: &Database, keys: &Keys, alone: bool) -> Result<Self, Error> {
         let collection: Collection<Document> = database.collection(self.datatype.name());
-        let mut answers = Vec::with_capacity(self.steps.len());
-        for step in std::mem::take(&mut self.steps) {
+        while let Some(step) = self.steps.pop_front() {
             let mut decided = 0;
-            let mut taken_before = false;
             let applied = loop {
                 let plan = plan(&self.id, &step, self.stored.as_ref());
+                let inserts = matches!(plan, Plan::Insert(_));
                 let taken = match self.carry_out(&collection, plan).await? {
                     Outcome::Applied(applied) => break applied,
                     Outcome::Changed => None,
@@ -155,16 +162,18 @@ impl Chain {
                 let ids = HashSet::from([self.id.as_str()]);
                 let mut found = by_ids(database, keys, self.datatype, &ids, Part::Whole).await?;
                 self.stored = found.remove(&self.id);
-                if let Some(why) = taken.filter(|_| self.stored.is_none()) {
-                    // Twice: the first time it may have been another one that came, and went before it was looked for.
-                    if std::mem::replace(&mut taken_before, true) {
+                // Not its own key, by somebody who was faster: another one, which an index of the apps wants to be unique.
+                if let Some(why) = taken.filter(|_| !inserts || self.stored.is_none()) {
+                    if alone {
                         break Applied::Refused(why);
                     }
+                    self.steps.push_front(step);
+                    return Ok(self);
                 }
             };
-            answers.push((step.place, applied));
+            self.answers.push((step.place, applied));
         }
-        Ok(answers)
+        Ok(self)
     }
 
     async fn carry_out(&mut self, collection: &Collection<Document>, plan: Plan) -> Result<Outcome, Error> {
@@ -184,8 +193,7 @@ impl Chain {
                     Ok(Outcome::Applied(Applied::Done))
                 }
                 Ok(_) => Ok(Outcome::Changed),
-                // Its own key stays: it is another one that the apps want to be unique.
-                Err(error) if is_duplicate(&error) => Ok(Outcome::Applied(Applied::Refused(reason(&error)))),
+                Err(error) if is_duplicate(&error) => Ok(Outcome::Taken(reason(&error))),
                 Err(error) => refused(error),
             },
             Plan::Delete { only } => {
