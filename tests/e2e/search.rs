@@ -1,7 +1,6 @@
 //! PB_SEARCH: by gossip ("Recherche gossip globale"), by direct questions, and for peers (`GetPeerRecord`).
 
 use crate::alice_and_bob;
-use crate::strangers::deaf_and_dumb;
 use oc_testkit::{
     DataType, Federation, Identity, Message, Peer, Relation, free_port, partners, public, resource, shared_with, until,
 };
@@ -381,21 +380,5 @@ async fn datatype_peer_finds_peers_by_did_peer_id_and_name() {
     assert_eq!(
         alice.search(DataType::Peer, json!({"search": "nobody"})).await.0.len(),
         0
-    );
-}
-
-#[tokio::test]
-async fn a_peer_that_knows_no_searches_has_failed_and_is_not_waited_for() {
-    let net = Federation::new();
-    let alice = net.peer("alice").start().await;
-    let (bob, _alive) = deaf_and_dumb(&net, &net.identity("bob"));
-    alice.tell_peer(&bob, Relation::None).await;
-    alice.settled().await;
-    let request = json!({"type": "known", "search": "gpu", "timeout_ms": 600_000});
-    let (_, end) = alice.search(DataType::Compute, request).await;
-    assert_eq!(
-        (&end["asked"], &end["answered"], &end["failed"]),
-        (&json!(1), &json!(0), &json!(1)),
-        "{end}"
     );
 }

@@ -1,5 +1,5 @@
-//! Peers that nobody knows, by the hundred, in this process: each has a key of its own and the network's pre-shared key, and
-//! knocks again whenever it is let go.
+//! Peers in this process that know no protocol of ours: strangers by the hundred, each with a key of its own and the network's
+//! pre-shared key, that knock again whenever they are let go; and one that is known.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +10,8 @@ use libp2p::pnet::{PnetConfig, PreSharedKey};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{Swarm, SwarmEvent};
 use libp2p::{Multiaddr, Transport, identify, noise, ping, swarm, tcp, yamux};
-use oc_testkit::{Federation, Identity, Peer};
+use oc_testkit::{DataType, Federation, Identity, Peer, Relation};
+use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -66,7 +67,7 @@ fn psk_of(net: &Federation) -> PreSharedKey {
 }
 
 /// One that listens where `who` would, and knows no protocol of ours. It lives as long as the second part.
-pub fn deaf_and_dumb(net: &Federation, who: &Identity) -> (Identity, JoinSet<()>) {
+fn deaf_and_dumb(net: &Federation, who: &Identity) -> (Identity, JoinSet<()>) {
     let key = Keypair::generate_ed25519();
     let mut swarm = stranger(psk_of(net), &key);
     swarm.listen_on(who.address.parse().unwrap()).unwrap();
@@ -120,4 +121,20 @@ async fn knock(psk: PreSharedKey, address: Multiaddr, counts: Arc<Counts>) {
         tokio::time::sleep(Duration::from_millis(500)).await;
         swarm.dial(dial()).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_peer_that_knows_no_searches_has_failed_and_is_not_waited_for() {
+    let net = Federation::new();
+    let alice = net.peer("alice").start().await;
+    let (bob, _alive) = deaf_and_dumb(&net, &net.identity("bob"));
+    alice.tell_peer(&bob, Relation::None).await;
+    alice.settled().await;
+    let request = json!({"type": "known", "search": "gpu", "timeout_ms": 600_000});
+    let (_, end) = alice.search(DataType::Compute, request).await;
+    assert_eq!(
+        (&end["asked"], &end["answered"], &end["failed"]),
+        (&json!(1), &json!(0), &json!(1)),
+        "{end}"
+    );
 }

@@ -84,11 +84,20 @@ fn words(kind: &ErrorKind) -> String {
         ErrorKind::Command(command) if !command.message.is_empty() => {
             format!("{} (code {})", command.message, command.code)
         }
-        ErrorKind::Write(WriteFailure::WriteError(error)) => error.message.clone(),
+        ErrorKind::Write(WriteFailure::WriteError(error)) => {
+            format!("{} (code {})", unquoting(&error.message), error.code)
+        }
         ErrorKind::Write(WriteFailure::WriteConcernError(error)) => error.message.clone(),
         ErrorKind::Io(error) => error.to_string(),
         other => other.to_string(),
     }
+}
+
+/// What a server says of a document, without what it quotes of it: that is nobody's business in a log.
+fn unquoting(message: &str) -> &str {
+    let quotes = message.find(['{', '"']).unwrap_or(message.len());
+    let plain = message.get(..quotes).unwrap_or_default().trim_end_matches([' ', ':']);
+    plain.strip_suffix(" dup key").unwrap_or(plain)
 }
 
 /// Which servers were tried and what came of each, out of the driver's picture of them.
@@ -153,6 +162,24 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_told_of_what_stands_in_a_document() {
+        for (message, wanted) in [
+            (
+                "E11000 duplicate key error collection: oc.data index: name_1 dup key: { name: \"secret\" }",
+                "E11000 duplicate key error collection: oc.data index: name_1",
+            ),
+            (
+                "Can't extract geo keys: { secret: 1 } Point must be",
+                "Can't extract geo keys",
+            ),
+            ("Document failed validation", "Document failed validation"),
+            ("", ""),
+        ] {
+            assert_eq!(unquoting(message), wanted);
+        }
+    }
+
+    #[test]
     fn what_is_refused_for_good_is_told_from_what_passes() {
         let refused = |code: i32| {
             let document = mongodb::bson::doc! { "code": code, "errmsg": "why" };
@@ -170,6 +197,6 @@ mod tests {
         ] {
             assert_eq!(is_of_document(&refused(code)), wanted, "{code}");
         }
-        assert_eq!(reason(&refused(121)), "why");
+        assert_eq!(reason(&refused(121)), "why (code 121)");
     }
 }
