@@ -129,12 +129,16 @@ impl<'de, const N: usize> Visitor<'de> for Seed<N> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let lengths = lengths(self.names);
         let mut found = Found {
             values: [None; N],
             nests: [None; 3],
             irregular: None,
         };
-        while let Some(key) = map.next_key_seed(KeySeed { names: self.names })? {
+        while let Some(key) = map.next_key_seed(KeySeed {
+            names: self.names,
+            lengths,
+        })? {
             let raw = map.next_value::<&'de RawValue>()?.get();
             let slot = match key {
                 Key::Other => continue,
@@ -164,6 +168,14 @@ enum Key {
 
 struct KeySeed {
     names: &'static [&'static str],
+    /// See [`lengths`].
+    lengths: u64,
+}
+
+/// A bit for the length of each name that is looked for: most keys are of another one, and need no comparing.
+fn lengths(names: &[&str]) -> u64 {
+    let bit = |name: &&str| 1_u64.checked_shl(name.len() as u32).unwrap_or(0);
+    names.iter().chain(&NESTS).map(bit).fold(0, |all, one| all | one)
 }
 
 impl<'de> DeserializeSeed<'de> for KeySeed {
@@ -182,6 +194,11 @@ impl Visitor<'_> for KeySeed {
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+        // Names are ASCII: a key with other letters has another length than the name for which it may be taken.
+        let fits = 1_u64.checked_shl(key.len() as u32).unwrap_or(0) & self.lengths != 0;
+        if !fits && key.is_ascii() {
+            return Ok(Key::Other);
+        }
         if let Some((index, name)) = position(self.names, key) {
             return Ok(Key::Wanted(index, name));
         }
