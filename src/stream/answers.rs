@@ -1,7 +1,8 @@
 //! Answers a search: looks through our store and streams what the asker may see, `/opencloud/resource/search/1.0`.
 //!
 //! Owns the bounds of answering. Never decides who may see what: that is the access rule, asked by the store. Always:
-//! the first result leaves before the last is found, what is found while a piece is written leaves together in the next,
+//! the first result leaves before the last is found, what is found while a piece is written, and of many results for a
+//! millisecond behind it, leaves together in the next,
 //! an asker that goes away or takes nothing stops the query, and an asker that gave an id is told at the end how many there
 //! were and whether that was all.
 
@@ -21,7 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
 /// Results between the store and the wire; a slow asker stops the store's query here.
-const FOUND: usize = 32;
+const FOUND: usize = 256;
+/// How long what is found gathers after a piece, while the query runs: each piece costs both sides much more than a result.
+const GATHER: Duration = Duration::from_millis(1);
+/// It gathers behind so many results: a shorter answer set is over sooner without.
+const GATHERS_AFTER: usize = 1_000;
 /// Bytes written in one go; one line more at the most.
 const PIECE: usize = 64 * 1024;
 
@@ -101,9 +106,14 @@ impl StreamService {
         let (out, found) = mpsc::channel(FOUND);
         let query = self.query(asked, peer, deadline, stop);
         // The query begins while the stream is being opened.
-        let searching = async { store.search(query, out).await.map_err(Ended::from) };
+        let over = CancellationToken::new();
+        let searching = async {
+            let done = store.search(query, out).await;
+            over.cancel();
+            done.map_err(Ended::from)
+        };
         let (done, (mut stream, results)) =
-            futures::future::try_join(searching, self.write_found(asked, peer, found)).await?;
+            futures::future::try_join(searching, self.write_found(asked, peer, found, &over)).await?;
         let mark = SearchEndMark {
             results,
             truncated: done.truncated,
@@ -118,12 +128,13 @@ impl StreamService {
         Ok(mark)
     }
 
-    /// Opens a stream to the asker and writes what is found, to the end.
+    /// Opens a stream to the asker and writes what is found, to the end; `over` tells that the query has found everything.
     async fn write_found(
         &self,
         asked: &Asked,
         peer: PeerId,
         mut found: mpsc::Receiver<Found>,
+        over: &CancellationToken,
     ) -> Result<(WriteHalf<Stream>, usize), Ended> {
         let connected = self.0.discovery.connect(peer, &asked.by.addresses).await;
         connected.map_err(|error| Ended::Unreachable(error.to_string()))?;
@@ -136,6 +147,9 @@ impl StreamService {
                 results += hits.len();
                 self.write_answers(&mut stream, asked, peer, &mut hits, &mut piece)
                     .await?;
+                if results >= GATHERS_AFTER {
+                    let _ = tokio::time::timeout(GATHER, over.cancelled()).await;
+                }
             }
             Ok::<usize, Ended>(results)
         };
@@ -196,7 +210,7 @@ impl StreamService {
             if !unsigned && let Err(error) = event.sign(&self.0.own.keypair) {
                 debug!(%error, "an answer could not be signed");
             }
-            piece.extend_from_slice(&event.write_line());
+            event.write_line_onto(piece);
             if piece.len() >= PIECE {
                 stream.write_all(piece).await?;
                 piece.clear();

@@ -201,7 +201,9 @@ impl StreamService {
             sender = Ok(Sender::Proven(event.from.clone()));
         }
         let sender = sender.map_err(|rule| (rule, "on the search protocol".to_owned()))?;
-        let question = event.end.is_none().then(|| Question::read(&event.payload)).flatten();
+        // What names its search answers one.
+        let may_ask = event.end.is_none() && event.search_id.is_none();
+        let question = may_ask.then(|| Question::read(&event.payload)).flatten();
         if let Some(question) = question {
             let Sender::Known(by) = sender else {
                 return Err(("unknown_peer", "a question".to_owned()));

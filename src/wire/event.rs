@@ -106,15 +106,28 @@ impl Event {
     /// The one written form and a newline, as Go's `json.Encoder` writes it. A received event written again has our
     /// escapes, not its writer's: pass on the received bytes where a foreign signature must survive.
     pub fn write_line(&self) -> Vec<u8> {
+        let mut line = Vec::with_capacity(self.room());
+        self.write_line_onto(&mut line);
+        line
+    }
+
+    /// The same behind what is there.
+    pub fn write_line_onto(&self, lines: &mut Vec<u8>) {
+        lines.reserve(self.room());
         let head = self
-            .write_signed_fields()
+            .write_signed_fields(std::mem::take(lines))
             .bytes("sig", self.sig.as_deref().unwrap_or_default());
         let with_search = head.optional_string("search_id", self.search_id.as_deref());
-        match &self.end {
+        *lines = match &self.end {
             Some(end) => with_search.raw("end", &end.write()),
             None => with_search,
         }
-        .finish_line()
+        .finish_line();
+    }
+
+    /// About as many bytes as the line has.
+    fn room(&self) -> usize {
+        self.payload.len() / 3 * 4 + 384
     }
 
     /// Signs the six fields as they are now.
@@ -150,12 +163,13 @@ impl Event {
     }
 
     fn own_text(&self) -> Vec<u8> {
-        self.write_signed_fields().raw("sig", "null").finish()
+        let text = Vec::with_capacity(self.room());
+        self.write_signed_fields(text).raw("sig", "null").finish()
     }
 
-    fn write_signed_fields(&self) -> ObjectWriter {
+    fn write_signed_fields(&self, behind: Vec<u8>) -> ObjectWriter {
         let [kind, from, user, datatype, ts, payload] = SIGNED_KEYS;
-        ObjectWriter::new(self.payload.len() / 3 * 4 + 384)
+        ObjectWriter::behind(behind)
             .string(kind, self.kind.name())
             .string(from, &self.from)
             .string(user, &self.user)

@@ -10,7 +10,11 @@ pub(super) struct ObjectWriter {
 impl ObjectWriter {
     /// An empty object with room for about `capacity` bytes.
     pub(super) fn new(capacity: usize) -> Self {
-        let mut out = Vec::with_capacity(capacity + 2);
+        Self::behind(Vec::with_capacity(capacity + 2))
+    }
+
+    /// An object behind what is there.
+    pub(super) fn behind(mut out: Vec<u8>) -> Self {
         out.push(b'{');
         Self { out }
     }
