@@ -27,6 +27,10 @@ const FOUND: usize = 256;
 const GATHER: Duration = Duration::from_millis(1);
 /// It gathers behind so many results: a shorter answer set is over sooner without.
 const GATHERS_AFTER: usize = 1_000;
+/// Results of the first piece; the next ones grow to [`PIECES`], so that the asker soon has something to do.
+const FIRST_PIECE: usize = 4;
+/// Results of a piece, before it gathers.
+const PIECES: usize = 32;
 /// Bytes written in one go; one line more at the most.
 const PIECE: usize = 64 * 1024;
 
@@ -42,6 +46,14 @@ pub struct Asked {
     pub question: Question,
     /// Whose question it is at the asker's; repeated in the answers.
     pub user: String,
+}
+
+/// How many results the next piece may have, behind so many.
+fn most_of_a_piece(written: usize) -> usize {
+    match written {
+        0..GATHERS_AFTER => written.clamp(FIRST_PIECE, PIECES),
+        _ => FOUND,
+    }
 }
 
 /// Why an answer set ended before its end.
@@ -143,7 +155,7 @@ impl StreamService {
         let (mut asker, mut stream) = opened.split();
         let writing = async {
             let (mut results, mut hits, mut piece) = (0, Vec::with_capacity(FOUND), Vec::new());
-            while found.recv_many(&mut hits, FOUND).await > 0 {
+            while found.recv_many(&mut hits, most_of_a_piece(results)).await > 0 {
                 results += hits.len();
                 self.write_answers(&mut stream, asked, peer, &mut hits, &mut piece)
                     .await?;
