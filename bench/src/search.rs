@@ -220,6 +220,7 @@ async fn in_store(store: &SqliteStore, did: &str, text: &str) -> Result<Took> {
         limit: RESULTS,
         deadline: Instant::now() + PATIENCE,
         cancel: CancellationToken::new(),
+        room: None,
     };
     let began = Instant::now();
     let (out, mut found) = mpsc::channel(32);

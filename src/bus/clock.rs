@@ -21,7 +21,8 @@ impl ServerClock {
     /// How old is what it dated so.
     pub(super) fn age(&self, published: SystemTime, now: Instant) -> Duration {
         let passed = now.saturating_duration_since(self.at);
-        (self.said + passed).duration_since(published).unwrap_or_default()
+        let now = self.said.checked_add(passed).unwrap_or(self.said);
+        now.duration_since(published).unwrap_or_default()
     }
 }
 

@@ -25,7 +25,7 @@ macro_rules! store_contract {
         $crate::store::contract::store_contract!(@cases $make, search:
             words_match_folded, every_alphabet_is_folded, attributes_are_found, signs_are_never_operators, access_is_kept,
             nested_partnerships_grant, what_contradicts_itself_is_not_shown, kinds_are_filtered, limits_are_told_in_search,
-            stopping_stops, slow_askers_keep_no_look_up_waiting, index_follows_documents, nested_documents_are_found, odd_documents_do_no_harm);
+            stopping_stops, what_waits_is_bounded_in_bytes, slow_askers_keep_no_look_up_waiting, index_follows_documents, nested_documents_are_found, odd_documents_do_no_harm);
     };
     (@cases $make:path, $group:ident: $($case:ident),+) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ pub(crate) mod copy;
 mod error;
 pub(crate) mod file;
 mod mongodb;
+mod room;
 mod sqlite;
 mod types;
 mod words;
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::mongodb::{MongoOptions, MongoStore};
 pub use error::StoreError;
+pub use room::Room;
 pub use sqlite::SqliteStore;
 pub use types::{Applied, AskerId, Change, Found, Peers, SearchDone, SearchQuery, Write};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::{SEARCH_TEXT_MAX, StoreError};
+use super::{Room, SEARCH_TEXT_MAX, StoreError};
 use crate::model::{Asker, Document, Peer};
 use crate::wire::DataType;
 
@@ -94,6 +94,8 @@ pub struct SearchQuery {
     pub deadline: Instant,
     /// Stops it before.
     pub cancel: CancellationToken,
+    /// What may be found and not taken, beside the bound of the channel: the search takes it, whoever listens gives it back.
+    pub room: Option<Room>,
 }
 
 impl SearchQuery {

@@ -9,7 +9,7 @@
 use super::{StreamService, locked};
 use crate::model::Member;
 use crate::network::Stream;
-use crate::store::{AskerId, Found, SearchQuery, Store, StoreError};
+use crate::store::{AskerId, Found, Room, SearchQuery, Store, StoreError};
 use crate::wire::{Action, DataType, Event, Question, SearchEndMark, protocol, timestamp};
 use futures::io::WriteHalf;
 use futures::{AsyncReadExt, AsyncWriteExt};
@@ -23,6 +23,8 @@ use tracing::{debug, info};
 
 /// Results between the store and the wire; a slow asker stops the store's query here.
 const FOUND: usize = 256;
+/// The same in bytes.
+const FOUND_BYTES: u32 = 1024 * 1024;
 /// How long what is found gathers after a piece, while the query runs: each piece costs both sides much more than a result.
 const GATHER: Duration = Duration::from_millis(1);
 /// It gathers behind so many results: a shorter answer set is over sooner without.
@@ -116,7 +118,11 @@ impl StreamService {
         stop: CancellationToken,
     ) -> Result<SearchEndMark, Ended> {
         let (out, found) = mpsc::channel(FOUND);
-        let query = self.query(asked, peer, deadline, stop);
+        let room = Room::new(FOUND_BYTES);
+        let query = SearchQuery {
+            room: Some(room.clone()),
+            ..self.query(asked, peer, deadline, stop)
+        };
         // The query begins while the stream is being opened.
         let over = CancellationToken::new();
         let searching = async {
@@ -125,7 +131,7 @@ impl StreamService {
             done.map_err(Ended::from)
         };
         let (done, (mut stream, results)) =
-            futures::future::try_join(searching, self.write_found(asked, peer, found, &over)).await?;
+            futures::future::try_join(searching, self.write_found(asked, peer, found, (&room, &over))).await?;
         let mark = SearchEndMark {
             results,
             truncated: done.truncated,
@@ -146,7 +152,7 @@ impl StreamService {
         asked: &Asked,
         peer: PeerId,
         mut found: mpsc::Receiver<Found>,
-        over: &CancellationToken,
+        (room, over): (&Room, &CancellationToken),
     ) -> Result<(WriteHalf<Stream>, usize), Ended> {
         let connected = self.0.discovery.connect(peer, &asked.by.addresses).await;
         connected.map_err(|error| Ended::Unreachable(error.to_string()))?;
@@ -157,8 +163,10 @@ impl StreamService {
             let (mut results, mut hits, mut piece) = (0, Vec::with_capacity(FOUND), Vec::new());
             while found.recv_many(&mut hits, most_of_a_piece(results)).await > 0 {
                 results += hits.len();
+                let taken: usize = hits.iter().map(|hit| room.of(hit) as usize).sum();
                 self.write_answers(&mut stream, asked, peer, &mut hits, &mut piece)
                     .await?;
+                room.give_back(taken);
                 if results >= GATHERS_AFTER {
                     let _ = tokio::time::timeout(GATHER, over.cancelled()).await;
                 }
@@ -196,6 +204,7 @@ impl StreamService {
             limit: asked.question.limit.map_or(most, |limit| limit.min(most)),
             deadline: deadline.into_std(),
             cancel,
+            room: None,
         }
     }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{put, remove, store_all};
 use crate::model::lift;
-use crate::store::{AskerId, Found, SEARCH_TEXT_MAX, SearchDone, SearchQuery, Store, StoreError};
+use crate::store::{AskerId, Found, Room, SEARCH_TEXT_MAX, SearchDone, SearchQuery, Store, StoreError};
 use crate::wire::DataType::{self, ComputeResource, DataResource, Peer, Workflow, WorkflowResource};
 
 const ME: &str = "did:me";
@@ -26,6 +26,7 @@ fn asking(text: &str) -> SearchQuery {
         limit: 1000,
         deadline: Instant::now() + Duration::from_secs(60),
         cancel: CancellationToken::new(),
+        room: None,
     }
 }
 
@@ -353,6 +354,43 @@ pub(crate) async fn limits_are_told_in_search(store: &dyn Store) {
             let (_, done) = answers(store, SearchQuery { limit, ..asking(text) }).await;
             assert_eq!(done, SearchDone { truncated, results }, "limit {limit}");
         }
+    }
+}
+
+/// However many may wait, no more bytes do; and when they are taken, it goes on.
+pub(crate) async fn what_waits_is_bounded_in_bytes(store: &dyn Store) {
+    let long = "y".repeat(10_000);
+    let document = |n| json!({ "id": format!("r{n}"), "creator_id": ME, "access_mode": 1, "name": "x", "more": long });
+    let docs: Vec<Value> = (0..20).map(document).collect();
+    store_all(store, DataResource, &docs).await;
+    // Smaller than one document, room for three, for all.
+    for (bytes, waiting) in [(1_000, 1), (35_000, 3), (1_000_000, 20)] {
+        let room = Room::new(bytes);
+        let query = SearchQuery {
+            room: Some(room.clone()),
+            deadline: Instant::now() + Duration::from_millis(500),
+            ..asking("x")
+        };
+        let (out, found) = mpsc::channel(100);
+        let done = store.search(query, out).await.unwrap();
+        assert_eq!((found.len(), done.truncated), (waiting, waiting < 20), "{bytes}");
+
+        let room = Room::new(bytes);
+        let query = SearchQuery {
+            room: Some(room.clone()),
+            ..asking("x")
+        };
+        let (out, mut found) = mpsc::channel(100);
+        let taking = async {
+            let mut taken = 0;
+            while let Some(one) = found.recv().await {
+                room.give_back(room.of(&one) as usize);
+                taken += 1;
+            }
+            taken
+        };
+        let (done, taken) = tokio::join!(store.search(query, out), taking);
+        assert_eq!((done.unwrap().truncated, taken), (false, 20), "{bytes}");
     }
 }
 

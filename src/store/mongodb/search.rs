@@ -160,7 +160,7 @@ impl Walk {
                 let Some(found) = self.visible(kind, &document) else {
                     continue;
                 };
-                if self.results >= self.query.limit || self.out.send(found).await.is_err() {
+                if self.results >= self.query.limit || !self.send(found).await {
                     return Ok(Walked::Stopped);
                 }
                 self.results += 1;
@@ -170,6 +170,17 @@ impl Walk {
         tokio::time::timeout_at(deadline.into(), walking)
             .await
             .unwrap_or(Ok(Walked::Cut))
+    }
+
+    /// False when nobody listens any more.
+    async fn send(&self, found: Found) -> bool {
+        if let Some(room) = &self.query.room {
+            tokio::select! {
+                () = room.take(&found) => {}
+                () = self.out.closed() => return false,
+            }
+        }
+        self.out.send(found).await.is_ok()
     }
 
     /// The document when it is meant and the asker may see it. One that cannot be read wholly is shown to nobody.

@@ -58,6 +58,7 @@ fn asking(text: &str, deadline: Instant) -> SearchQuery {
         limit: 1000,
         deadline,
         cancel: CancellationToken::new(),
+        room: None,
     }
 }
 

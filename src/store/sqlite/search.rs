@@ -125,20 +125,35 @@ impl Walk {
         Ok(true)
     }
 
-    /// Waits for a slow listener, but not beyond the end of the search.
     fn send(&self, found: Found) -> bool {
+        if let Some(room) = &self.query.room
+            && !room.try_take(&found)
+            && !self.wait(async {
+                tokio::select! {
+                    () = room.take(&found) => true,
+                    () = self.out.closed() => false,
+                }
+            })
+        {
+            return false;
+        }
         match self.out.try_send(found) {
             Ok(()) => true,
             Err(TrySendError::Closed(_)) => false,
-            Err(TrySendError::Full(found)) => self.handle.block_on(async {
-                tokio::select! {
-                    biased;
-                    () = self.stop.cancel.cancelled() => false,
-                    sent = self.out.send(found) => sent.is_ok(),
-                    () = tokio::time::sleep_until(self.stop.deadline.into()) => false,
-                }
-            }),
+            Err(TrySendError::Full(found)) => self.wait(async { self.out.send(found).await.is_ok() }),
         }
+    }
+
+    /// Waits for a slow listener, but not beyond the end of the search.
+    fn wait(&self, listener: impl Future<Output = bool>) -> bool {
+        self.handle.block_on(async {
+            tokio::select! {
+                biased;
+                () = self.stop.cancel.cancelled() => false,
+                done = listener => done,
+                () = tokio::time::sleep_until(self.stop.deadline.into()) => false,
+            }
+        })
     }
 }
 

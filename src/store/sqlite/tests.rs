@@ -181,6 +181,7 @@ async fn brought_forward(format: i64, words: &str) {
                 limit: 10,
                 deadline: Instant::now() + Duration::from_secs(60),
                 cancel: CancellationToken::new(),
+                room: None,
             };
             store.search(query, out).await.unwrap();
             let mut ids = Vec::new();
