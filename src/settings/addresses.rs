@@ -1,6 +1,7 @@
 //! The forms of addresses and subjects. Pure; what may hold a password is never repeated in what is said about it.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -111,7 +112,7 @@ pub(super) fn stream_name() -> Form<String> {
 /// An address to listen on: TCP only, since the pre-shared key works on nothing else.
 pub(super) fn listen_address() -> Form<Multiaddr> {
     form("`/ip4/ADDRESS/tcp/PORT`", |text| {
-        let address = multiaddr(text)?;
+        let address = multiaddr(text, "")?;
         match address.iter().collect::<Vec<_>>().as_slice() {
             [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(_)] => Ok(address),
             _ => Err(format!(
@@ -125,7 +126,7 @@ pub(super) fn listen_address() -> Form<Multiaddr> {
 /// An address that others can dial.
 pub(super) fn reachable_address() -> Form<Multiaddr> {
     form("`/ip4/ADDRESS/tcp/PORT` or `/dns4/HOST/tcp/PORT`", |text| {
-        let address = multiaddr(text)?;
+        let address = multiaddr(text, "")?;
         if dialable(&address) {
             Ok(address)
         } else {
@@ -140,7 +141,7 @@ pub(super) fn reachable_address() -> Form<Multiaddr> {
 /// An address that says which peer is there.
 pub(super) fn address_with_peer() -> Form<Multiaddr> {
     form("`/ip4/ADDRESS/tcp/PORT/p2p/PEER`", |text| {
-        let address = multiaddr(text)?;
+        let address = multiaddr(text, "/p2p/PEER")?;
         match address.iter().last() {
             Some(Protocol::P2p(_)) if dialable(&address) => Ok(address),
             _ => Err(format!("`{}` needs `/tcp/PORT/p2p/PEER`", text.escape_debug())),
@@ -148,9 +149,37 @@ pub(super) fn address_with_peer() -> Form<Multiaddr> {
     })
 }
 
-fn multiaddr(text: &str) -> Result<Multiaddr, String> {
-    text.parse()
-        .map_err(|error| format!("`{}` is no multiaddr: {error}", text.escape_debug()))
+/// `tail`: what it needs behind its port, for whoever writes it in another way.
+fn multiaddr(text: &str, tail: &str) -> Result<Multiaddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "`{}` is no multiaddr; write `{}`",
+            text.escape_debug(),
+            instead(text, tail)
+        )
+    })
+}
+
+/// How somebody who writes addresses in another way would write this one.
+fn instead(text: &str, tail: &str) -> String {
+    let multiaddr = |ip: IpAddr, port: &dyn fmt::Display| match ip {
+        IpAddr::V4(ip) => format!("/ip4/{ip}/tcp/{port}{tail}"),
+        IpAddr::V6(ip) => format!("/ip6/{ip}/tcp/{port}{tail}"),
+    };
+    if let Ok(socket) = text.parse::<SocketAddr>() {
+        return multiaddr(socket.ip(), &socket.port());
+    }
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return multiaddr(ip, &"PORT");
+    }
+    let named = text.rsplit_once(':').filter(|(host, port)| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+        !host.is_empty() && host.chars().all(plain) && port.parse::<u16>().is_ok()
+    });
+    match named {
+        Some((host, port)) => format!("/dns4/{host}/tcp/{port}{tail}"),
+        None => format!("/ip4/ADDRESS/tcp/PORT{tail}` or `/dns4/NAME/tcp/PORT{tail}"),
+    }
 }
 
 /// Whether others can dial it: a host or a name, and a port.
@@ -197,6 +226,23 @@ mod tests {
         for bad in ["", "a b", "a..b", ".a", "a.*", ">", "$SYS.x", "_INBOX.a", "a\nb"] {
             assert!(read(&subject(), bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn who_writes_an_address_in_another_way_is_told_how() {
+        for (text, wanted) in [
+            ("127.0.0.1:4001", "/ip4/127.0.0.1/tcp/4001"),
+            ("[::1]:4001", "/ip6/::1/tcp/4001"),
+            ("203.0.113.7", "/ip4/203.0.113.7/tcp/PORT"),
+            ("index.example:4001", "/dns4/index.example/tcp/4001"),
+            ("nats://a:1", "/ip4/ADDRESS/tcp/PORT` or `/dns4/NAME/tcp/PORT"),
+            ("a:70000", "/ip4/ADDRESS/tcp/PORT` or `/dns4/NAME/tcp/PORT"),
+        ] {
+            let told = read(&reachable_address(), text).unwrap_err();
+            assert_eq!(told, format!("`{text}` is no multiaddr; write `{wanted}`"));
+        }
+        let told = read(&address_with_peer(), "a.example:1").unwrap_err();
+        assert!(told.ends_with("write `/dns4/a.example/tcp/1/p2p/PEER`"), "{told}");
     }
 
     #[test]
