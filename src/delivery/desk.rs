@@ -351,8 +351,8 @@ impl Delivery {
         }
     }
 
-    /// At the start: what is kept of origins that left PARTNER while the daemon was away goes, and what waits for peers that are
-    /// in the store no more.
+    /// At the start: what is kept of origins that left PARTNER while the daemon was away goes, and what is noted of peers that are
+    /// in the store no more. What waits for one of those stays, within its bounds: its app may have told of it and not stored it yet.
     async fn forget_strangers(&self) -> HashSet<String> {
         let federation = Arc::clone(&self.0.parts.federation.borrow());
         let partners: HashSet<String> = federation.partners().map(|member| member.did.clone()).collect();
@@ -365,15 +365,11 @@ impl Delivery {
             }
             Err(error) => warn!(%error, "the journal does not answer the delivery desk"),
         }
-        let mut dests: HashSet<String> = locked(&self.0.notes).keys().cloned().collect();
-        match self.0.parts.log.read(|journal| journal.directed_dests()).await {
-            Ok(directed) => dests.extend(directed),
-            Err(error) => warn!(%error, "the journal does not answer the delivery desk"),
-        }
-        dests.retain(|did| federation.get(did).is_none() && !federation.is_aside(did));
-        for did in dests {
+        let noted: Vec<String> = locked(&self.0.notes).keys().cloned().collect();
+        let gone = |did: &String| federation.get(did).is_none() && !federation.is_aside(did);
+        for did in noted.into_iter().filter(gone) {
             locked(&self.0.notes).remove(&did);
-            forget(&self.0.shared, did, false).await;
+            forget(&self.0.shared, did, true).await;
         }
         partners
     }

@@ -194,6 +194,30 @@ async fn what_waits_for_a_peer_outlives_a_document_of_it_that_does_not_count() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_peer_that_the_store_does_not_name_yet_waits_on() {
+    let net = Federation::new();
+    let mut alice = net.peer("alice").knows("bob", Relation::None).start().await;
+    let mut bob = net.peer("bob").knows("alice", Relation::None).start().await;
+    bob.kill9();
+    alice
+        .publish_considers(DataType::Execution, &[bob.did()], json!({ "n": 1 }))
+        .await;
+    alice.settled().await;
+    assert_eq!(alice.stop().await, 0);
+    // As where an app tells first and stores later, and the daemon starts in between.
+    let store = Connection::open(alice.dir().join("documents.db")).unwrap();
+    let gone = store
+        .execute("DELETE FROM document WHERE id = ?1", [bob.did()])
+        .unwrap();
+    assert_eq!(gone, 1);
+    drop(store);
+    alice.restart().await;
+    alice.tell_peer(bob.identity(), Relation::None).await;
+    bob.restart().await;
+    bob.expect("propalgation_event", |_| true).await;
+}
+
+#[tokio::test]
 async fn a_pin_outlives_the_process() {
     let net = Federation::new();
     let mut alice = net.peer("alice").partner_of("bob").start().await;

@@ -204,12 +204,12 @@ impl Courier {
     }
 }
 
-/// Forgets a destination. What was said meanwhile for a `known` one alone is kept, and brings a courier of its own.
-pub(in crate::delivery) async fn forget(shared: &Shared, did: String, known: bool) {
+/// Forgets a destination; with `unless_waiting` only when nothing waits for it alone, since that brings a courier of its own.
+pub(in crate::delivery) async fn forget(shared: &Shared, did: String, unless_waiting: bool) {
     let dest = did.clone();
     let forgotten = shared.log.write(false, move |journal| {
         let (waiting, _) = journal.directed_waiting(&dest)?;
-        if known && waiting > 0 {
+        if unless_waiting && waiting > 0 {
             return Ok(0);
         }
         journal.forget_dest(&dest)?;
