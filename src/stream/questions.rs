@@ -194,7 +194,7 @@ impl StreamService {
         limits: &ReadLimits,
         answers: &mut AnswerSet,
     ) -> Result<Option<SearchLine>, (&'static str, String)> {
-        let event = Event::read_line(line, limits).map_err(|error| (error.rule(), error.to_string()))?;
+        let event = Event::read_line_of_search(line, limits).map_err(|error| (error.rule(), error.to_string()))?;
         let mut sender = self.sender(&event, &peer);
         // Its DID does not follow from its key: its record may say that it is its own.
         if sender.as_ref().err() == Some(&"unknown_peer") && self.has_record(&event.from, peer).await {

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
+use super::apart::{Apart, Check, Payload};
 use super::datatype::DataType;
 use super::error::WireError;
 use super::json::{self, ReadLimits};
-use super::payload;
 use super::write::ObjectWriter;
 
 const NAMES: [&str; 6] = ["fromapp", "datatype", "user", "groups", "payload", "searchid"];
@@ -30,18 +30,19 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Reads one message.
+    /// Reads one message. Whether a large payload is JSON finds out whoever reads that.
     ///
     /// # Errors
     /// Over a limit, not one JSON object, a header key twice or of the wrong kind, an unknown datatype.
     pub fn read(bytes: &[u8], limits: &ReadLimits) -> Result<Self, WireError> {
-        let [from_app, datatype, user, groups, payload, search_id] = json::object(limits.check(bytes)?, &NAMES)?;
+        let Apart { rest, payload: apart } = Apart::of(bytes, limits, Check::Later)?;
+        let [from_app, datatype, user, groups, payload, search_id] = json::object(limits.check(&rest)?, &NAMES)?;
         Ok(Self {
             from_app: json::string_or_empty(from_app, "from_app")?,
             datatype: json::datatype(datatype)?,
             user: json::string_or_empty(user, "user")?,
             groups: json::strings(groups, "groups", limits.message_bytes)?,
-            payload: payload::read(payload, limits)?,
+            payload: Payload::or_of(apart, payload, limits)?,
             search_id: json::string(search_id, "search_id")?.map(Into::into),
         })
     }

@@ -8,11 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use libp2p::identity::{Keypair, PublicKey};
 
+use super::apart::{Apart, Check, Payload};
 use super::datatype::DataType;
 use super::error::WireError;
 use super::json::{self, ReadLimits};
 use super::names::Action;
-use super::payload;
 use super::write::ObjectWriter;
 
 const NAMES: [&str; 9] = [
@@ -83,19 +83,34 @@ impl Event {
     /// # Errors
     /// As for an envelope; also a missing `type` or `from`, an unknown `type`, a `sig` that is not base64.
     pub fn read_line(line: &[u8], limits: &ReadLimits) -> Result<Self, WireError> {
-        let fields = json::object(limits.check(line)?, &NAMES)?;
+        Self::read(line, limits, Check::Here)
+    }
+
+    /// As [`Event::read_line`], for payloads that are read as a question or a document before anything comes of them: here
+    /// it is not looked whether what base64 held is JSON.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn read_line_of_search(line: &[u8], limits: &ReadLimits) -> Result<Self, WireError> {
+        Self::read(line, limits, Check::Later)
+    }
+
+    fn read(line: &[u8], limits: &ReadLimits, check: Check) -> Result<Self, WireError> {
+        let Apart { rest, payload: apart } = Apart::of(line, limits, check)?;
+        let fields = json::object(limits.check(&rest)?, &NAMES)?;
         let [kind, from, user, datatype, ts, payload, sig, search_id, end] = fields;
         let sig = read_signature(sig)?;
-        let signed_text = sig
-            .is_some()
-            .then(|| received_text([kind, from, user, datatype, ts, payload]));
+        let signed_text = sig.is_some().then(|| {
+            let payload = apart.as_ref().map_or(payload, Payload::text);
+            received_text([kind, from, user, datatype, ts, payload])
+        });
         Ok(Self {
             kind: json::action(kind, "type")?,
             from: json::needed_string(from, "from")?,
             user: json::string_or_empty(user, "User")?,
             datatype: json::datatype(datatype)?,
             ts: json::string_or_empty(ts, "ts")?,
-            payload: payload::read(payload, limits)?,
+            payload: Payload::or_of(apart, payload, limits)?,
             sig,
             search_id: json::string(search_id, "search_id")?.map(Into::into),
             end: json::given(end).map(SearchEndMark::read).transpose()?,

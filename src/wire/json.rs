@@ -35,6 +35,14 @@ impl Default for ReadLimits {
 impl ReadLimits {
     /// The message as text, when it is small enough, UTF-8 and not too deep. Says nothing yet of it being JSON.
     pub(super) fn check<'a>(&self, bytes: &'a [u8]) -> Result<&'a str, WireError> {
+        self.check_size(bytes)?;
+        let text = std::str::from_utf8(bytes).map_err(|error| WireError::BadUtf8(error.valid_up_to()))?;
+        self.check_depth(bytes)?;
+        Ok(text)
+    }
+
+    /// Refuses what is larger than the limit.
+    pub(super) fn check_size(&self, bytes: &[u8]) -> Result<(), WireError> {
         if bytes.len() > self.message_bytes {
             return Err(WireError::TooLarge {
                 what: "message",
@@ -42,31 +50,42 @@ impl ReadLimits {
                 limit: self.message_bytes,
             });
         }
-        let text = std::str::from_utf8(bytes).map_err(|error| WireError::BadUtf8(error.valid_up_to()))?;
-        self.check_depth(bytes)?;
-        Ok(text)
+        Ok(())
     }
 
     /// Refuses what is nested deeper than the limit, by one scan that knows strings and nothing else.
     pub(super) fn check_depth(&self, bytes: &[u8]) -> Result<(), WireError> {
-        let mut depth = 0_usize;
-        let mut rest = bytes;
-        while let Some((byte, after)) = rest.split_first() {
-            rest = after;
-            match byte {
-                b'"' => rest = behind_string(rest),
-                b'{' | b'[' => {
-                    depth += 1;
-                    if depth > self.depth {
-                        return Err(WireError::TooDeep(self.depth));
-                    }
-                }
-                b'}' | b']' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
+        // Counting is quick, and almost always all that is needed: nothing is deeper than it has openings.
+        let opens = |byte: &&u8| matches!(byte, b'{' | b'[');
+        if bytes.iter().filter(opens).count() <= self.depth {
+            return Ok(());
         }
-        Ok(())
+        match depth(bytes, self.depth) {
+            Some(_) => Ok(()),
+            None => Err(WireError::TooDeep(self.depth)),
+        }
     }
+}
+
+/// The levels open at the end; none when there were ever more than `most`.
+pub(super) fn depth(bytes: &[u8], most: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut rest = bytes;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'"' => rest = behind_string(rest),
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > most {
+                    return None;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Some(depth)
 }
 
 /// What follows a string whose opening quote was just read. Most of a message is one string, hence the fast search.

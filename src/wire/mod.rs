@@ -4,6 +4,7 @@
 //! Always holds: reading is tolerant (aliases, names or numbers, base64 or plain payload) but bounded by [`ReadLimits`],
 //! writing has exactly one form, and no code outside knows how a field of a message is spelled.
 
+mod apart;
 mod datatype;
 mod delivery;
 mod envelope;

@@ -33,8 +33,12 @@ pub(super) fn read(raw: Option<&str>, limits: &ReadLimits) -> Result<Bytes, Wire
 fn decoded(raw: &str) -> Option<Vec<u8>> {
     let text: Cow<'_, str> = unquoted(raw, "payload").ok().flatten()?;
     let bytes = base64_simd::STANDARD.decode_to_vec(text.as_bytes()).ok()?;
-    serde_json::from_str::<&RawValue>(std::str::from_utf8(&bytes).ok()?).ok()?;
-    Some(bytes)
+    is_json(&bytes).then_some(bytes)
+}
+
+/// Whether these bytes are one JSON value.
+pub(super) fn is_json(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<&RawValue>(text).is_ok())
 }
 
 #[cfg(test)]

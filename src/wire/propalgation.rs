@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
+use super::apart::{Apart, Check, Payload};
 use super::datatype::DataType;
 use super::error::WireError;
 use super::json::{self, ReadLimits};
 use super::names::Action;
-use super::payload;
 use super::write::ObjectWriter;
 
 const NAMES: [&str; 3] = ["datatype", "action", "payload"];
@@ -23,16 +23,17 @@ pub struct PropalgationMessage {
 }
 
 impl PropalgationMessage {
-    /// Reads the payload of an envelope.
+    /// Reads the payload of an envelope. Whether a large payload of it is JSON finds out whoever reads that.
     ///
     /// # Errors
     /// As for an envelope; also a missing or unknown action.
     pub fn read(bytes: &[u8], limits: &ReadLimits) -> Result<Self, WireError> {
-        let [datatype, action, payload] = json::object(limits.check(bytes)?, &NAMES)?;
+        let Apart { rest, payload: apart } = Apart::of(bytes, limits, Check::Later)?;
+        let [datatype, action, payload] = json::object(limits.check(&rest)?, &NAMES)?;
         Ok(Self {
             datatype: json::datatype(datatype)?,
             action: json::action(action, "action")?,
-            payload: payload::read(payload, limits)?,
+            payload: Payload::or_of(apart, payload, limits)?,
         })
     }
 
