@@ -107,6 +107,7 @@ fn todo(n: u64, origin: &str, line: &Received) -> Todo {
         action: line.action,
         user: line.user.clone(),
         payload: line.payload.clone(),
+        hash: line.hash,
     }
 }
 

@@ -313,6 +313,7 @@ impl Journal for MemoryJournal {
                         action: line.action,
                         user: line.user.clone(),
                         payload: line.payload.clone(),
+                        hash: line.hash,
                     },
                 );
                 verdicts.push(Verdict::Todo(self.last_todo));

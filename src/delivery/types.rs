@@ -201,6 +201,8 @@ pub struct Todo {
     pub user: String,
     /// The payload, untouched.
     pub payload: Bytes,
+    /// Of the payload.
+    pub hash: Hash,
 }
 
 /// What is noted of a partner for people, and to begin with after a restart.

@@ -5,7 +5,7 @@
 
 use super::inbound::message;
 use crate::bus::{Bus, Came, Heard, Message, PublishError};
-use crate::delivery::{Hash, Outlet, Stuck, Todo, Token};
+use crate::delivery::{Outlet, Stuck, Todo, Token};
 use crate::model::{Federation, Relation};
 use crate::store::{Applied, Change, Store, Write};
 use crate::telemetry::Refusals;
@@ -146,7 +146,8 @@ impl NatsOutlet {
             if publish.get(place) == Some(&true) {
                 let (out, bytes) = message(row.action, row.key.datatype, &row.user, &row.payload);
                 // A journal that a power cut or a backup set back gives its numbers again, to other messages.
-                let id = format!("{lineage}-{}-{:?}", row.n, Hash::of(&bytes));
+                let (action, datatype) = (row.action.code(), row.key.datatype.code());
+                let id = format!("{lineage}-{}-{action}.{datatype}-{:?}", row.n, row.hash);
                 messages.push(Message {
                     out,
                     payload: bytes.into(),

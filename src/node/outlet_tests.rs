@@ -81,6 +81,7 @@ fn row(n: u64, bytes: usize) -> Todo {
     // Base64 makes four bytes of three.
     let most = bytes.saturating_sub(takes(0)) / 4 * 3 + 3;
     let pad = (0..most).rev().find(|pad| takes(*pad) <= bytes).unwrap_or_default();
+    let payload = payload(pad);
     Todo {
         n,
         origin: "did:a".into(),
@@ -90,7 +91,8 @@ fn row(n: u64, bytes: usize) -> Todo {
         },
         action: Action::Create,
         user: String::new(),
-        payload: payload(pad),
+        hash: crate::delivery::Hash::of(&payload),
+        payload,
     }
 }
 

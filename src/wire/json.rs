@@ -56,8 +56,7 @@ impl ReadLimits {
     /// Refuses what is nested deeper than the limit, by one scan that knows strings and nothing else.
     pub(super) fn check_depth(&self, bytes: &[u8]) -> Result<(), WireError> {
         // Counting is quick, and almost always all that is needed: nothing is deeper than it has openings.
-        let opens = |byte: &&u8| matches!(byte, b'{' | b'[');
-        if bytes.iter().filter(opens).count() <= self.depth {
+        if memchr::memchr2_iter(b'{', b'[', bytes).nth(self.depth).is_none() {
             return Ok(());
         }
         match depth(bytes, self.depth) {

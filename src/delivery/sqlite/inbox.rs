@@ -204,6 +204,7 @@ pub(super) fn todo(connection: &Connection, after: u64, limit: usize) -> rusqlit
                 key: key(row, 2)?,
                 action,
                 user: row.get(5)?,
+                hash: Hash::of(&payload),
                 payload: payload.into(),
             })
         })?
