@@ -132,7 +132,7 @@ impl ConnectionHandler for Handler {
 
     fn listen_protocol(&self) -> SubstreamProtocol<ByName> {
         let served = self.doors.inboxes.iter().map(|(name, _)| name.clone());
-        let told = std::iter::once(StreamProtocol::new(protocol::TAKES_UNSIGNED));
+        let told = [protocol::TAKES_UNSIGNED, protocol::TAKES_PLAIN].map(StreamProtocol::new);
         SubstreamProtocol::new(ByName(served.chain(told).collect()), ())
     }
 

@@ -67,6 +67,8 @@ pub type Connected = Arc<HashMap<PeerId, Link>>;
 pub struct Link {
     /// It told (by identify) that it takes unsigned events from an authenticated connection.
     pub takes_unsigned: bool,
+    /// It told that it takes answers whose document stands as it is.
+    pub takes_plain: bool,
     /// Where its first connection comes from, or leads to.
     pub source: Source,
     /// From how far that address can be reached.

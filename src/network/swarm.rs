@@ -282,16 +282,14 @@ impl Actor {
                 self.seen_at.send_modify(|seen| {
                     seen.insert(peer_id, info.observed_addr.clone());
                 });
-                let takes_unsigned = info
-                    .protocols
-                    .iter()
-                    .any(|name| name.as_ref() == protocol::TAKES_UNSIGNED);
+                let told = |wanted| info.protocols.iter().any(|name| name.as_ref() == wanted);
+                let takes = (told(protocol::TAKES_UNSIGNED), told(protocol::TAKES_PLAIN));
                 if let Some(link) = self
                     .links
                     .get_mut(&peer_id)
-                    .filter(|link| link.takes_unsigned != takes_unsigned)
+                    .filter(|link| (link.takes_unsigned, link.takes_plain) != takes)
                 {
-                    link.takes_unsigned = takes_unsigned;
+                    (link.takes_unsigned, link.takes_plain) = takes;
                     self.show_links();
                 }
                 let near = self.links.get(&peer_id).map(|link| link.reach).unwrap_or_default();
@@ -313,6 +311,7 @@ impl Actor {
         if let Entry::Vacant(place) = self.links.entry(peer) {
             place.insert(Link {
                 takes_unsigned: false,
+                takes_plain: false,
                 source,
                 reach: reach_of(endpoint.get_remote_address()),
             });

@@ -217,13 +217,10 @@ impl StreamService {
         hits: &mut Vec<Found>,
         piece: &mut Vec<u8>,
     ) -> Result<(), Ended> {
-        let unsigned = self
-            .0
-            .network
-            .connected()
-            .borrow()
-            .get(&peer)
-            .is_some_and(|link| link.takes_unsigned);
+        let (unsigned, plain) = match self.0.network.connected().borrow().get(&peer) {
+            Some(link) => (link.takes_unsigned, link.takes_unsigned && link.takes_plain),
+            None => (false, false),
+        };
         let mut event = self.answer_event(asked, DataType::Invalid, bytes::Bytes::new());
         for hit in hits.drain(..) {
             event.datatype = hit.datatype;
@@ -231,7 +228,10 @@ impl StreamService {
             if !unsigned && let Err(error) = event.sign(&self.0.own.keypair) {
                 debug!(%error, "an answer could not be signed");
             }
-            event.write_line_onto(piece);
+            match plain {
+                true => event.write_plain_line_onto(piece),
+                false => event.write_line_onto(piece),
+            }
             if piece.len() >= PIECE {
                 stream.write_all(piece).await?;
                 piece.clear();

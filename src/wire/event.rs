@@ -13,6 +13,7 @@ use super::datatype::DataType;
 use super::error::WireError;
 use super::json::{self, ReadLimits};
 use super::names::Action;
+use super::plain;
 use super::write::ObjectWriter;
 
 const NAMES: [&str; 9] = [
@@ -86,13 +87,25 @@ impl Event {
         Self::read(line, limits, Check::Here)
     }
 
-    /// As [`Event::read_line`], for payloads that are read as a question or a document before anything comes of them: here
-    /// it is not looked whether what base64 held is JSON.
+    /// As [`Event::read_line`], also in the form of [`Event::write_plain_line_onto`], for payloads that are read as a question
+    /// or a document before anything comes of them: here it is not looked whether what base64 held, or the document, is JSON.
     ///
     /// # Errors
     /// The same.
     pub fn read_line_of_search(line: &[u8], limits: &ReadLimits) -> Result<Self, WireError> {
-        Self::read(line, limits, Check::Later)
+        limits.check_size(line)?;
+        let Some((rest, document)) = plain::part(line) else {
+            return Self::read(line, limits, Check::Later);
+        };
+        limits.check_depth(document)?;
+        let event = Self::read(&rest, limits, Check::Here)?;
+        if !event.payload.is_empty() {
+            return Err(WireError::DuplicateKey("payload"));
+        }
+        Ok(Self {
+            payload: Bytes::copy_from_slice(document),
+            ..event
+        })
     }
 
     fn read(line: &[u8], limits: &ReadLimits, check: Check) -> Result<Self, WireError> {
@@ -140,6 +153,20 @@ impl Event {
         .finish_line();
     }
 
+    /// The form of an answer for those that told [`super::protocol::TAKES_PLAIN`]: unsigned, its document as it is. One that
+    /// cannot stand in a line is written as ever.
+    pub fn write_plain_line_onto(&self, lines: &mut Vec<u8>) {
+        if !plain::fits(&self.payload) {
+            return self.write_line_onto(lines);
+        }
+        lines.reserve(self.payload.len() + 384);
+        *lines = self
+            .write_head(std::mem::take(lines))
+            .optional_string("search_id", self.search_id.as_deref())
+            .json(plain::DOCUMENT, &self.payload)
+            .finish_line();
+    }
+
     /// About as many bytes as the line has.
     fn room(&self) -> usize {
         self.payload.len() / 3 * 4 + 384
@@ -183,14 +210,19 @@ impl Event {
     }
 
     fn write_signed_fields(&self, behind: Vec<u8>) -> ObjectWriter {
-        let [kind, from, user, datatype, ts, payload] = SIGNED_KEYS;
+        let [.., payload] = SIGNED_KEYS;
+        self.write_head(behind).bytes(payload, &self.payload)
+    }
+
+    /// What stands before the payload.
+    fn write_head(&self, behind: Vec<u8>) -> ObjectWriter {
+        let [kind, from, user, datatype, ts, _] = SIGNED_KEYS;
         ObjectWriter::behind(behind)
             .string(kind, self.kind.name())
             .string(from, &self.from)
             .string(user, &self.user)
             .number(datatype, self.datatype.code().into())
             .string(ts, &self.ts)
-            .bytes(payload, &self.payload)
     }
 }
 

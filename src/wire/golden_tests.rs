@@ -97,6 +97,22 @@ fn events_and_their_signatures() {
 }
 
 #[test]
+fn answers_with_their_document_as_it_is() {
+    let file = include_str!("../../tests/golden/answer_plain.jsonl");
+    let mut documents = Vec::new();
+    for line in lines(file) {
+        let event = Event::read_line_of_search(line.as_bytes(), &ReadLimits::default()).unwrap();
+        let mut written = Vec::new();
+        event.write_plain_line_onto(&mut written);
+        assert_eq!(String::from_utf8(written).unwrap(), line);
+        assert_eq!(event.kind, Action::Search);
+        documents.push(event.payload);
+    }
+    assert!(documents[0].starts_with(b"{\"id\":\"r1\""));
+    assert_eq!(documents[1], "{}");
+}
+
+#[test]
 fn heartbeats() {
     let file = include_str!("../../tests/golden/heartbeat.jsonl");
     let read: Vec<Heartbeat> = lines(file)

@@ -15,6 +15,7 @@ mod ids;
 mod json;
 mod names;
 mod payload;
+mod plain;
 mod propalgation;
 mod record;
 mod record_lines;

@@ -48,6 +48,8 @@ pub mod protocol {
     /// Ours, advertised by identify and never opened: this side takes unsigned events, the connection being proof
     /// enough of their sender. Others see one more name and ignore it.
     pub const TAKES_UNSIGNED: &str = "/opencloud/event/unsigned/1.0";
+    /// Ours, likewise: this side takes answers whose document stands as it is, under `document`, the last key of the line.
+    pub const TAKES_PLAIN: &str = "/opencloud/search/plain/1.0";
 }
 
 /// What a message asks for. The number is the wire code.

@@ -76,6 +76,13 @@ impl ObjectWriter {
         self
     }
 
+    /// A value whose bytes are JSON already.
+    pub(super) fn json(mut self, key: &str, json: &[u8]) -> Self {
+        self.key(key);
+        self.out.extend_from_slice(json);
+        self
+    }
+
     /// Bytes as base64; no bytes as `null`, as Go writes a nil slice.
     pub(super) fn bytes(mut self, key: &str, bytes: &[u8]) -> Self {
         self.key(key);
