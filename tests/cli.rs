@@ -305,6 +305,15 @@ fn a_daemon_lives_alone_answers_reloads_and_stops() {
 
     let health = done(home.path(), &["health", "--set", &listen]);
     assert_eq!((status(&health), out(&health).as_str()), (0, "alive\n"));
+    let file = home.path().join("oc-discovery.toml");
+    let settings = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("nmae = \"x\"\n{settings}")).unwrap();
+    let health = done(home.path(), &["health", "--set", &listen]);
+    assert_eq!((status(&health), out(&health).as_str()), (0, "alive\n"), "it runs on");
+    assert!(String::from_utf8_lossy(&health.stderr).contains("nmae"), "{health:?}");
+    std::fs::write(&file, settings).unwrap();
+    let again = done(home.path(), &["init", "--dir", "."]);
+    assert_eq!(status(&again), 0, "it keeps what a running daemon uses: {again:?}");
     let ready = done(home.path(), &["health", "--ready", "--set", &listen]);
     assert_eq!(status(&ready), 1, "there is no NATS server");
     assert!(
@@ -360,7 +369,7 @@ fn a_daemon_lives_alone_answers_reloads_and_stops() {
     daemon.line("stopped");
     assert_eq!(daemon.child.wait().unwrap().code(), Some(0));
     let gone = done(home.path(), &["health", "--set", &listen]);
-    assert_eq!(status(&gone), 64, "the settings are still wrong");
+    assert_eq!(status(&gone), 1, "nobody answers: {gone:?}");
     std::fs::write(&file, text).unwrap();
     assert_eq!(status(&done(home.path(), &["health", "--set", &listen])), 1);
 }

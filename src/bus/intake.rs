@@ -318,9 +318,6 @@ impl Queue {
     /// From core NATS: what does not fit is lost, and counted.
     pub(super) fn offer(&self, subject: Subject, message: Message, place: Place) {
         let mut taken = self.taken(subject, message, place);
-        if taken.refused {
-            return;
-        }
         let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(self.weight(&taken)) else {
             let detail = "limits.intake_bytes is reached; messages are lost";
             return self.refusals.dropped("intake", "bytes", 1, subject.name(), detail);

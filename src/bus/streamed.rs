@@ -220,7 +220,11 @@ fn changed(now: &Info, covering: &Covering, taken: u64) -> Option<String> {
 /// Whether messages from `next` on left the stream by its bounds before they were taken. Single messages that somebody
 /// deleted are no gap.
 async fn hole(context: &jetstream::Context, source: &Source, next: u64) -> Option<String> {
-    let first = look(context, &source.name).await.ok()??.info.state.first_sequence;
+    let Ok(Some(now)) = look(context, &source.name).await else {
+        // Nobody can tell now: the next beginning asks again.
+        return Some(format!("{next} did not come, and NATS does not say why"));
+    };
+    let first = now.info.state.first_sequence;
     (first > next).then(|| format!("the stream begins at {first}, and {next} was not taken yet"))
 }
 

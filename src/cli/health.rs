@@ -8,8 +8,8 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Common, Failure, answer};
-use crate::settings::load;
+use super::{Common, Failure, answer, tell};
+use crate::settings::load_admin;
 
 /// For everything: connecting, asking, reading.
 const WAIT: Duration = Duration::from_secs(2);
@@ -17,8 +17,12 @@ const WAIT: Duration = Duration::from_secs(2);
 const ANSWER_BYTES: u64 = 64 * 1024;
 
 pub(super) fn health(common: &Common, ready: bool) -> Result<(), Failure> {
-    let settings = load(&common.sources())?.settings;
-    let Some(listen) = settings.admin.listen else {
+    let (admin, mistakes) = load_admin(&common.sources())?;
+    // A daemon goes on with the settings that it has, whatever stands in its file meanwhile.
+    if !mistakes.0.is_empty() {
+        tell(&mistakes.to_string());
+    }
+    let Some(listen) = admin.listen else {
         return Err(Failure::Failed(anyhow!(
             "admin.listen is empty: there is nothing to ask"
         )));

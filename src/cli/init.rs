@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Common, Failure, answer, id};
-use crate::identity::{Identity, StateDir, generate_psk, make_dir, parse_psk, write_new};
+use crate::identity::{Identity, IdentityError, StateDir, generate_psk, make_dir, parse_psk, write_new};
 use crate::settings::{Settings, Sources, commented_file, load};
 
 /// Where the settings are written when nothing says otherwise: the first place in which they are looked for.
@@ -59,7 +59,15 @@ pub(super) fn init(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
     if let Some(dir) = &dir {
         make_dir(dir)?;
     }
-    let _lock = StateDir::lock(&settings.state_dir)?;
+    let is_all_there = !new_file
+        && psk.is_none()
+        && settings.identity.key_file.exists()
+        && (!settings.network.private || settings.identity.psk_file.exists());
+    let _lock = match StateDir::lock(&settings.state_dir) {
+        // A daemon runs on what was made before, and there is nothing to make.
+        Err(IdentityError::InUse { .. }) if is_all_there => None,
+        locked => Some(locked?),
+    };
     let mut made = Vec::new();
     let new_psk = settings
         .network

@@ -10,7 +10,7 @@ use crate::discovery::{Depth, millis};
 use crate::model::{Member, Peer, Relation};
 use crate::node::{Hit, Up, get_peer_record, member_of};
 use crate::settings::{Settings, Writes};
-use crate::store::{Change, Write};
+use crate::store::{Applied, Change, Write};
 use crate::wire::{DataType, Envelope, timestamp};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -360,7 +360,14 @@ async fn put(up: &Up, did: &str, change: Change) -> Done<()> {
         only_if_owner: None,
     };
     let applied = up.store.apply(vec![write]).await;
-    applied
-        .map(|_| ())
+    let applied = applied.map_err(|error| Refused::new("failed", error.to_string()))?;
+    for applied in applied {
+        if let Applied::Refused(why) = applied {
+            return Err(Refused::new("failed", format!("the store refuses it: {why}")));
+        }
+    }
+    up.store
+        .sync()
+        .await
         .map_err(|error| Refused::new("failed", error.to_string()))
 }

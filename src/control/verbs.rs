@@ -160,7 +160,14 @@ impl Verbs {
         let checks = self.readiness.snapshot();
         let name = self.settings.borrow().name.clone();
         let outbox = match &up {
-            Some(up) => outbox(up, None, false).await.unwrap_or_default(),
+            Some(up) => match outbox(up, None, false).await {
+                Ok(outbox) => outbox,
+                // The journal cannot be read: what is known without it.
+                Err(_) => Outbox {
+                    partners: known(up).await,
+                    ..Outbox::default()
+                },
+            },
             None => Outbox::default(),
         };
         Status {
@@ -285,6 +292,15 @@ async fn outbox(up: &Up, partner: Option<&str>, parked: bool) -> Done<Outbox> {
             .collect(),
         more,
     })
+}
+
+async fn known(up: &Up) -> Vec<Destination> {
+    let federation = Arc::clone(&up.federation.borrow());
+    let partners = up.delivery.status().await;
+    partners
+        .into_iter()
+        .map(|status| destination(status, &federation))
+        .collect()
 }
 
 async fn named(up: &Up, partner: &str) -> Done<String> {

@@ -13,6 +13,8 @@ use tracing::warn;
 const FREE: u64 = 100;
 /// The time for which the budget is.
 const PERIOD: Duration = Duration::from_secs(24 * 3600);
+/// How long a count of what is propagated is good enough.
+const COUNTED: Duration = Duration::from_secs(600);
 /// How long an operator's word lasts.
 const LIFTED: Duration = Duration::from_secs(600);
 
@@ -26,6 +28,8 @@ struct Spent {
     since: Option<Instant>,
     lifted: Option<Instant>,
     told: bool,
+    /// How much is propagated, and when that was counted: counting passes over all of it.
+    propagated: Option<(u64, Instant)>,
 }
 
 impl Spent {
@@ -63,8 +67,14 @@ impl Absent {
     /// # Errors
     /// The journal cannot be read.
     pub(super) async fn take(&self, log: &Log, deletes: u64) -> Result<bool> {
-        let (propagated, _) = log.read(|journal| journal.own_sum(None, None)).await?;
+        let counted = self.spent().propagated;
+        let counted = counted.filter(|(_, at)| at.elapsed() < COUNTED);
+        let (propagated, at) = match counted {
+            Some(counted) => counted,
+            None => (log.read(|journal| journal.own_sum(None, None)).await?.0, Instant::now()),
+        };
         let mut spent = self.spent();
+        spent.propagated = Some((propagated, at));
         let may = spent.take(deletes, propagated, Instant::now());
         if !may && !std::mem::replace(&mut spent.told, true) {
             warn!(

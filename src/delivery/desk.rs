@@ -199,6 +199,7 @@ impl Delivery {
             log,
             outlet,
             published: published_tell,
+            store: (!parts.apps_own_store).then(|| Arc::clone(&parts.store)),
             left_upto: last_todo,
         };
         let delivery = Self(Arc::new(Inner {
@@ -223,7 +224,8 @@ impl Delivery {
         let taking = tokio::spawn(sessions.run(incoming));
         let desk = tokio::spawn(delivery.clone().run(heard_of));
         let chores = tokio::spawn(delivery.clone().chores());
-        locked(&delivery.0.tasks).extend([taking, desk, chores, publishing]);
+        let reconciles = tokio::spawn(delivery.clone().reconciles());
+        locked(&delivery.0.tasks).extend([taking, desk, chores, reconciles, publishing]);
         Ok(delivery)
     }
 
@@ -256,7 +258,7 @@ impl Delivery {
     pub fn follow(&self, mut state: watch::Receiver<IntakeState>) {
         let delivery = self.clone();
         tokio::spawn(async move {
-            let (mut gaps, mut syncing) = (0, false);
+            let (mut gaps, mut syncing, mut owed) = (0, false, false);
             loop {
                 let now = state.borrow_and_update().clone();
                 match now {
@@ -269,9 +271,7 @@ impl Delivery {
                         delivery.0.intake_ready.send_replace(true);
                     }
                     IntakeState::Stream { head, gaps: counted } => {
-                        if counted > gaps {
-                            delivery.0.reconcile.notify_one();
-                        }
+                        owed |= counted > gaps;
                         gaps = counted;
                         let mut cursor = delivery.0.intake.cursor();
                         tokio::select! {
@@ -284,6 +284,10 @@ impl Delivery {
                             _ = cursor.wait_for(|at| *at >= head) => {}
                         }
                         delivery.0.intake_ready.send_replace(true);
+                        // Only now: what is still in the stream was not missed, and must not be followed by what is older.
+                        if std::mem::take(&mut owed) {
+                            delivery.0.reconcile.notify_one();
+                        }
                     }
                 }
                 tokio::select! {

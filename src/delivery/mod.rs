@@ -24,6 +24,7 @@ pub mod legacy;
 pub mod log;
 #[cfg(test)]
 pub(crate) mod memory;
+mod noting;
 pub mod position;
 mod publisher;
 pub mod receiver;

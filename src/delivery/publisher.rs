@@ -3,12 +3,14 @@
 //! Owns the second commit: a row leaves the journal when it is published, and only then may it be acknowledged. Always:
 //! nothing is published before it is committed, nothing out of order, and what nobody listens to yet stays.
 
-use super::journal::JournalError;
 use super::log::Log;
+use super::noting;
 use super::types::{Key, Todo};
+use crate::store::Store;
 use crate::wire::Action;
 use async_trait::async_trait;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -85,6 +87,8 @@ pub struct Publisher<O> {
     pub outlet: O,
     /// Where it is told how far it has come.
     pub published: watch::Sender<Published>,
+    /// The document store, when rows are written into it: what is noted as done has to be on its disk, too.
+    pub store: Option<Arc<dyn Store>>,
     /// The newest row of an earlier life: those behind it are handed over, and are not read from the journal.
     pub left_upto: u64,
 }
@@ -104,7 +108,12 @@ impl<O: Outlet> Publisher<O> {
         stop: CancellationToken,
     ) {
         let (done_upto, done) = watch::channel(0);
-        let noting = tokio::spawn(note(self.log.clone(), done, self.published.clone()));
+        let noting = tokio::spawn(noting::note(
+            self.log.clone(),
+            self.store.clone(),
+            done,
+            self.published.clone(),
+        ));
         if self.publish_left(&done_upto, &stop).await {
             left.cancel();
             self.publish_new(&mut committed, &done_upto, &stop).await;
@@ -217,27 +226,6 @@ impl<O: Outlet> Publisher<O> {
             .send_if_modified(|published| published.stuck.take().is_some())
         {
             info!("partners' changes are published again");
-        }
-    }
-}
-
-/// The second commit, beside the publishing: what was published while the disk was busy goes into the next one. Ends with
-/// the publisher, when all is noted.
-async fn note(log: Log, mut done: watch::Receiver<u64>, published: watch::Sender<Published>) {
-    while done.changed().await.is_ok() {
-        loop {
-            let n = *done.borrow_and_update();
-            match log.write(true, move |journal| journal.published(n)).await {
-                Ok(()) => {
-                    published.send_modify(|published| published.upto = published.upto.max(n));
-                    break;
-                }
-                Err(JournalError::Closed) => return,
-                Err(error) => {
-                    warn!(%error, "what was published cannot be noted; trying again");
-                    tokio::time::sleep(JOURNAL_AGAIN).await;
-                }
-            }
         }
     }
 }
@@ -358,6 +346,7 @@ mod tests {
             log: log.clone(),
             outlet: Seen(seen, gone),
             published,
+            store: None,
             left_upto: 1,
         };
         let stop = CancellationToken::new();

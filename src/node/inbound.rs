@@ -35,6 +35,8 @@ pub struct InboundHandler {
     pub store: Arc<dyn Store>,
     /// Our NATS.
     pub bus: Bus,
+    /// The daemon is leaving: NATS is not waited for any more.
+    pub leaving: CancellationToken,
     /// Into the journal, and on to the publisher.
     pub committer: Committer,
     /// Who may send what, as it stands when an event is handled.
@@ -151,7 +153,11 @@ impl InboundHandler {
                 }
             }
             // Whatever NATS cannot take now stays here, and the streams behind it stand still.
-            self.bus.connected().await;
+            tokio::select! {
+                () = self.bus.connected() => {}
+                // They are published in the next life.
+                () = self.leaving.cancelled() => {}
+            }
             let mut room: Option<OwnedSemaphorePermit> = None;
             for piece in &mut batch {
                 match (&mut room, piece.room.take()) {
@@ -244,7 +250,14 @@ impl InboundHandler {
         loop {
             match self.bus.publish(out, bytes.clone()).await {
                 Ok(()) => return,
-                Err(PublishError::Away) => self.bus.connected().await,
+                Err(PublishError::Away) if self.leaving.is_cancelled() => {
+                    let detail = "NATS is away, and the daemon leaves";
+                    return self.refusals.dropped("inbound", "stopped", 1, &from.did, detail);
+                }
+                Err(PublishError::Away) => tokio::select! {
+                    () = self.bus.connected() => {}
+                    () = self.leaving.cancelled() => {}
+                },
                 Err(error) => return self.refusals.refuse("nats_refused", &from.did, error),
             }
         }
@@ -335,56 +348,5 @@ impl InboundHandler {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn verdict(action: Action, datatype: DataType, payload: &str) -> Result<Accepted, &'static str> {
-        handle_event_from_partner(action, datatype, payload.as_bytes(), "a", 100)
-    }
-
-    #[test]
-    fn a_partner_writes_its_own_resources_and_nothing_else() {
-        let kind = DataType::ComputeResource;
-        let data = Ok(Accepted::Data("r".into()));
-        let own = r#"{"id":"r","creator_id":"a"}"#;
-        assert_eq!(verdict(Action::Create, kind, own), data);
-        assert_eq!(verdict(Action::Delete, kind, own), data);
-        assert_eq!(verdict(Action::Delete, kind, r#"{"id":"r"}"#), data);
-        assert_eq!(verdict(Action::Update, kind, r#"{"id":"r"}"#), Err("missing"));
-        assert_eq!(
-            verdict(Action::Create, kind, r#"{"id":"r","creator_id":"b"}"#),
-            Err("not_creator")
-        );
-        assert_eq!(
-            verdict(Action::Delete, kind, r#"{"id":"r","creator_id":"b"}"#),
-            Err("not_creator")
-        );
-        assert_eq!(
-            verdict(Action::Create, kind, r#"{"id":"r","creator_id":"a","ID":"x"}"#),
-            Err("case_variant")
-        );
-        assert_eq!(verdict(Action::Create, DataType::Peer, own), Err("datatype_peer"));
-        assert_eq!(verdict(Action::Considers, DataType::Peer, own), Err("datatype_peer"));
-        assert_eq!(verdict(Action::Create, DataType::Invalid, own), Err("unknown_datatype"));
-        assert_eq!(verdict(Action::Create, kind, &format!("{own:200}")), Err("too_large"));
-        assert_eq!(verdict(Action::Considers, kind, "[1]"), Ok(Accepted::Passed));
-    }
-
-    #[test]
-    fn what_nats_gets_is_the_diagrams_word_for_each_action() {
-        let payload = Bytes::from_static(br#"{"id":"r","creator_id":"a"}"#);
-        let message = |action| message(action, DataType::ComputeResource, "u", &payload);
-        assert_eq!(message(Action::Create).0, Out::CreateResource);
-        assert_eq!(message(Action::Update).0, Out::CreateResource);
-        assert_eq!(message(Action::Delete).0, Out::RemoveResource);
-        let (out, bytes) = message(Action::Considers);
-        assert_eq!(out, Out::PropalgationEvent);
-        let limits = crate::wire::ReadLimits {
-            message_bytes: 10_000,
-            depth: 64,
-        };
-        let envelope = Envelope::read(&bytes, &limits).unwrap();
-        let inner = PropalgationMessage::read(&envelope.payload, &limits).unwrap();
-        assert_eq!((inner.action, inner.payload), (Action::Considers, payload));
-    }
-}
+#[path = "inbound_tests.rs"]
+mod tests;

@@ -6,9 +6,12 @@
 use super::taking::Taking;
 use super::{AGAIN, Node};
 use crate::bus::Taken;
+use crate::store::Store;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 /// Messages taken from the queue in one go.
 const BATCH: usize = 64;
@@ -19,6 +22,21 @@ async fn journaled(journaling: &mut Option<JoinHandle<bool>>) -> bool {
         Some(journaling) => journaling.await.unwrap_or(false),
         None => std::future::pending().await,
     }
+}
+
+/// What was written to the store is on the disk; false when the daemon left before.
+async fn synced(store: &dyn Store, give_up: &CancellationToken) -> bool {
+    let mut told = false;
+    while let Err(error) = store.sync().await {
+        if !std::mem::replace(&mut told, true) {
+            warn!(%error, "nothing is taken from NATS: what was stored has to be on the disk first");
+        }
+        tokio::select! {
+            () = give_up.cancelled() => return false,
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
+    true
 }
 
 impl Node {
@@ -67,14 +85,25 @@ impl Node {
     fn journal(&mut self, taking: Taking) -> JoinHandle<bool> {
         let promised = taking.is_promised();
         let Taking {
-            batch, answers, began, ..
+            batch,
+            answers,
+            began,
+            wrote,
+            ..
         } = taking;
+        let store = wrote.then(|| Arc::clone(&self.store));
         let rows = Arc::new(batch);
         self.under_way = Some(Arc::clone(&rows));
         let (intake, bus, metrics) = (self.intake.clone(), self.bus.clone(), self.metrics.clone());
         let give_up = self.give_up.clone();
         // A task of its own: it goes on while a message that is read meanwhile waits for the store.
         tokio::spawn(async move {
+            // First: a store that a power cut sets behind the journal would be taken for newer than that.
+            if let Some(store) = store
+                && !synced(store.as_ref(), &give_up).await
+            {
+                return false;
+            }
             if !rows.is_empty() && !intake.take(&rows, promised, &give_up).await {
                 return false;
             }

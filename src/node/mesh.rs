@@ -16,10 +16,21 @@ pub const MESH: usize = 6;
 /// Pause after the first failed dial of a peer, doubling to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
+/// A connection that lasts this long is one: a peer that finds out that it does not know us lets go within seconds.
+const SETTLED: Duration = Duration::from_secs(20);
+
 /// Who was dialled, and when each may be again.
 #[derive(Debug, Default)]
 pub struct Mesh {
-    tried: HashMap<PeerId, (Backoff, Instant)>,
+    tried: HashMap<PeerId, Tried>,
+}
+
+#[derive(Debug)]
+struct Tried {
+    backoff: Backoff,
+    due: Instant,
+    /// Since when it is connected.
+    connected: Option<Instant>,
 }
 
 impl Mesh {
@@ -36,7 +47,11 @@ impl Mesh {
             .filter(|member| member.relation != Relation::Blacklist)
             .collect();
         let peers: HashSet<PeerId> = members.iter().filter_map(|member| member.peer_id).collect();
-        self.tried.retain(|peer, _| peers.contains(peer) && !is_connected(peer));
+        self.tried.retain(|peer, tried| {
+            let since = is_connected(peer).then(|| *tried.connected.get_or_insert(now));
+            tried.connected = since;
+            peers.contains(peer) && since.is_none_or(|since| now.saturating_duration_since(since) < SETTLED)
+        });
         let connected = peers.iter().filter(|peer| is_connected(peer)).count();
         let mut room = MESH.saturating_sub(connected);
         let mut wanted = Vec::new();
@@ -47,14 +62,15 @@ impl Mesh {
             if room == 0 {
                 break;
             }
-            let (backoff, due) = self
-                .tried
-                .entry(peer)
-                .or_insert((Backoff::new(PAUSES.0, PAUSES.1), now));
-            if *due > now || member.addresses.is_empty() {
+            let tried = self.tried.entry(peer).or_insert_with(|| Tried {
+                backoff: Backoff::new(PAUSES.0, PAUSES.1),
+                due: now,
+                connected: None,
+            });
+            if tried.due > now || member.addresses.is_empty() {
                 continue;
             }
-            *due = now + backoff.failed(chance());
+            tried.due = now + tried.backoff.failed(chance());
             room -= 1;
             wanted.push(Arc::clone(member));
         }
@@ -136,6 +152,22 @@ mod tests {
                 .len(),
             0
         );
+    }
+
+    #[test]
+    fn one_that_lets_go_after_a_moment_is_no_sooner_dialled_again() {
+        let (mut mesh, now) = (Mesh::default(), Instant::now());
+        let known = federation(1, Relation::None);
+        let mut at = |seconds, connected| {
+            let now = now + Duration::from_secs(seconds);
+            mesh.wanted(&known, |_| connected, now, || 1.0).len()
+        };
+        assert_eq!((at(0, false), at(5, true), at(9, false), at(10, false)), (1, 0, 0, 1));
+        assert_eq!(
+            (at(15, true), at(20, false), at(29, false), at(30, false)),
+            (0, 0, 0, 1)
+        );
+        assert_eq!((at(35, true), at(55, true), at(60, false)), (0, 0, 1), "it stayed");
     }
 
     #[test]

@@ -81,13 +81,18 @@ struct Node {
     refusals: Refusals,
 }
 
+/// The rule that refused a message, and why: its app is told, and people see it.
+type Refusal = (&'static str, String);
+
 impl Node {
     async fn on_message(&mut self, mut taken: Taken, taking: &mut Taking) {
         taking.at(&mut taken);
-        if taken.refused {
-            return;
-        }
         let limits = &self.settings.borrow().limits.clone();
+        if taken.refused {
+            let why = format!("limits.message_bytes is {}", limits.message_bytes);
+            taking.refused(taken.subject.name(), ("too_large", why));
+            return taking.next();
+        }
         let view = View {
             own_did: &self.own_did,
             limits: ReadLimits {
@@ -115,7 +120,7 @@ impl Node {
         at: Instant,
         subject: &'static str,
         taking: &mut Taking,
-    ) -> Option<(&'static str, String)> {
+    ) -> Option<Refusal> {
         match decision {
             Decision::Ignore(why) => debug!(subject, why, "ignored"),
             Decision::Refuse { rule, detail } => {
@@ -124,8 +129,8 @@ impl Node {
             }
             Decision::ToPartners(change) => Self::to_partner_publish_event(change, taking),
             Decision::DeleteById { change } => return self.delete_by_id(change, taking).await,
-            Decision::ToListed(directed) => self.direct(directed, at, taking).await,
-            Decision::ClosePlanner { peer } => self.close_planner(&peer),
+            Decision::ToListed(directed) => return self.direct(directed, at, taking).await,
+            Decision::ClosePlanner { peer } => return self.close_planner(&peer),
             Decision::SearchPeer { request, user } => self.wish(Wish::Peer { request, user }).await,
             Decision::Search {
                 request,
@@ -153,20 +158,23 @@ impl Node {
                     self.registry.changed(member).await;
                 }
                 let change = StoreChange::Put(peer.document.into_bytes());
-                self.write(DataType::Peer, did, change, taking).await;
+                return self.write(DataType::Peer, did, change, taking).await;
             }
             Decision::PeerRemoved { did } if did == self.own_did => {
-                self.refusals
-                    .refuse("self_relation", subject, "our own peer document cannot be removed");
+                let why = "our own peer document cannot be removed";
+                self.refusals.refuse("self_relation", subject, why);
+                return Some(("self_relation", why.to_owned()));
             }
             Decision::PeerRemoved { did } => {
                 self.registry.removed(did.clone()).await;
-                self.write(DataType::Peer, did, StoreChange::Remove, taking).await;
+                return self.write(DataType::Peer, did, StoreChange::Remove, taking).await;
             }
             Decision::Put { datatype, id, document } => {
-                self.write(datatype, id, StoreChange::Put(document), taking).await;
+                return self.write(datatype, id, StoreChange::Put(document), taking).await;
             }
-            Decision::Remove { datatype, id } => self.write(datatype, id, StoreChange::Remove, taking).await,
+            Decision::Remove { datatype, id } => {
+                return self.write(datatype, id, StoreChange::Remove, taking).await;
+            }
         }
         None
     }
@@ -192,7 +200,7 @@ impl Node {
     }
 
     /// PB_DELETE `{id}`: what was propagated under that id decides whose it is, else what is stored.
-    async fn delete_by_id(&mut self, change: Change, taking: &mut Taking) -> Option<(&'static str, String)> {
+    async fn delete_by_id(&mut self, change: Change, taking: &mut Taking) -> Option<Refusal> {
         let key = Key {
             datatype: change.datatype,
             id: change.id.clone(),
@@ -246,7 +254,7 @@ impl Node {
 
     /// PB_CONSIDERS and PB_PLANNER: to each listed known, not blacklisted peer but ourselves. Considers are journaled, one
     /// row a peer; planner lines are live, `PublishCommon` at once.
-    async fn direct(&mut self, directed: Directed, at: Instant, taking: &mut Taking) {
+    async fn direct(&mut self, directed: Directed, at: Instant, taking: &mut Taking) -> Option<Refusal> {
         let Directed {
             action,
             datatype,
@@ -255,19 +263,23 @@ impl Node {
             payload,
         } = directed;
         let federation = Arc::clone(&self.federation.borrow());
-        let mut done = HashSet::new();
+        let (listed, mut done, mut left_out) = (to.len(), HashSet::new(), None);
+        let mut refused = 0;
         for key in to {
             match federation.find(&key) {
                 _ if key == self.own_did => {}
                 // One source for all of them: a list may hold thousands.
-                None => self.refusals.refuse(
-                    "unknown_peer",
-                    action.name(),
-                    format_args!("{key:?} is no peer of our store"),
-                ),
+                None => {
+                    let why = format!("{key:?} is no peer of our store");
+                    self.refusals.refuse("unknown_peer", action.name(), &why);
+                    refused += 1;
+                    left_out.get_or_insert(("unknown_peer", why));
+                }
                 Some(member) if member.did == self.own_did => {}
                 Some(member) if member.relation == Relation::Blacklist => {
                     self.refusals.refuse("blacklisted", &member.did, action.name());
+                    refused += 1;
+                    left_out.get_or_insert_with(|| ("blacklisted", format!("{key:?} is blacklisted")));
                 }
                 Some(member) if !done.insert(member.did.clone()) => {}
                 Some(member) if action == Action::Considers => {
@@ -289,16 +301,25 @@ impl Node {
                 }
             }
         }
+        let (rule, why) = left_out?;
+        let others = match listed - refused {
+            0 => "",
+            _ => "; it goes to the others",
+        };
+        Some((rule, format!("{refused} of {listed} left out: {why}{others}")))
     }
 
-    fn close_planner(&self, key: &str) {
+    fn close_planner(&self, key: &str) -> Option<Refusal> {
         match self.federation.borrow().find(key).and_then(|member| member.peer_id) {
-            Some(peer) => self.streams.close_stream(peer, Action::Planner),
-            None => self.refusals.refuse(
-                "unknown_peer",
-                "close_planner",
-                format_args!("{key:?} is no peer of our store"),
-            ),
+            Some(peer) => {
+                self.streams.close_stream(peer, Action::Planner);
+                None
+            }
+            None => {
+                let why = format!("{key:?} is no peer of our store");
+                self.refusals.refuse("unknown_peer", "close_planner", &why);
+                Some(("unknown_peer", why))
+            }
         }
     }
 
@@ -307,10 +328,15 @@ impl Node {
         let _ = self.searches.send(wish).await;
     }
 
+    fn store_refused(&self, datatype: DataType, why: String) -> Refusal {
+        self.refusals.refuse("store_refused", datatype.name(), &why);
+        ("store_refused", why)
+    }
+
     /// Writes the store, when that is ours to do, however long it is away: nobody else would.
-    async fn write(&self, datatype: DataType, id: String, change: StoreChange, taking: &mut Taking) {
+    async fn write(&self, datatype: DataType, id: String, change: StoreChange, taking: &mut Taking) -> Option<Refusal> {
         if !self.writes_store {
-            return;
+            return None;
         }
         let write = Write {
             datatype,
@@ -322,21 +348,22 @@ impl Node {
         loop {
             let error = match self.store.apply(vec![write.clone()]).await {
                 Ok(applied) => {
-                    for applied in applied {
-                        if let Applied::Refused(why) = applied {
-                            self.refusals.refuse("store_refused", datatype.name(), why);
-                        }
-                    }
-                    return;
+                    taking.wrote = true;
+                    let refused = applied.into_iter().find_map(|applied| match applied {
+                        Applied::Refused(why) => Some(why),
+                        _ => None,
+                    })?;
+                    return Some(self.store_refused(datatype, refused));
                 }
                 Err(error @ StoreError::Document { .. }) => {
-                    return self.refusals.refuse("store_refused", datatype.name(), error);
+                    return Some(self.store_refused(datatype, error.to_string()));
                 }
                 Err(error) => error,
             };
             if taking.given_up || self.stopping.is_cancelled() {
                 taking.given_up = true;
-                return self.refusals.dropped("store", "stopped", 1, datatype.name(), error);
+                self.refusals.dropped("store", "stopped", 1, datatype.name(), error);
+                return None;
             }
             if !std::mem::replace(&mut told, true) {
                 warn!(%error, "nothing is taken from NATS: what was heard has to be in the store first");

@@ -58,7 +58,9 @@ impl NatsOutlet {
         let relation = federation.get(&row.origin).map(|member| member.relation);
         match relation {
             Some(Relation::Partner) => true,
-            Some(Relation::Blacklist) | None => false,
+            Some(Relation::Blacklist) => false,
+            // A document that cannot be read now takes nothing away from what came by right.
+            None => federation.is_aside(&row.origin),
             Some(_) => !is_document(row),
         }
     }

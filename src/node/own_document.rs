@@ -5,7 +5,7 @@
 use crate::identity::{Identity, derived_did, public_key_base64};
 use crate::network::Network;
 use crate::settings::Settings;
-use crate::store::{Change, Store, StoreError, Write};
+use crate::store::{Applied, Change, Store, StoreError, Write};
 use crate::wire::{DataType, timestamp};
 use std::time::SystemTime;
 
@@ -51,6 +51,14 @@ pub(super) async fn make_self(
         change,
         only_if_owner: None,
     };
-    store.apply(vec![write]).await?;
-    Ok(did)
+    match store.apply(vec![write]).await?.into_iter().next() {
+        Some(Applied::Refused(why)) => Err(StoreError::Database {
+            store: "that is to keep our own peer document".to_owned(),
+            why: format!("it refuses it: {why}"),
+        }),
+        _ => {
+            store.sync().await?;
+            Ok(did)
+        }
+    }
 }

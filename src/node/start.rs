@@ -37,6 +37,9 @@ const WAIT_FOR_SELF: Duration = Duration::from_secs(2);
 const JOURNAL: &str = "journal.db";
 /// What the network may need to put the last written bytes on the wire.
 const LINGER: Duration = Duration::from_millis(50);
+/// How long peers that are written to directly may take for what they have been promised; one that reads nothing now may do so
+/// for hours.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// What the daemon is started with.
 pub struct NodeParts {
@@ -341,7 +344,11 @@ impl Daemon {
             delivery.finish().await;
             let _ = bus.flush().await;
         };
-        tokio::join!(streams.drain(), received);
+        let drained = tokio::time::timeout(DRAIN, streams.drain());
+        let (drained, ()) = tokio::join!(drained, received);
+        if drained.is_err() {
+            info!("some peers took nothing any more; what is journaled for them waits for the next life");
+        }
         parts.up.send_replace(None);
         discovery_of_end.keep_for_next_life().await;
         tokio::time::sleep(LINGER).await;

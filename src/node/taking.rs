@@ -28,6 +28,8 @@ pub(super) struct Taking {
     pub(super) batch: Batch,
     /// Words owed to apps, once it is there.
     pub(super) answers: Vec<(async_nats::Subject, Bytes)>,
+    /// The store was written.
+    pub(super) wrote: bool,
     /// The daemon is leaving, and the store has not taken something of it.
     pub(super) given_up: bool,
     /// How old the message in hand was when it was taken.

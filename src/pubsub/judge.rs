@@ -34,7 +34,7 @@ pub enum Verdict {
 /// The judge; see the module's first lines.
 #[derive(Debug)]
 pub struct Judge {
-    started: SystemTime,
+    started: Instant,
     per_second: f64,
     burst: f64,
     seen: HashSet<Vec<u8>>,
@@ -45,7 +45,7 @@ pub struct Judge {
 impl Judge {
     /// A judge of a daemon that started at `started`, allowing each source so many messages.
     #[must_use]
-    pub fn new(started: SystemTime, per_second: f64, burst: f64) -> Self {
+    pub fn new(started: Instant, per_second: f64, burst: f64) -> Self {
         Self {
             started,
             per_second,
@@ -86,7 +86,9 @@ impl Judge {
         if distance > WINDOW {
             return Verdict::Ignore("gossip_out_of_window");
         }
-        if sent < self.started {
+        // By our clock as it is now: it may have been set back since the start.
+        let started = now.checked_sub(instant.saturating_duration_since(self.started));
+        if started.is_some_and(|started| sent < started) {
             return Verdict::Ignore("gossip_before_start");
         }
         if !self.is_new(event.sig.clone().unwrap_or_default()) {
@@ -160,14 +162,14 @@ mod tests {
             peer_id: Some(source),
             addresses: vec![],
         };
-        let now = SystemTime::now();
+        let (now, started) = (SystemTime::now(), Instant::now());
         Scene {
-            judge: Judge::new(now - Duration::from_secs(30), 1000.0, 1000.0),
+            judge: Judge::new(started, 1000.0, 1000.0),
             key,
             source,
             federation: Federation::new("me".into(), [member]),
             now,
-            instant: Instant::now(),
+            instant: started + Duration::from_secs(30),
         }
     }
 
@@ -219,6 +221,12 @@ mod tests {
         assert_eq!(scene.judge(&old), Verdict::Ignore("gossip_out_of_window"));
         let early = scene.event("a", scene.now - Duration::from_secs(31), "gpu");
         assert_eq!(scene.judge(&early), Verdict::Ignore("gossip_before_start"));
+        scene.now -= Duration::from_secs(7200);
+        let set_back = scene.event("a", scene.now, "gpu");
+        assert!(
+            matches!(scene.judge(&set_back), Verdict::Answer(_)),
+            "our clock was ahead"
+        );
         let future = scene.event("a", scene.now + Duration::from_secs(61), "gpu");
         assert_eq!(scene.judge(&future), Verdict::Ignore("gossip_out_of_window"));
         let liar = scene.event("b", scene.now, "gpu");
@@ -239,7 +247,7 @@ mod tests {
     #[test]
     fn a_source_has_a_rate() {
         let mut scene = scene(Relation::None);
-        scene.judge = Judge::new(scene.now - Duration::from_secs(30), 1.0, 3.0);
+        scene.judge = Judge::new(scene.instant - Duration::from_secs(30), 1.0, 3.0);
         let verdicts: Vec<Verdict> = (0..5)
             .map(|n| {
                 let event = scene.event("a", scene.now, &n.to_string());

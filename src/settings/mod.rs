@@ -92,5 +92,21 @@ pub fn load(sources: &Sources) -> Result<Loaded, Mistakes> {
     }
 }
 
+/// Where the daemon's probes are, for whoever asks them while somebody edits the file: mistakes elsewhere are told beside it, and
+/// do not count.
+///
+/// # Errors
+/// The address itself cannot be read.
+pub fn load_admin(sources: &Sources) -> Result<(AdminSettings, Mistakes), Mistakes> {
+    let mut reading = reading::Reading::new(&sources.env);
+    sources::gather(sources, &mut reading);
+    let admin = <AdminSettings as list::Section>::read(&mut reading);
+    let mistakes = Mistakes(reading.finish().1);
+    match admin {
+        Some(admin) => Ok((admin, mistakes)),
+        None => Err(mistakes),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,8 @@ impl StreamService {
             let current = self.federation().get(&did).cloned();
             let peer = current.as_ref().and_then(|member| member.peer_id);
             let outcome = tokio::select! {
+                // A partner that is let go loses its stream at the same moment, and must not be told as away after it is forgotten.
+                biased;
                 () = stop.cancelled() => break,
                 outcome = self.partner_session(current, &mut opened) => outcome,
             };

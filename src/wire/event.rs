@@ -156,7 +156,8 @@ impl Event {
     /// The form of an answer for those that told [`super::protocol::TAKES_PLAIN`]: unsigned, its document as it is. One that
     /// cannot stand in a line is written as ever.
     pub fn write_plain_line_onto(&self, lines: &mut Vec<u8>) {
-        if !plain::fits(&self.payload) {
+        let texts = self.from.len() + self.user.len() + self.search_id.as_ref().map_or(0, String::len);
+        if !plain::fits(&self.payload, texts) {
             return self.write_line_onto(lines);
         }
         lines.reserve(self.payload.len() + 384);

@@ -15,9 +15,14 @@ static FIND_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(KEY));
 /// How far from the beginning it is looked for.
 const HEAD: usize = 4096;
 
-/// Whether a document can stand in such a line.
-pub(super) fn fits(document: &[u8]) -> bool {
-    document.first() == Some(&b'{') && document.last() == Some(&b'}') && memchr::memchr(b'\n', document).is_none()
+/// Whether a document can stand in such a line, behind texts of so many bytes.
+pub(super) fn fits(document: &[u8], texts: usize) -> bool {
+    // An escape is six bytes at the most; the rest are the keys, a number and a time.
+    let within = texts.saturating_mul(6) + 256 < HEAD;
+    within
+        && document.first() == Some(&b'{')
+        && document.last() == Some(&b'}')
+        && memchr::memchr(b'\n', document).is_none()
 }
 
 /// The line without its document, and that; none when it is no such line.
@@ -73,6 +78,17 @@ mod tests {
             assert_eq!(line.matches('\n').count(), 1, "{document}");
             assert_eq!(line.contains(",\"document\":{"), plain, "{document}");
             assert_eq!(read(line), Ok(event), "{document}");
+        }
+    }
+
+    #[test]
+    fn long_texts_before_it_are_no_hindrance() {
+        for length in [100, 600, 700, 5000] {
+            let mut event = answer(DOCUMENT);
+            event.user = "<".repeat(length);
+            let mut line = Vec::new();
+            event.write_plain_line_onto(&mut line);
+            assert_eq!(read(std::str::from_utf8(&line).unwrap()), Ok(event), "{length}");
         }
     }
 

@@ -21,10 +21,28 @@ const RECONCILE: usize = 256;
 const ENOUGH: u64 = 110;
 
 impl Delivery {
-    /// Reconcile, purges and the look at the disk.
+    /// The journal against the store: by the clock, and when it is asked for. Beside the rest, since a slow store may take hours.
+    pub(super) async fn reconciles(self) {
+        let inner = &self.0;
+        let mut ready = inner.intake_ready.subscribe();
+        tokio::select! {
+            () = inner.stop.cancelled() => return,
+            _ = ready.wait_for(|ready| *ready) => {}
+        }
+        let mut reconcile = tokio::time::interval(inner.parts.settings.delivery.reconcile_every);
+        loop {
+            tokio::select! {
+                () = inner.stop.cancelled() => return,
+                _ = reconcile.tick() => {}
+                () = inner.reconcile.notified() => {}
+            }
+            self.reconcile_all().await;
+        }
+    }
+
+    /// Purges and the look at the disk.
     pub(super) async fn chores(self) {
         let inner = &self.0;
-        let every = inner.parts.settings.delivery.reconcile_every;
         let mut ready = inner.intake_ready.subscribe();
         let mut disk = tokio::time::interval(TICK);
         loop {
@@ -34,13 +52,10 @@ impl Delivery {
                 _ = ready.wait_for(|ready| *ready) => break,
             }
         }
-        let mut reconcile = tokio::time::interval(every);
         let mut purge = tokio::time::interval(PURGE_EVERY);
         loop {
             tokio::select! {
                 () = inner.stop.cancelled() => return,
-                _ = reconcile.tick() => self.reconcile_all().await,
-                () = inner.reconcile.notified() => self.reconcile_all().await,
                 _ = purge.tick() => self.purge().await,
                 _ = disk.tick() => {
                     self.look_at_disk();
@@ -68,6 +83,7 @@ impl Delivery {
                 break;
             };
             let keys: Vec<_> = keys.into_iter().map(|own| own.key).collect();
+            store.intake_drained(after.is_none()).await;
             let changes = match store.missing(log, &keys, true).await {
                 Ok(changes) => changes,
                 Err(error) => return warn!(%error, "the journal could not be compared with the store"),

@@ -46,6 +46,8 @@ pub(super) fn receive(
     let mut take = Take::prepare(connection)?;
     for line in lines {
         let refused = match line.directed {
+            // What was sent once has no id of its sender's.
+            true if line.once => None,
             true => meet(connection, origin, &line.key.id, at)?,
             false => take.hold(origin, line)?,
         };

@@ -17,7 +17,7 @@ use crate::settings::{Settings, Writes};
 use crate::stream::{self, StreamService, Upward};
 use crate::wire::{ReadLimits, TOPIC_SEARCH, TOPIC_SEARCH_ALIAS};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 
 /// The network as the settings want it.
@@ -60,7 +60,8 @@ impl Daemon {
         records: mpsc::Receiver<network::Incoming>,
         offered: mpsc::Receiver<network::Offered>,
     ) -> Result<Discovery, NodeError> {
-        let document = self.store.self_peer().await?;
+        // A store that is away now tells later, by the registry's first reading.
+        let document = self.store.self_peer().await.unwrap_or_default();
         let parts = discovery::Parts {
             own: self.own(did),
             says: document.map(|peer| Says::of(&peer)).unwrap_or_default(),
@@ -128,6 +129,7 @@ impl Daemon {
         InboundHandler {
             store: Arc::clone(&self.store),
             bus: bus.clone(),
+            leaving: self.parts.shutdown.clone(),
             committer,
             federation: federation.clone(),
             document_bytes: self.settings.limits.document_bytes,
@@ -224,7 +226,7 @@ impl Daemon {
                 depth: limits.depth,
             },
             judge: Judge::new(
-                SystemTime::now(),
+                Instant::now(),
                 limits.gossip_per_second.into(),
                 limits.gossip_burst.into(),
             ),
