@@ -390,6 +390,10 @@ impl Journal for MemoryJournal {
         Ok(old.len())
     }
 
+    fn cap_seen(&mut self, most: usize, limit: usize) -> Result<usize> {
+        Ok(self.cap(most, limit))
+    }
+
     fn held_sum(&self, origin: &str, after: Option<&Key>, to: Option<&Key>) -> Result<(u64, Hash)> {
         let mut sum = Sum::default();
         for held in self.held(origin, after, to, usize::MAX)? {

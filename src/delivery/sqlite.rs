@@ -253,6 +253,10 @@ impl Journal for SqliteJournal {
         self.write(|connection| inbox::purge_seen(connection, before, limit))
     }
 
+    fn cap_seen(&mut self, most: usize, limit: usize) -> Result<usize> {
+        self.write(|connection| inbox::cap_seen(connection, most, limit))
+    }
+
     fn held_sum(&self, origin: &str, after: Option<&Key>, to: Option<&Key>) -> Result<(u64, Hash)> {
         self.read(|connection| inbox::held_sum(connection, origin, &Range::new(after, to)))
     }

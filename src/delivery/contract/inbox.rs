@@ -172,6 +172,29 @@ pub(crate) fn seen_ids_are_purged(journal: &mut dyn Journal) {
     );
 }
 
+pub(crate) fn of_one_origin_the_newest_ids_are_kept(journal: &mut dyn Journal) {
+    for n in 1..=5 {
+        let id = format!("m{n}");
+        journal.receive("a", &[directed_line(&id)], at(1), 10 - n).unwrap();
+    }
+    journal.receive("b", &[directed_line("m")], at(1), 1).unwrap();
+    assert_eq!(journal.cap_seen(2, 2).unwrap(), 2);
+    assert_eq!(journal.cap_seen(2, 2).unwrap(), 1);
+    assert_eq!(journal.cap_seen(2, 2).unwrap(), 0);
+    let again = ["m1", "m2", "m3"].map(directed_line);
+    assert_eq!(receive(journal, "a", &again), [Known, Known, Todo(7)]);
+    assert_eq!(receive(journal, "b", &[directed_line("m")]), [Known]);
+}
+
+pub(crate) fn what_was_sent_once_leaves_no_id(journal: &mut dyn Journal) {
+    let once = Received {
+        once: true,
+        ..directed_line("m")
+    };
+    assert_eq!(receive(journal, "a", &[once]), [Todo(1)]);
+    assert_eq!(journal.purge_seen(u64::MAX, 10).unwrap(), 0);
+}
+
 pub(crate) fn published_ones_leave(journal: &mut dyn Journal) {
     receive(
         journal,

@@ -13,6 +13,8 @@ use tracing::{info, warn};
 
 /// How often old tombstones and ids are purged.
 const PURGE_EVERY: Duration = Duration::from_secs(600);
+/// Ids of directed events kept of one origin: far more than can be under way, and a bound for one that sends without end.
+const SEEN_OF_ONE: usize = 100_000;
 /// Rows purged in one transaction.
 const PURGE: usize = 10_000;
 /// Keys of one step of a reconcile.
@@ -119,7 +121,8 @@ impl Delivery {
                 move |journal| {
                     let tombs = journal.purge_tombstones(at.saturating_sub(tombstones), keep, PURGE)?;
                     let seen = journal.purge_seen(at.saturating_sub(seen), PURGE)?;
-                    Ok((tombs.max(seen), journal.feed()?.floor))
+                    let over = journal.cap_seen(SEEN_OF_ONE, PURGE)?;
+                    Ok((tombs.max(seen).max(over), journal.feed()?.floor))
                 },
                 move |(_, floor)| reach.send_modify(|reach| reach.floor = *floor),
             );

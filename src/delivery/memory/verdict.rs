@@ -1,12 +1,16 @@
-//! What becomes of one received line.
+//! What becomes of one received line, and which ids of directed ones are remembered.
 
 use super::MemoryJournal;
 use crate::delivery::types::{Received, Verdict};
 use crate::wire::Action;
+use std::collections::BTreeMap;
 
 impl MemoryJournal {
     /// The verdict; [`Verdict::Todo`] without its number yet.
     pub(super) fn receive_one(&mut self, origin: &str, line: &Received, at: u64) -> Verdict {
+        if line.directed && line.once {
+            return Verdict::Todo(0);
+        }
         if line.directed {
             let id = (origin.to_owned(), line.key.id.clone());
             return match self.seen.insert(id, at) {
@@ -32,5 +36,21 @@ impl MemoryJournal {
                 Verdict::Todo(0)
             }
         }
+    }
+
+    /// Forgets of each origin the oldest ids beyond `most`.
+    pub(super) fn cap(&mut self, most: usize, limit: usize) -> usize {
+        let mut origins: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        for (id, at) in &self.seen {
+            origins.entry(&id.0).or_default().push((*at, id));
+        }
+        let mut purged = Vec::new();
+        for ids in origins.values_mut() {
+            ids.sort();
+            let over = ids.len().saturating_sub(most).min(limit);
+            purged.extend(ids.iter().take(over).map(|(_, id)| (*id).clone()));
+        }
+        self.seen.retain(|id, _| !purged.contains(id));
+        purged.len()
     }
 }

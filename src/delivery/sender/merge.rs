@@ -51,10 +51,10 @@ enum Step {
     Keys(u64),
     /// It is to be compared.
     Compare,
-    /// All ranges are compared: deletes.
-    Deletes,
-    /// Rows for this peer alone.
+    /// All ranges are compared: rows for this peer alone.
     Directed,
+    /// Deletes.
+    Deletes,
 }
 
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Merge {
         }
         self.held.clear();
         self.step = if self.pages.is_empty() {
-            Step::Deletes
+            Step::Directed
         } else {
             Step::Sum
         };
@@ -203,8 +203,10 @@ impl Sender {
                 if merge.delete_count > deletes_free(merge.total) && !allowed {
                     return self.hold_back(now, HELD_FOR, "many_deletes", out);
                 }
-                merge.step = Step::Directed;
                 let deletes = std::mem::take(&mut merge.deletes);
+                if deletes.is_empty() {
+                    return self.end_merge(out);
+                }
                 for difference in deletes {
                     self.write_difference(difference, out);
                 }
@@ -215,7 +217,9 @@ impl Sender {
             Step::Directed => {
                 let after = merge.directed_after;
                 if after >= merge.s0 {
-                    return self.end_merge(out);
+                    // Last: when they have to wait for an operator, nothing else does.
+                    merge.step = Step::Deletes;
+                    return self.pump_merge(now, out);
                 }
                 let ticket = self.ticket();
                 out.push(Effect::Read {

@@ -101,16 +101,22 @@ impl Bench {
     /// Answers the read that is the only effect of what was written being taken.
     fn reads(&mut self, rows: Vec<Row>, upto: u64) -> Vec<Effect> {
         let effects = self.on(Input::Written);
-        let [Effect::Read { ticket, .. }] = effects[..] else {
+        self.answer(&effects, rows, upto)
+    }
+
+    /// What is read when that is all it wants.
+    fn answer(&mut self, effects: &[Effect], rows: Vec<Row>, upto: u64) -> Vec<Effect> {
+        let &[Effect::Read { ticket, .. }] = effects else {
             panic!("{effects:?}")
         };
         let floor = self.sender.floor;
-        self.on(Input::Rows {
+        let rows = Input::Rows {
             ticket,
             rows,
             upto,
             floor,
-        })
+        };
+        self.on(rows)
     }
 
     /// Lets time pass as a courier does: it ticks when a tick is due, and at no other time.
@@ -363,35 +369,4 @@ fn lines_without_sense_end_the_session() {
     let mut bench = Bench::opened(9, 0);
     bench.now += wait::ANSWER;
     assert_eq!(bench.on(Input::Tick), [Effect::Close], "it says nothing");
-}
-
-#[test]
-fn an_old_peer_gets_each_row_once_and_its_actions_a_second_apart() {
-    let mut bench = Bench::new(9, 0);
-    bench.on(Input::IntakeReady(true));
-    bench.on(Input::Rights {
-        partner: true,
-        directed: false,
-    });
-    bench.now += 3_000;
-    bench.on(Input::Tick);
-    let effects = bench.on(Input::NotOpened { unsupported: true });
-    let [Effect::Legacy(true), Effect::Read { ticket, .. }] = effects[..] else {
-        panic!("{effects:?}")
-    };
-    let (rows, upto, floor) = (vec![put(3, "a"), row(9, "a", "", Action::Delete)], 9, 0);
-    let effects = bench.on(Input::Rows {
-        ticket,
-        rows,
-        upto,
-        floor,
-    });
-    assert_eq!(effects, [Effect::LegacySend { row: put(3, "a") }]);
-    let (seq, taken) = (3, true);
-    assert_eq!(bench.on(Input::LegacySent { seq, taken }), [Effect::Acked { seq: 3 }]);
-    bench.now += 1_000;
-    assert!(matches!(bench.on(Input::Tick)[..], [Effect::LegacySend { .. }]));
-    let (seq, taken) = (9, false);
-    assert_eq!(bench.on(Input::LegacySent { seq, taken }), [Effect::Close]);
-    assert_eq!(bench.sender.acked, 3, "it is sent again");
 }

@@ -94,3 +94,34 @@ fn an_old_peer_that_becomes_a_partner_gets_what_there_is() {
     );
     old(&mut bench, true);
 }
+
+#[test]
+fn an_old_peer_gets_each_row_once_and_its_actions_a_second_apart() {
+    let mut bench = Bench::new(9, 0);
+    bench.on(Input::IntakeReady(true));
+    bench.on(Input::Rights {
+        partner: true,
+        directed: false,
+    });
+    bench.now += 3_000;
+    bench.on(Input::Tick);
+    let effects = bench.on(Input::NotOpened { unsupported: true });
+    let [Effect::Legacy(true), Effect::Read { ticket, .. }] = effects[..] else {
+        panic!("{effects:?}")
+    };
+    let (rows, upto, floor) = (vec![put(3, "a"), row(9, "a", "", Action::Delete)], 9, 0);
+    let effects = bench.on(Input::Rows {
+        ticket,
+        rows,
+        upto,
+        floor,
+    });
+    assert_eq!(effects, [Effect::LegacySend { row: put(3, "a") }]);
+    let (seq, taken) = (3, true);
+    assert_eq!(bench.on(Input::LegacySent { seq, taken }), [Effect::Acked { seq: 3 }]);
+    bench.now += 1_000;
+    assert!(matches!(bench.on(Input::Tick)[..], [Effect::LegacySend { .. }]));
+    let (seq, taken) = (9, false);
+    assert_eq!(bench.on(Input::LegacySent { seq, taken }), [Effect::Close]);
+    assert_eq!(bench.sender.acked, 3, "it is sent again");
+}
