@@ -53,3 +53,37 @@ pub(super) async fn note(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Change, SqliteStore, Write};
+    use crate::wire::DataType;
+    use bytes::Bytes;
+
+    #[tokio::test]
+    async fn nothing_is_noted_that_the_store_has_not_on_its_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("documents.db")).unwrap();
+        let write = Write {
+            datatype: DataType::DataResource,
+            id: "r".into(),
+            change: Change::Put(Bytes::from_static(b"{\"id\":\"r\",\"creator_id\":\"did:a\"}")),
+            only_if_owner: None,
+        };
+        store.apply(vec![write]).await.unwrap();
+        let (wal, away) = (dir.path().join("documents.db-wal"), dir.path().join("away"));
+        std::fs::rename(&wal, &away).unwrap();
+        let log = Log::open(&dir.path().join("journal.db")).unwrap();
+        let (done_upto, done) = watch::channel(0);
+        let (tell, mut published) = watch::channel(Published::default());
+        let noting = tokio::spawn(note(log, Some(Arc::new(store)), done, tell));
+        done_upto.send_replace(3);
+        let noted = tokio::time::timeout(Duration::from_secs(1), published.changed()).await;
+        assert!(noted.is_err(), "{:?}", published.borrow());
+        std::fs::rename(&away, &wal).unwrap();
+        published.wait_for(|published| published.upto == 3).await.unwrap();
+        drop(done_upto);
+        noting.await.unwrap();
+    }
+}

@@ -381,20 +381,40 @@ async fn with_too_little_room_on_the_disk_nothing_is_taken_and_nothing_is_lost()
 #[tokio::test]
 async fn an_app_that_asks_is_told_when_its_word_is_safe() {
     let net = Federation::new();
-    let alice = net.peer("alice").start().await;
-    let ask = async |document: &serde_json::Value| {
-        let inner = Peer::propalgation(oc_testkit::Action::Create, DataType::Compute, document);
+    let alice = net.peer("alice").set("limits.message_bytes", "64KiB").start().await;
+    let said = async |action, document: &serde_json::Value| {
+        let inner = Peer::propalgation(action, DataType::Compute, document);
         let body = Peer::envelope("oc-catalog", DataType::Compute, &inner);
         let answer = alice.nats().request(EVENT, body.into()).await.unwrap();
-        serde_json::from_slice::<serde_json::Value>(&answer.payload).unwrap()
+        let answer: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+        let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+        (answer["ok"] == true, text("error"), text("why"))
     };
-    assert_eq!(ask(&resource(alice.did(), "r", "Mine")).await, json!({"ok": true}));
-    let refused = ask(&resource("somebody else", "s", "Not mine")).await;
-    assert_eq!(
-        (&refused["ok"], &refused["error"]),
-        (&json!(false), &json!("not_creator"))
-    );
-    assert!(refused["why"].as_str().unwrap().contains("creator_id"), "{refused}");
+    use oc_testkit::Action::{ClosePlanner, Considers, Create};
+    assert!(said(Create, &resource(alice.did(), "r", "Mine")).await.0);
+    let own = json!({"peer_ids": [alice.did()]});
+    assert!(said(Considers, &own).await.0, "nothing to do is no refusal");
+    let (large, nobody) = ("x".repeat(70_000), json!({"peer_ids": ["nobody", alice.did()], "n": 1}));
+    for (action, document, error, why) in [
+        (
+            Create,
+            resource("somebody else", "s", "Not mine"),
+            "not_creator",
+            "creator_id",
+        ),
+        (
+            Create,
+            resource(alice.did(), "l", &large),
+            "too_large",
+            "limits.message_bytes",
+        ),
+        (Considers, nobody, "unknown_peer", "1 of 2 left out: \"nobody\""),
+        (ClosePlanner, json!({"peer_id": "nobody"}), "unknown_peer", "nobody"),
+    ] {
+        let (ok, told, because) = said(action, &document).await;
+        assert_eq!((ok, told.as_str()), (false, error));
+        assert!(because.contains(why), "{because}");
+    }
 }
 
 #[tokio::test]
