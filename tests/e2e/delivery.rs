@@ -381,7 +381,12 @@ async fn with_too_little_room_on_the_disk_nothing_is_taken_and_nothing_is_lost()
 #[tokio::test]
 async fn an_app_that_asks_is_told_when_its_word_is_safe() {
     let net = Federation::new();
-    let alice = net.peer("alice").set("limits.message_bytes", "64KiB").start().await;
+    let alice = net
+        .peer("alice")
+        .set("limits.document_bytes", "16KiB")
+        .set("limits.message_bytes", "64KiB")
+        .start()
+        .await;
     let said = async |action, document: &serde_json::Value| {
         let inner = Peer::propalgation(action, DataType::Compute, document);
         let body = Peer::envelope("oc-catalog", DataType::Compute, &inner);
