@@ -372,7 +372,9 @@ pubsub.addEventListener('gossipsub:prune', ({ detail }) => emit('prune', { remot
 pubsub.addEventListener('gossipsub:message', (event) => { onGossip(event) })
 for (const kind of ['create', 'update', 'delete', 'considers', 'planner', 'search']) {
   const protocol = protocolOf(kind)
-  await node.handle(protocol, (stream, connection) => { readStream(protocol, stream, connection) })
+  // The library's own bound is 32 at a time: streams that come faster than their ends are noticed would be reset.
+  const bounds = { maxInboundStreams: 1024, maxOutboundStreams: 1024 }
+  await node.handle(protocol, (stream, connection) => { readStream(protocol, stream, connection) }, bounds)
 }
 TOPICS.forEach((topic) => pubsub.subscribe(topic))
 
