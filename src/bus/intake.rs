@@ -282,16 +282,16 @@ impl Queue {
     fn taken(&self, subject: Subject, message: Message, place: Place) -> Taken {
         self.metrics.nats_received(subject.name());
         let bytes = message.payload.len();
-        let refused = bytes > self.biggest;
-        if refused {
-            let detail = format_args!("{bytes} bytes, limits.message_bytes is {}", self.biggest);
-            self.refusals.refuse("too_large", subject.name(), detail);
-        }
         let origin = message
             .headers
             .as_ref()
             .and_then(|headers| headers.get(ORIGIN_HEADER))
             .map(|did| did.to_string());
+        let refused = bytes > self.biggest && origin.is_none();
+        if refused {
+            let detail = format_args!("{bytes} bytes, limits.message_bytes is {}", self.biggest);
+            self.refusals.refuse("too_large", subject.name(), detail);
+        }
         // What a daemon published is ignored whatever it says: its bytes need no room.
         let payload = if refused || origin.is_some() {
             Bytes::new()

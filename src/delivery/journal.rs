@@ -197,8 +197,11 @@ pub trait Journal {
     /// Forgets ids of directed events seen before `before` (milliseconds since 1970), at most `limit` in one go.
     fn purge_seen(&mut self, before: u64, limit: usize) -> Result<usize>;
 
-    /// Forgets of each origin the oldest ids beyond `most`, at most `limit` of it in one go. Counts all: for a chore.
-    fn cap_seen(&mut self, most: usize, limit: usize) -> Result<usize>;
+    /// The origins of which more than `most` such ids are kept, and how many more. Counts all of them: for a chore.
+    fn seen_over(&self, most: usize) -> Result<Vec<(String, usize)>>;
+
+    /// Forgets the oldest such ids of one origin, at most `limit`.
+    fn forget_seen(&mut self, origin: &str, limit: usize) -> Result<usize>;
 
     /// The hash of everything held of an origin in a range, for a comparison without the list: count and the hash over
     /// all (kind's code as one byte, id, zero byte, hash) in key order.

@@ -390,8 +390,12 @@ impl Journal for MemoryJournal {
         Ok(old.len())
     }
 
-    fn cap_seen(&mut self, most: usize, limit: usize) -> Result<usize> {
-        Ok(self.cap(most, limit))
+    fn seen_over(&self, most: usize) -> Result<Vec<(String, usize)>> {
+        Ok(self.too_many_seen(most))
+    }
+
+    fn forget_seen(&mut self, origin: &str, limit: usize) -> Result<usize> {
+        Ok(self.forget_oldest(origin, limit))
     }
 
     fn held_sum(&self, origin: &str, after: Option<&Key>, to: Option<&Key>) -> Result<(u64, Hash)> {

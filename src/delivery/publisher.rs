@@ -1,6 +1,6 @@
 //! What is committed and not yet published, on its way to our NATS: one publisher, in the order of the numbers.
 //!
-//! Owns the second commit: a row leaves the journal when it is published, and only then may it be acknowledged. Always:
+//! Owns how far publishing has come; `noting` lets what is published leave the journal. Always:
 //! nothing is published before it is committed, nothing out of order, and what nobody listens to yet stays.
 
 use super::log::Log;

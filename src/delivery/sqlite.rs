@@ -253,8 +253,12 @@ impl Journal for SqliteJournal {
         self.write(|connection| inbox::purge_seen(connection, before, limit))
     }
 
-    fn cap_seen(&mut self, most: usize, limit: usize) -> Result<usize> {
-        self.write(|connection| inbox::cap_seen(connection, most, limit))
+    fn seen_over(&self, most: usize) -> Result<Vec<(String, usize)>> {
+        self.read(|connection| inbox::seen_over(connection, most))
+    }
+
+    fn forget_seen(&mut self, origin: &str, limit: usize) -> Result<usize> {
+        self.write(|connection| inbox::forget_seen(connection, origin, limit))
     }
 
     fn held_sum(&self, origin: &str, after: Option<&Key>, to: Option<&Key>) -> Result<(u64, Hash)> {

@@ -248,12 +248,12 @@ impl InboundHandler {
         let (out, bytes) = message(Action::Planner, event.datatype, &event.user, &event.payload);
         let bytes = Bytes::from(bytes);
         loop {
+            if self.leaving.is_cancelled() && !self.bus.is_connected() {
+                let detail = "NATS is away, and the daemon leaves";
+                return self.refusals.dropped("inbound", "stopped", 1, &from.did, detail);
+            }
             match self.bus.publish(out, bytes.clone()).await {
                 Ok(()) => return,
-                Err(PublishError::Away) if self.leaving.is_cancelled() => {
-                    let detail = "NATS is away, and the daemon leaves";
-                    return self.refusals.dropped("inbound", "stopped", 1, &from.did, detail);
-                }
                 Err(PublishError::Away) => tokio::select! {
                     () = self.bus.connected() => {}
                     () = self.leaving.cancelled() => {}

@@ -178,9 +178,12 @@ pub(crate) fn of_one_origin_the_newest_ids_are_kept(journal: &mut dyn Journal) {
         journal.receive("a", &[directed_line(&id)], at(1), 10 - n).unwrap();
     }
     journal.receive("b", &[directed_line("m")], at(1), 1).unwrap();
-    assert_eq!(journal.cap_seen(2, 2).unwrap(), 2);
-    assert_eq!(journal.cap_seen(2, 2).unwrap(), 1);
-    assert_eq!(journal.cap_seen(2, 2).unwrap(), 0);
+    assert_eq!(journal.seen_over(2).unwrap(), [("a".to_owned(), 3)]);
+    assert_eq!(journal.forget_seen("a", 2).unwrap(), 2);
+    assert_eq!(journal.seen_over(2).unwrap(), [("a".to_owned(), 1)]);
+    assert_eq!(journal.forget_seen("a", 1).unwrap(), 1);
+    assert_eq!(journal.seen_over(2).unwrap(), []);
+    assert_eq!(journal.forget_seen("nobody", 9).unwrap(), 0);
     let again = ["m1", "m2", "m3"].map(directed_line);
     assert_eq!(receive(journal, "a", &again), [Known, Known, Todo(7)]);
     assert_eq!(receive(journal, "b", &[directed_line("m")]), [Known]);

@@ -5,6 +5,7 @@
 
 use super::{Delivery, TICK};
 use crate::delivery::commit::now;
+use crate::delivery::journal::JournalError;
 use crate::delivery::log::How;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -121,17 +122,33 @@ impl Delivery {
                 move |journal| {
                     let tombs = journal.purge_tombstones(at.saturating_sub(tombstones), keep, PURGE)?;
                     let seen = journal.purge_seen(at.saturating_sub(seen), PURGE)?;
-                    let over = journal.cap_seen(SEEN_OF_ONE, PURGE)?;
-                    Ok((tombs.max(seen).max(over), journal.feed()?.floor))
+                    Ok((tombs.max(seen), journal.feed()?.floor))
                 },
                 move |(_, floor)| reach.send_modify(|reach| reach.floor = *floor),
             );
             match purged.await {
                 Ok((purged, _)) if purged >= PURGE && !self.0.stop.is_cancelled() => {}
-                Ok(_) => return,
+                Ok(_) => break,
                 Err(error) => return warn!(%error, "old rows of the journal could not be purged"),
             }
         }
+        if let Err(error) = self.cap_seen().await {
+            warn!(%error, "ids of directed events could not be purged");
+        }
+    }
+
+    /// Of each origin no more than so many ids: counted once, then forgotten in steps between which others write.
+    async fn cap_seen(&self) -> Result<(), JournalError> {
+        let log = &self.0.parts.log;
+        for (origin, over) in log.read(|journal| journal.seen_over(SEEN_OF_ONE)).await? {
+            let mut left = over;
+            while left > 0 && !self.0.stop.is_cancelled() {
+                let (of, most) = (origin.clone(), left.min(PURGE));
+                log.write(false, move |journal| journal.forget_seen(&of, most)).await?;
+                left -= most;
+            }
+        }
+        Ok(())
     }
 
     /// How large the journal is, and what waits in it to be published.

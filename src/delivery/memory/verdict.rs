@@ -38,19 +38,23 @@ impl MemoryJournal {
         }
     }
 
-    /// Forgets of each origin the oldest ids beyond `most`.
-    pub(super) fn cap(&mut self, most: usize, limit: usize) -> usize {
-        let mut origins: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-        for (id, at) in &self.seen {
-            origins.entry(&id.0).or_default().push((*at, id));
+    pub(super) fn too_many_seen(&self, most: usize) -> Vec<(String, usize)> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (origin, _) in self.seen.keys() {
+            *counts.entry(origin).or_default() += 1;
         }
-        let mut purged = Vec::new();
-        for ids in origins.values_mut() {
-            ids.sort();
-            let over = ids.len().saturating_sub(most).min(limit);
-            purged.extend(ids.iter().take(over).map(|(_, id)| (*id).clone()));
+        let over = counts.into_iter().filter(|(_, count)| *count > most);
+        over.map(|(origin, count)| (origin.to_owned(), count - most)).collect()
+    }
+
+    pub(super) fn forget_oldest(&mut self, origin: &str, limit: usize) -> usize {
+        let of_it = self.seen.iter().filter(|(id, _)| id.0 == origin);
+        let mut ids: Vec<_> = of_it.map(|(id, at)| (*at, id.clone())).collect();
+        ids.sort();
+        ids.truncate(limit);
+        for (_, id) in &ids {
+            self.seen.remove(id);
         }
-        self.seen.retain(|id, _| !purged.contains(id));
-        purged.len()
+        ids.len()
     }
 }

@@ -268,18 +268,22 @@ pub(super) fn purge_seen(connection: &Connection, before: u64, limit: usize) -> 
         .execute(params![number(before), rows(limit)])
 }
 
-pub(super) fn cap_seen(connection: &Connection, most: usize, limit: usize) -> rusqlite::Result<usize> {
-    let over: Vec<(String, i64)> = connection
+pub(super) fn seen_over(connection: &Connection, most: usize) -> rusqlite::Result<Vec<(String, usize)>> {
+    connection
         .prepare_cached("SELECT origin, count(*) - ?1 FROM seen GROUP BY origin HAVING count(*) > ?1")?
-        .query_map([rows(most)], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_, _>>()?;
-    let mut oldest = connection.prepare_cached(
-        "DELETE FROM seen WHERE (origin, msg_id) IN
-             (SELECT origin, msg_id FROM seen WHERE origin = ?1 ORDER BY at LIMIT ?2)",
-    )?;
-    let mut purged = 0;
-    for (origin, over) in over {
-        purged += oldest.execute(params![origin, over.min(rows(limit))])?;
-    }
-    Ok(purged)
+        .query_map([rows(most)], |row| {
+            let Count(over) = row.get(1)?;
+            Ok((row.get(0)?, usize::try_from(over).unwrap_or(usize::MAX)))
+        })?
+        .collect()
+}
+
+/// By age, and not by sorting all of the origin: whoever has too many has most of them.
+pub(super) fn forget_seen(connection: &Connection, origin: &str, limit: usize) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached(
+            "DELETE FROM seen WHERE (origin, msg_id) IN
+                 (SELECT origin, msg_id FROM seen INDEXED BY seen_by_age WHERE origin = ?1 ORDER BY at LIMIT ?2)",
+        )?
+        .execute(params![origin, rows(limit)])
 }

@@ -2,6 +2,20 @@
 
 use super::*;
 
+/// One that turns out to know no delivery protocol, and what comes of that.
+fn old_peer(head: u64) -> (Bench, Vec<Effect>) {
+    let mut bench = Bench::new(head, 0);
+    bench.on(Input::IntakeReady(true));
+    bench.on(Input::Rights {
+        partner: true,
+        directed: false,
+    });
+    bench.now += 3_000;
+    bench.on(Input::Tick);
+    let effects = bench.on(Input::NotOpened { unsupported: true });
+    (bench, effects)
+}
+
 #[test]
 fn a_row_that_is_refused_again_and_again_is_parked_once() {
     let mut bench = Bench::opened(1, 0);
@@ -21,15 +35,7 @@ fn a_row_that_is_refused_again_and_again_is_parked_once() {
 
 #[test]
 fn an_old_peer_that_delivers_to_us_by_now_is_greeted_anew() {
-    let mut bench = Bench::new(0, 0);
-    bench.on(Input::IntakeReady(true));
-    bench.on(Input::Rights {
-        partner: true,
-        directed: false,
-    });
-    bench.now += 3_000;
-    bench.on(Input::Tick);
-    bench.on(Input::NotOpened { unsupported: true });
+    let (mut bench, _) = old_peer(0);
     bench.now += 3_000;
     assert!(
         bench.on(Input::Nudge { asked: false }).is_empty(),
@@ -97,15 +103,7 @@ fn an_old_peer_that_becomes_a_partner_gets_what_there_is() {
 
 #[test]
 fn an_old_peer_gets_each_row_once_and_its_actions_a_second_apart() {
-    let mut bench = Bench::new(9, 0);
-    bench.on(Input::IntakeReady(true));
-    bench.on(Input::Rights {
-        partner: true,
-        directed: false,
-    });
-    bench.now += 3_000;
-    bench.on(Input::Tick);
-    let effects = bench.on(Input::NotOpened { unsupported: true });
+    let (mut bench, effects) = old_peer(9);
     let [Effect::Legacy(true), Effect::Read { ticket, .. }] = effects[..] else {
         panic!("{effects:?}")
     };
