@@ -46,6 +46,7 @@ pub(super) fn parked(code: &str, at_intake: bool) -> String {
         ("datatype" | "datatype_peer" | "unknown_datatype", _) => "resources of this kind do not cross",
         ("too_large", false) => "it is larger than the partner takes",
         ("too_large", true) => "it is larger than limits.document_bytes",
+        ("not_storable", false) => "the partner's document store does not take it",
         ("shape", _) => "the partner cannot read it",
         ("not_partner", _) => "the partner takes it from its own partners only",
         ("poison", _) => "the partner ended ten sessions over it",

@@ -29,7 +29,7 @@ macro_rules! journal_contract {
             an_acknowledged_newer_change_unparks, pins_are_kept_within_a_bound);
         $crate::delivery::contract::journal_contract!(@cases $make, inbox:
             positions_are_kept, a_put_is_published_once, what_was_sent_once_is_published_whatever_is_held, a_delete_lets_go, the_first_origin_owns, what_is_ours_is_ours,
-            directed_events_are_met_once, seen_ids_are_purged, of_one_origin_the_newest_ids_are_kept, what_was_sent_once_leaves_no_id, published_ones_leave, numbers_never_come_back,
+            directed_events_are_met_once, seen_ids_are_purged, of_one_origin_the_newest_ids_are_kept, what_was_sent_once_leaves_no_id, published_ones_leave, what_is_given_up_is_asked_for_again, numbers_never_come_back,
             a_forgotten_origin, bytes_stay);
     };
     (@cases $make:path, $group:ident: $($case:ident),+) => {$(

@@ -152,7 +152,10 @@ impl Delivery {
             depth: parts.settings.limits.depth,
         };
         let (committer, committed) = Committer::new(log.clone());
-        let (published_tell, published) = watch::channel(Published { upto, stuck: None });
+        let (published_tell, published) = watch::channel(Published {
+            upto,
+            ..Published::default()
+        });
         let disk_low = Arc::new(AtomicBool::new(false));
         let shared = Arc::new(Shared {
             log: log.clone(),

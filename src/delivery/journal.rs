@@ -188,6 +188,10 @@ pub trait Journal {
     /// Everything up to `n` is published.
     fn published(&mut self, n: u64) -> Result<()>;
 
+    /// Our side will never have what an origin sent with this hash. Unless something else is held of the key by now, it stays
+    /// held with [`Hash::NONE`]: the next comparison asks for it again, and a delete of what was there before still counts.
+    fn give_up(&mut self, origin: &str, key: &Key, hash: Hash) -> Result<()>;
+
     /// A peer left PARTNER: its position, what is held of it and what was to be published of that go; directed events stay.
     fn forget_origin(&mut self, did: &str) -> Result<()>;
 

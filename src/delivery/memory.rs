@@ -362,6 +362,16 @@ impl Journal for MemoryJournal {
         Ok(())
     }
 
+    fn give_up(&mut self, origin: &str, key: &Key, hash: Hash) -> Result<()> {
+        if let Some((holder, held)) = self.held.get_mut(key)
+            && holder == origin
+            && *held == hash
+        {
+            *held = Hash::NONE;
+        }
+        Ok(())
+    }
+
     fn forget_origin(&mut self, did: &str) -> Result<()> {
         self.origins.remove(did);
         self.held.retain(|_, (origin, _)| origin != did);

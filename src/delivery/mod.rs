@@ -44,7 +44,7 @@ pub use desk::{Delivery, PARKED_COUNTED, Parts};
 pub use intake::{Batch, Intake};
 pub use journal::{Journal, JournalError};
 pub use log::Log;
-pub use publisher::{Outlet, Stuck};
+pub use publisher::{Outlet, Put, Stuck};
 pub use receiver::Refusal;
 pub use session::Examiner;
 pub use sqlite::SqliteJournal;

@@ -1,31 +1,90 @@
 //! The second commit: what was published leaves the journal, and only then may it be acknowledged.
 //!
 //! Owns its order: what was stored is on the disk before the journal says that it is done. Always: what was published while the
-//! disk was busy goes into the next one; ends with the publisher, when all is noted.
+//! disk was busy goes into the next one; what our side will never have is not held as if it were here; ends with the
+//! publisher, when all is noted.
 
-use super::journal::JournalError;
+use super::journal::{Journal, JournalError};
 use super::log::Log;
 use super::publisher::Published;
+use super::receiver::{GivenUp, Refusal};
+use super::types::{Hash, Key, Todo};
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 /// Pause after journal or store could not be written.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Refusals that sessions are told of, the newest: far more than may be on its way between two looks at it.
+const GIVEN_UP: usize = 4096;
 
-/// Follows `done`, the number up to which rows are published, and tells `published` what is noted. `store` is the one into which
-/// rows are written.
+/// Tells what is done; its end ends [`note`].
+pub(super) struct Done {
+    upto: watch::Sender<u64>,
+    // Not bounded by itself: what is in it is a part of what the sessions' windows let through before it is acknowledged.
+    given_up: mpsc::UnboundedSender<Refused>,
+}
+
+/// The other end of [`Done`].
+pub(super) struct ToNote {
+    upto: watch::Receiver<u64>,
+    given_up: mpsc::UnboundedReceiver<Refused>,
+}
+
+/// A row that our side will never have.
+struct Refused {
+    n: u64,
+    origin: String,
+    key: Key,
+    hash: Hash,
+    refusal: Refusal,
+}
+
+/// Both ends.
+pub(super) fn done() -> (Done, ToNote) {
+    let (upto, upto_seen) = watch::channel(0);
+    let (given_up, refused) = mpsc::unbounded_channel();
+    let to_note = ToNote {
+        upto: upto_seen,
+        given_up: refused,
+    };
+    (Done { upto, given_up }, to_note)
+}
+
+impl Done {
+    /// This row is one that our side will never have. To be said before it is done.
+    pub(super) fn gave_up(&self, row: &Todo, refusal: Refusal) {
+        let refused = Refused {
+            n: row.n,
+            origin: row.origin.clone(),
+            key: row.key.clone(),
+            hash: row.hash,
+            refusal,
+        };
+        // Closed only when the journal is: nothing is noted any more.
+        let _ = self.given_up.send(refused);
+    }
+
+    /// Everything up to this number is done.
+    pub(super) fn upto(&self, n: u64) {
+        self.upto.send_replace(n);
+    }
+}
+
+/// Follows what is `done`, and tells `published` what is noted. `store` is the one into which rows are written.
 pub(super) async fn note(
     log: Log,
     store: Option<Arc<dyn Store>>,
-    mut done: watch::Receiver<u64>,
+    mut done: ToNote,
     published: watch::Sender<Published>,
 ) {
-    while done.changed().await.is_ok() {
+    let mut refused: Vec<Refused> = Vec::new();
+    while done.upto.changed().await.is_ok() {
         loop {
-            let n = *done.borrow_and_update();
+            let n = *done.upto.borrow_and_update();
+            refused.extend(std::iter::from_fn(|| done.given_up.try_recv().ok()));
             let stored = match &store {
                 Some(store) => store.sync().await,
                 None => Ok(()),
@@ -39,9 +98,13 @@ pub(super) async fn note(
                     continue;
                 }
             }
-            match log.write(true, move |journal| journal.published(n)).await {
+            match commit(&log, n, &refused).await {
                 Ok(()) => {
-                    published.send_modify(|published| published.upto = published.upto.max(n));
+                    let refused = std::mem::take(&mut refused);
+                    published.send_modify(|published| {
+                        published.upto = published.upto.max(n);
+                        tell(&mut published.given_up, refused);
+                    });
                     break;
                 }
                 Err(JournalError::Closed) => return,
@@ -52,6 +115,29 @@ pub(super) async fn note(
             }
         }
     }
+}
+
+async fn commit(log: &Log, n: u64, refused: &[Refused]) -> Result<(), JournalError> {
+    let given_up = refused
+        .iter()
+        .map(|row| (row.origin.clone(), row.key.clone(), row.hash));
+    let given_up: Vec<(String, Key, Hash)> = given_up.collect();
+    let work = move |journal: &mut dyn Journal| {
+        for (origin, key, hash) in &given_up {
+            journal.give_up(origin, key, *hash)?;
+        }
+        journal.published(n)
+    };
+    log.write(true, work).await
+}
+
+fn tell(given_up: &mut GivenUp, refused: Vec<Refused>) {
+    if refused.is_empty() {
+        return;
+    }
+    let told = Arc::make_mut(given_up);
+    told.extend(refused.into_iter().map(|row| (row.n, row.refusal)));
+    told.drain(..told.len().saturating_sub(GIVEN_UP));
 }
 
 #[cfg(test)]
@@ -75,15 +161,15 @@ mod tests {
         let (wal, away) = (dir.path().join("documents.db-wal"), dir.path().join("away"));
         std::fs::rename(&wal, &away).unwrap();
         let log = Log::open(&dir.path().join("journal.db")).unwrap();
-        let (done_upto, done) = watch::channel(0);
+        let (done, to_note) = done();
         let (tell, mut published) = watch::channel(Published::default());
-        let noting = tokio::spawn(note(log, Some(Arc::new(store)), done, tell));
-        done_upto.send_replace(3);
+        let noting = tokio::spawn(note(log, Some(Arc::new(store)), to_note, tell));
+        done.upto(3);
         let noted = tokio::time::timeout(Duration::from_secs(1), published.changed()).await;
         assert!(noted.is_err(), "{:?}", published.borrow());
         std::fs::rename(&away, &wal).unwrap();
         published.wait_for(|published| published.upto == 3).await.unwrap();
-        drop(done_upto);
+        drop(done);
         noting.await.unwrap();
     }
 }

@@ -4,7 +4,8 @@
 //! nothing is published before it is committed, nothing out of order, and what nobody listens to yet stays.
 
 use super::log::Log;
-use super::noting;
+use super::noting::{self, Done};
+use super::receiver::{GivenUp, Refusal};
 use super::types::{Key, Todo};
 use crate::store::Store;
 use crate::wire::Action;
@@ -49,8 +50,19 @@ impl Newest {
 /// Where published rows go: the store, when it is ours to write, and NATS.
 #[async_trait]
 pub trait Outlet: Send {
-    /// Takes rows in order; says how many, from the first on, are done for good, and why not all.
-    async fn put(&mut self, rows: &[Todo]) -> (usize, Option<Stuck>);
+    /// Takes rows in order.
+    async fn put(&mut self, rows: &[Todo]) -> Put;
+}
+
+/// What became of rows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Put {
+    /// So many of them, from the first on, are done for good.
+    pub done: usize,
+    /// Places of those that our side will never have, and why; in their order.
+    pub given_up: Vec<(usize, Refusal)>,
+    /// Why not all are done.
+    pub stuck: Option<Stuck>,
 }
 
 /// Why rows are not done.
@@ -71,12 +83,14 @@ pub struct Committed {
 }
 
 /// How publishing stands.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Published {
     /// Everything up to here is published, and known to be by the disk.
     pub upto: u64,
     /// Why nothing goes on, and has not for a while.
     pub stuck: Option<Stuck>,
+    /// What of it our side will never have.
+    pub given_up: GivenUp,
 }
 
 /// The publisher; runs until `stop`, and then until what was committed is published or the outlet takes no more.
@@ -107,25 +121,25 @@ impl<O: Outlet> Publisher<O> {
         left: CancellationToken,
         stop: CancellationToken,
     ) {
-        let (done_upto, done) = watch::channel(0);
+        let (done, to_note) = noting::done();
         let noting = tokio::spawn(noting::note(
             self.log.clone(),
             self.store.clone(),
-            done,
+            to_note,
             self.published.clone(),
         ));
-        if self.publish_left(&done_upto, &stop).await {
+        if self.publish_left(&done, &stop).await {
             left.cancel();
-            self.publish_new(&mut committed, &done_upto, &stop).await;
+            self.publish_new(&mut committed, &done, &stop).await;
         }
-        drop(done_upto);
+        drop(done);
         let _ = noting.await;
     }
 
     async fn publish_new(
         &mut self,
         committed: &mut mpsc::UnboundedReceiver<Committed>,
-        done_upto: &watch::Sender<u64>,
+        done: &Done,
         stop: &CancellationToken,
     ) {
         let mut waiting = VecDeque::new();
@@ -145,7 +159,7 @@ impl<O: Outlet> Publisher<O> {
             {
                 take_in(&mut waiting, next);
             }
-            if !self.publish(&mut waiting, done_upto, stop).await {
+            if !self.publish(&mut waiting, done, stop).await {
                 return;
             }
         }
@@ -153,7 +167,7 @@ impl<O: Outlet> Publisher<O> {
 
     /// What an earlier life committed and did not publish, or did not know to be published: of each key the newest only,
     /// since an older one may have been followed by it already.
-    async fn publish_left(&mut self, done_upto: &watch::Sender<u64>, stop: &CancellationToken) -> bool {
+    async fn publish_left(&mut self, done: &Done, stop: &CancellationToken) -> bool {
         let Some(superseded) = superseded(&self.log, self.left_upto, stop).await else {
             return false;
         };
@@ -169,34 +183,34 @@ impl<O: Outlet> Publisher<O> {
             let newest = rows.into_iter().filter(|row| !superseded.contains(&row.n));
             let mut waiting: VecDeque<Waiting> = newest.map(|row| Waiting { row, room: None }).collect();
             while !waiting.is_empty() {
-                if !self.publish(&mut waiting, done_upto, stop).await {
+                if !self.publish(&mut waiting, done, stop).await {
                     return false;
                 }
             }
-            done_upto.send_replace(last);
+            done.upto(last);
             after = last;
         }
     }
 
     /// Publishes a batch from the front; false when the daemon is leaving and nothing more goes on.
-    async fn publish(
-        &mut self,
-        waiting: &mut VecDeque<Waiting>,
-        done_upto: &watch::Sender<u64>,
-        stop: &CancellationToken,
-    ) -> bool {
+    async fn publish(&mut self, waiting: &mut VecDeque<Waiting>, done: &Done, stop: &CancellationToken) -> bool {
         let began = tokio::time::Instant::now();
         loop {
-            let (done, why) = self.outlet.put(&batch(waiting)).await;
-            if done > 0 {
-                let taken: Vec<Waiting> = waiting.drain(..done.min(waiting.len())).collect();
+            let put = self.outlet.put(&batch(waiting)).await;
+            if put.done > 0 {
+                let taken: Vec<Waiting> = waiting.drain(..put.done.min(waiting.len())).collect();
                 self.goes_on();
+                for (place, refusal) in put.given_up {
+                    if let Some(Waiting { row, .. }) = taken.get(place) {
+                        done.gave_up(row, refusal);
+                    }
+                }
                 if let Some(last) = taken.last() {
-                    done_upto.send_replace(last.row.n);
+                    done.upto(last.row.n);
                 }
                 return true;
             }
-            if let Some(why) = why
+            if let Some(why) = put.stuck
                 && began.elapsed() >= TELL_AFTER
             {
                 self.stuck(why);
@@ -302,12 +316,15 @@ mod tests {
 
     #[async_trait]
     impl Outlet for Seen {
-        async fn put(&mut self, rows: &[Todo]) -> (usize, Option<Stuck>) {
+        async fn put(&mut self, rows: &[Todo]) -> Put {
             for row in rows {
                 let _ = self.0.send(row.n);
             }
             self.1.recv().await;
-            (rows.len(), None)
+            Put {
+                done: rows.len(),
+                ..Put::default()
+            }
         }
     }
 

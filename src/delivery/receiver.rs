@@ -8,16 +8,21 @@
 //! [`Receiver::committed`] for the answers, [`Receiver::published`] whenever the publisher has come further. Sessions of one
 //! origin follow each other: a new one begins when the batch in hand of the old one is committed or given up.
 
+mod batch;
+
+pub use batch::{Answer, Batch, Committed, commit};
+
+use self::batch::Step;
 use super::convert::received;
-use super::journal::{Journal, Result};
-use super::types::{Key, Position, Received, Verdict};
+use super::types::{Position, Received, Verdict};
 use crate::wire::{Action, DeliveryLine, ReceiverLine, SenderLine};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Why a line is refused for good; the stream goes on behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// One word: `not_creator`, `not_owner`, `datatype`, `too_large`, `shape`.
+    /// One word: `not_creator`, `not_owner`, `datatype`, `too_large`, `shape`, `not_storable`.
     pub code: &'static str,
     /// The limit it broke, in bytes.
     pub max: Option<u64>,
@@ -39,8 +44,14 @@ pub struct Receiver {
     batch: Batch,
     /// Places that may be acknowledged once everything up to the number is published.
     due: VecDeque<(u64, u64)>,
+    /// Lines that are to be published: their numbers and places.
+    todo: VecDeque<(u64, u64)>,
     published: u64,
+    given_up: GivenUp,
 }
+
+/// What was committed and refused for good when it was to be published, the newest of it: numbers and why, in their order.
+pub type GivenUp = Arc<VecDeque<(u64, Refusal)>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -49,113 +60,6 @@ enum Mode {
     Following(Position),
     /// Directed lines only: known again by their ids, no place is kept.
     Directed(u64),
-}
-
-/// What is committed in one transaction, in its order.
-#[derive(Debug, Default)]
-pub struct Batch {
-    steps: Vec<Step>,
-    lines: usize,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-enum Step {
-    Stand(Option<Position>),
-    Lines {
-        lines: Vec<Received>,
-        position: Option<Position>,
-        /// Whether each line may be acknowledged; in a comparison only its end is.
-        acked: bool,
-    },
-    Refused {
-        seq: u64,
-        refusal: Refusal,
-    },
-    /// The place may be acknowledged with what was committed before it.
-    Due(u64),
-    Answer(Answer),
-}
-
-/// What is answered, in this order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// A line.
-    Line(ReceiverLine),
-    /// All that [`super::digest::pages`] says.
-    Pages,
-    /// The keys of a range: [`super::digest::keys`] until there is no next.
-    Keys {
-        /// Behind this one.
-        after: Option<Key>,
-        /// Up to this one.
-        to: Option<Key>,
-    },
-}
-
-/// What a commit said.
-#[derive(Debug)]
-pub struct Committed {
-    before: u64,
-    verdicts: Vec<Vec<Verdict>>,
-}
-
-impl Batch {
-    /// Lines in it, refused ones too.
-    #[must_use]
-    pub fn lines(&self) -> usize {
-        self.lines
-    }
-
-    /// Bytes of their payloads.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Lines and other things to do.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.lines + self.steps.len()
-    }
-
-    /// Whether there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
-    }
-
-    /// The lines that are to be published, and their numbers.
-    pub fn todo<'a>(&'a self, committed: &'a Committed) -> impl Iterator<Item = (u64, &'a Received)> {
-        let groups = self.steps.iter().filter_map(|step| match step {
-            Step::Lines { lines, .. } => Some(lines),
-            _ => None,
-        });
-        groups
-            .zip(&committed.verdicts)
-            .flat_map(|(lines, verdicts)| lines.iter().zip(verdicts))
-            .filter_map(|(line, verdict)| match verdict {
-                Verdict::Todo(n) => Some((*n, line)),
-                _ => None,
-            })
-    }
-}
-
-/// Commits a batch of `origin`; `at` in milliseconds since 1970. To be called in one transaction.
-///
-/// # Errors
-/// The journal cannot be written; nothing of the batch may stay then.
-pub fn commit(journal: &mut dyn Journal, origin: &str, batch: &Batch, at: u64) -> Result<Committed> {
-    let before = journal.last_todo()?;
-    let mut verdicts = Vec::new();
-    for step in &batch.steps {
-        match step {
-            Step::Stand(position) => journal.set_origin(origin, *position)?,
-            Step::Lines { lines, position, .. } => verdicts.push(journal.receive(origin, lines, *position, at)?),
-            Step::Refused { .. } | Step::Due(_) | Step::Answer(_) => {}
-        }
-    }
-    Ok(Committed { before, verdicts })
 }
 
 impl Receiver {
@@ -177,7 +81,9 @@ impl Receiver {
             mode: Mode::Greeting,
             batch: Batch::default(),
             due: VecDeque::new(),
+            todo: VecDeque::new(),
             published,
+            given_up: GivenUp::default(),
         };
         (receiver, line)
     }
@@ -330,7 +236,10 @@ impl Receiver {
                     let verdicts = verdicts.next().unwrap_or_default();
                     for (line, verdict) in lines.iter().zip(verdicts) {
                         match verdict {
-                            Verdict::Todo(n) => newest = newest.max(n),
+                            Verdict::Todo(n) => {
+                                newest = newest.max(n);
+                                self.todo.push_back((n, line.seq));
+                            }
                             Verdict::Known | Verdict::NotHeld => {}
                             Verdict::NotOwner => {
                                 let refusal = Refusal {
@@ -347,7 +256,7 @@ impl Receiver {
                 }
             }
         }
-        answers.extend(self.ack());
+        self.settle(&mut answers);
         answers
     }
 
@@ -358,19 +267,31 @@ impl Receiver {
         }
     }
 
-    /// Everything up to `n` is published, and known to be so after a power cut: what may be acknowledged now.
-    pub fn published(&mut self, n: u64) -> Option<Answer> {
+    /// Everything up to `n` is published, or `given_up`, and known to be so after a power cut: what is answered now.
+    pub fn published(&mut self, n: u64, given_up: &GivenUp) -> Vec<Answer> {
         self.published = self.published.max(n);
-        self.ack()
+        self.given_up = Arc::clone(given_up);
+        let mut answers = Vec::new();
+        self.settle(&mut answers);
+        answers
     }
 
-    fn ack(&mut self) -> Option<Answer> {
-        let mut highest = None;
-        while let Some((_, seq)) = self.due.front().filter(|(n, _)| *n <= self.published) {
-            highest = Some(*seq);
-            self.due.pop_front();
+    /// A line is refused before its place is acknowledged: behind that its sender has no more to do with it.
+    fn settle(&mut self, answers: &mut Vec<Answer>) {
+        while let Some((n, seq)) = self.todo.front().copied().filter(|(n, _)| *n <= self.published) {
+            self.todo.pop_front();
+            if let Ok(at) = self.given_up.binary_search_by_key(&n, |(n, _)| *n)
+                && let Some((_, refusal)) = self.given_up.get(at)
+            {
+                answers.push(reject(seq, *refusal));
+            }
         }
-        highest.map(|seq| Answer::Line(ReceiverLine::Ack { seq }))
+        let mut highest = None;
+        while let Some((_, seq)) = self.due.front().copied().filter(|(n, _)| *n <= self.published) {
+            self.due.pop_front();
+            highest = Some(seq);
+        }
+        answers.extend(highest.map(|seq| Answer::Line(ReceiverLine::Ack { seq })));
     }
 }
 

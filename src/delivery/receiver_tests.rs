@@ -1,8 +1,10 @@
 //! Sessions over a journal in memory.
 
 use super::*;
-use crate::delivery::Token;
+use crate::delivery::journal::Journal;
 use crate::delivery::memory::MemoryJournal;
+use crate::delivery::types::Key;
+use crate::delivery::{Hash, Token};
 use crate::wire::{DataType, DeliveryPosition};
 use bytes::Bytes;
 
@@ -61,6 +63,10 @@ impl Bench {
         Ok(self.receiver.committed(batch, committed))
     }
 
+    fn published(&mut self, n: u64) -> Vec<Answer> {
+        self.receiver.published(n, &GivenUp::default())
+    }
+
     fn place(&self) -> Option<u64> {
         self.journal.origin("a").unwrap().map(|at| at.seq)
     }
@@ -94,11 +100,11 @@ fn what_is_acknowledged_was_published_with_all_before_it() {
     ];
     assert_eq!(bench.says(lines), Ok(vec![]));
     assert_eq!(bench.place(), Some(9));
-    assert_eq!(bench.receiver.published(1), Some(ack(4)));
-    assert_eq!(bench.receiver.published(1), None);
+    assert_eq!(bench.published(1), [ack(4)]);
+    assert_eq!(bench.published(1), []);
     assert_eq!(
-        bench.receiver.published(2),
-        Some(ack(9)),
+        bench.published(2),
+        [ack(9)],
         "what is held already asks for no publishing"
     );
 }
@@ -142,7 +148,64 @@ fn a_key_of_another_is_refused() {
         [refused(4, "not_owner")],
         "the ack waits for what was to be published before"
     );
-    assert_eq!(bench.receiver.published(1), Some(ack(4)));
+    assert_eq!(bench.published(1), [ack(4)]);
+}
+
+/// Refused as `not_storable`, each of these numbers.
+fn given_up(numbers: &[u64]) -> GivenUp {
+    let (code, max) = ("not_storable", None);
+    Arc::new(numbers.iter().map(|n| (*n, Refusal { code, max })).collect())
+}
+
+#[test]
+fn what_is_given_up_is_refused_before_it_is_acknowledged() {
+    let mut bench = Bench::new(Some(at(3)), true);
+    bench.says(vec![begin(3, false)]).unwrap();
+    let lines = vec![
+        line(4, "r", Action::Update, "{}"),
+        line(6, "s", Action::Update, "{}"),
+        line(7, "s", Action::Update, "{}"),
+        line(9, "t", Action::Update, "{}"),
+    ];
+    bench.says(lines).unwrap();
+    let list = given_up(&[2, 3]);
+    let answers = bench.receiver.published(2, &list);
+    assert_eq!(
+        answers,
+        [refused(6, "not_storable"), ack(7)],
+        "of what is held only one goes on"
+    );
+    assert_eq!(bench.receiver.published(2, &list), []);
+    let answers = bench.receiver.published(3, &list);
+    assert_eq!(answers, [refused(9, "not_storable"), ack(9)]);
+    // Published before the session has heard of its commit.
+    assert_eq!(bench.receiver.published(4, &given_up(&[2, 3, 4])), []);
+    let late = bench.says(vec![line(10, "u", Action::Update, "{}")]);
+    assert_eq!(late, Ok(vec![refused(10, "not_storable"), ack(10)]));
+}
+
+#[test]
+fn what_a_comparison_brought_may_be_given_up_too() {
+    let mut bench = Bench::new(Some(at(3)), true);
+    let lines = vec![
+        SenderLine::List,
+        line(9, "r", Action::Update, "{}"),
+        line(2, "s", Action::Update, "{}"),
+        SenderLine::End(at(9)),
+    ];
+    assert_eq!(bench.says(lines), Ok(vec![Answer::Pages]));
+    let key = Key {
+        datatype: DataType::DataResource,
+        id: "s".into(),
+    };
+    bench.journal.give_up("a", &key, Hash::of(b"{}")).unwrap();
+    let answers = bench.receiver.published(2, &given_up(&[2]));
+    assert_eq!(answers, [refused(2, "not_storable"), ack(9)]);
+    assert_eq!(
+        bench.says(vec![line(10, "s", Action::Update, "{}")]),
+        Ok(vec![]),
+        "it is tried again"
+    );
 }
 
 #[test]
@@ -157,12 +220,12 @@ fn a_comparison_stands_nowhere_until_its_end() {
     let lines = vec![line(9, "r", Action::Update, "{}"), line(2, "s", Action::Update, "{}")];
     assert_eq!(bench.says(lines), Ok(vec![]));
     assert_eq!(
-        (bench.place(), bench.receiver.published(1)),
-        (None, None),
+        (bench.place(), bench.published(1)),
+        (None, vec![]),
         "only its end is acknowledged"
     );
     assert_eq!(bench.says(vec![SenderLine::End(at(9))]), Ok(vec![]));
-    assert_eq!((bench.place(), bench.receiver.published(2)), (Some(9), Some(ack(9))));
+    assert_eq!((bench.place(), bench.published(2)), (Some(9), vec![ack(9)]));
 }
 
 #[test]
@@ -190,8 +253,8 @@ fn who_is_only_known_brings_only_what_is_directed() {
     ];
     assert_eq!(bench.says(lines), Ok(vec![refused(4, "not_partner")]));
     assert_eq!(
-        (bench.place(), bench.receiver.published(1)),
-        (Some(3), Some(ack(5))),
+        (bench.place(), bench.published(1)),
+        (Some(3), vec![ack(5)]),
         "the place stays what it was"
     );
     assert_eq!(bench.journal.todo(0, 9).unwrap().len(), 1);

@@ -332,10 +332,10 @@ impl Sessions {
                     if let Some(stuck) = now.stuck {
                         return End::Stop(stuck.code, RETRY);
                     }
-                    if let Some(answer) = receiver.published(now.upto)
-                        && let Err(end) = self.answer(io, answer, &from.did).await
-                    {
-                        return end;
+                    for answer in receiver.published(now.upto, &now.given_up) {
+                        if let Err(end) = self.answer(io, answer, &from.did).await {
+                            return end;
+                        }
                     }
                     continue;
                 }

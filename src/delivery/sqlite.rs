@@ -241,6 +241,10 @@ impl Journal for SqliteJournal {
         self.write(|connection| inbox::published(connection, n))
     }
 
+    fn give_up(&mut self, origin: &str, key: &Key, hash: Hash) -> Result<()> {
+        self.write(|connection| inbox::give_up(connection, origin, key, hash))
+    }
+
     fn forget_origin(&mut self, did: &str) -> Result<()> {
         self.write(|connection| inbox::forget_origin(connection, did))
     }

@@ -16,6 +16,9 @@ pub struct Token(pub [u8; 16]);
 pub struct Hash(pub [u8; 16]);
 
 impl Hash {
+    /// No document's.
+    pub const NONE: Self = Self([0; 16]);
+
     /// The hash of a document's bytes, untouched.
     #[must_use]
     pub fn of(document: &[u8]) -> Self {

@@ -5,7 +5,7 @@
 
 use super::inbound::message;
 use crate::bus::{Bus, Came, Heard, Message, PublishError};
-use crate::delivery::{Outlet, Stuck, Todo, Token};
+use crate::delivery::{Outlet, Put, Refusal, Stuck, Todo, Token};
 use crate::model::{Federation, Relation};
 use crate::store::{Applied, Change, Store, Write};
 use crate::telemetry::Refusals;
@@ -35,6 +35,19 @@ pub struct NatsOutlet {
     pub refusals: Refusals,
 }
 
+/// Whether a row is to be published; else what its sender is told.
+type Fate = Result<(), Refusal>;
+
+const fn refusal(code: &'static str) -> Refusal {
+    Refusal { code, max: None }
+}
+
+const NOT_PARTNER: Refusal = refusal("not_partner");
+/// The store says that another owns it.
+const NOT_OWNER: Refusal = refusal("not_owner");
+/// The store cannot hold it, or does not take it.
+const NOT_STORABLE: Refusal = refusal("not_storable");
+
 /// Why NATS has not all of them.
 enum Held {
     /// Nobody listens on this subject.
@@ -53,36 +66,37 @@ fn is_document(row: &Todo) -> bool {
 
 impl NatsOutlet {
     /// Whether it may be published still: its sender may have lost its right since it was committed.
-    fn stands(&self, row: &Todo) -> bool {
+    fn stands(&self, row: &Todo) -> Fate {
         let federation = self.federation.borrow();
         let relation = federation.get(&row.origin).map(|member| member.relation);
-        match relation {
+        let stands = match relation {
             Some(Relation::Partner) => true,
             Some(Relation::Blacklist) => false,
             // A document that cannot be read now takes nothing away from what came by right.
             None => federation.is_aside(&row.origin),
             Some(_) => !is_document(row),
-        }
+        };
+        stands.then_some(()).ok_or(NOT_PARTNER)
     }
 
-    /// For each row, whether it is to be published.
-    async fn apply(&self, rows: &[Todo]) -> Result<Vec<bool>, String> {
-        let mut publish: Vec<bool> = rows.iter().map(|row| self.stands(row)).collect();
-        for (row, _) in rows.iter().zip(&publish).filter(|(_, stands)| !**stands) {
+    /// For each row, whether it is to be published, or what its sender is told.
+    async fn apply(&self, rows: &[Todo]) -> Result<Vec<Fate>, String> {
+        let mut fates: Vec<Fate> = rows.iter().map(|row| self.stands(row)).collect();
+        for (row, _) in rows.iter().zip(&fates).filter(|(_, fate)| fate.is_err()) {
             self.refusals
                 .refuse("not_partner", &row.origin, "a change that had waited to be published");
         }
         if !self.writes_store {
-            return Ok(publish);
+            return Ok(fates);
         }
         let (mut writes, mut places) = (Vec::new(), Vec::new());
         for (place, row) in rows.iter().enumerate() {
-            if is_document(row) && publish.get(place) == Some(&true) {
+            if is_document(row) && fates.get(place) == Some(&Ok(())) {
                 let put = row.action != Action::Delete;
                 // What can never be stored must not hold up all that comes behind it.
                 if put && let Err(why) = self.store.can_hold(&row.payload) {
-                    if let Some(publish) = publish.get_mut(place) {
-                        *publish = false;
+                    if let Some(fate) = fates.get_mut(place) {
+                        *fate = Err(NOT_STORABLE);
                     }
                     self.refusals.refuse("not_storable", &row.origin, why);
                     continue;
@@ -100,28 +114,28 @@ impl NatsOutlet {
             }
         }
         if writes.is_empty() {
-            return Ok(publish);
+            return Ok(fates);
         }
         let applied = self.store.apply(writes).await.map_err(|error| error.to_string())?;
         for (place, verdict) in places.into_iter().zip(applied) {
-            let (Some(publish), Some(row)) = (publish.get_mut(place), rows.get(place)) else {
+            let (Some(fate), Some(row)) = (fates.get_mut(place), rows.get(place)) else {
                 continue;
             };
             match verdict {
                 Applied::Done | Applied::Unchanged => {}
                 Applied::NotOwner => {
-                    *publish = false;
+                    *fate = Err(NOT_OWNER);
                     self.refusals
                         .refuse("not_owner", &row.origin, format_args!("{:?}", row.key.id));
                 }
                 // An app that heard of it would not find it.
                 Applied::Refused(why) => {
-                    *publish = false;
+                    *fate = Err(NOT_STORABLE);
                     self.refusals.refuse("not_storable", &row.origin, why);
                 }
             }
         }
-        Ok(publish)
+        Ok(fates)
     }
 
     /// How far the messages came.
@@ -139,13 +153,14 @@ impl NatsOutlet {
         }
     }
 
-    /// Publishes the rows that are to be; says how many rows are done, from the first on.
-    async fn publish_rows(&mut self, rows: &[Todo], publish: &[bool]) -> (usize, Option<Held>) {
+    /// Publishes the rows that are to be; says how many rows are done, from the first on. One that NATS never takes is noted in
+    /// `fates`.
+    async fn publish_rows(&mut self, rows: &[Todo], fates: &mut [Fate]) -> (usize, Option<Held>) {
         let lineage = hex::encode(self.lineage.0);
         let mut places = Vec::new();
         let mut messages = Vec::new();
         for (place, row) in rows.iter().enumerate() {
-            if publish.get(place) == Some(&true) {
+            if fates.get(place) == Some(&Ok(())) {
                 let (out, bytes) = message(row.action, row.key.datatype, &row.user, &row.payload);
                 // A journal that a power cut or a backup set back gives its numbers again, to other messages.
                 let (action, datatype) = (row.action.code(), row.key.datatype.code());
@@ -170,6 +185,12 @@ impl NatsOutlet {
                 if let Some(row) = rows.get(first) {
                     self.refusals
                         .dropped("inbound", "nats_too_large", 1, &row.origin, detail);
+                }
+                if let Some(fate) = fates.get_mut(first) {
+                    *fate = Err(Refusal {
+                        code: "too_large",
+                        max: Some(max as u64),
+                    });
                 }
                 return (first + 1, None);
             }
@@ -196,7 +217,7 @@ impl NatsOutlet {
 
 #[async_trait]
 impl Outlet for NatsOutlet {
-    async fn put(&mut self, rows: &[Todo]) -> (usize, Option<Stuck>) {
+    async fn put(&mut self, rows: &[Todo]) -> Put {
         // One at a time until somebody listens: what came behind an unheard one would be published twice.
         let most = if self.confident || self.writes_store {
             rows.len()
@@ -204,12 +225,18 @@ impl Outlet for NatsOutlet {
             1
         };
         let rows = rows.get(..most.min(rows.len())).unwrap_or(rows);
-        let publish = match self.apply(rows).await {
-            Ok(publish) => publish,
-            Err(why) => return (0, Some(stuck("store", format!("the store does not answer: {why}")))),
+        let mut fates = match self.apply(rows).await {
+            Ok(fates) => fates,
+            Err(why) => {
+                let stuck = stuck("store", format!("the store does not answer: {why}"));
+                return Put {
+                    stuck: Some(stuck),
+                    ..Put::default()
+                };
+            }
         };
-        let (mut done, held) = self.publish_rows(rows, &publish).await;
-        let why = match held {
+        let (mut done, held) = self.publish_rows(rows, &mut fates).await;
+        let stuck = match held {
             Some(Held::Unheard(subject)) => {
                 if self.writes_store {
                     // Our store has the documents: an app that comes later finds them there.
@@ -220,10 +247,16 @@ impl Outlet for NatsOutlet {
             Some(Held::Away(why)) => Some(stuck("nats", why)),
             None => None,
         };
-        for row in rows.iter().take(done) {
-            debug!(from = %row.origin, action = row.action.name(), datatype = row.key.datatype.name(), id = %row.key.id, "event published");
+        let mut given_up = Vec::new();
+        for (place, (row, fate)) in rows.iter().zip(fates).take(done).enumerate() {
+            match fate {
+                Ok(()) => {
+                    debug!(from = %row.origin, action = row.action.name(), datatype = row.key.datatype.name(), id = %row.key.id, "event published");
+                }
+                Err(refusal) => given_up.push((place, refusal)),
+            }
         }
-        (done, why)
+        Put { done, given_up, stuck }
     }
 }
 

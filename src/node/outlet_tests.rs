@@ -96,15 +96,16 @@ fn row(n: u64, bytes: usize) -> Todo {
     }
 }
 
-/// Puts the rows until all are done, as the publisher does, and says in how many goes.
-async fn put_all(outlet: &mut NatsOutlet, rows: &[Todo]) -> usize {
-    let (mut done, mut goes) = (0, 0);
+/// Puts the rows until all are done, as the publisher does; says in how many goes, and what was given up.
+async fn put_all(outlet: &mut NatsOutlet, rows: &[Todo]) -> (usize, Vec<(u64, Refusal)>) {
+    let (mut done, mut goes, mut given_up) = (0, 0, Vec::new());
     while done < rows.len() {
-        let (some, why) = outlet.put(&rows[done..]).await;
-        assert!(some > 0, "stuck at {done}: {why:?}");
-        (done, goes) = (done + some, goes + 1);
+        let put = outlet.put(&rows[done..]).await;
+        assert!(put.done > 0, "stuck at {done}: {:?}", put.stuck);
+        given_up.extend(put.given_up.iter().map(|(place, why)| (rows[done + place].n, *why)));
+        (done, goes) = (done + put.done, goes + 1);
     }
-    goes
+    (goes, given_up)
 }
 
 async fn ids(scene: &mut Scene, count: usize) -> Vec<String> {
@@ -127,7 +128,13 @@ async fn one_that_is_too_large_in_a_batch_takes_nothing_with_it() {
     let mut scene = scene().await;
     // The last but one fits by its payload, and not with its headers.
     let rows = [row(1, 0), row(2, 2 * MAX), row(3, 0), row(4, MAX), row(5, 0)];
-    assert!(put_all(&mut scene.outlet, &rows).await <= rows.len());
+    let (goes, given_up) = put_all(&mut scene.outlet, &rows).await;
+    assert!(goes <= rows.len());
+    let refusal = Refusal {
+        code: "too_large",
+        max: Some(MAX as u64),
+    };
+    assert_eq!(given_up, [(2, refusal), (4, refusal)], "their sender is told");
     assert_eq!(ids(&mut scene, 3).await, ["r-1", "r-3", "r-5"]);
     let counted = scene.metrics.encode();
     assert!(

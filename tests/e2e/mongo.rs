@@ -307,6 +307,7 @@ async fn the_daemon_writes_a_database_when_it_is_told_to() {
 }
 
 /// What an index of the apps does not take, from a partner or from an app, is refused by itself; what comes behind it goes on.
+/// Its sender sees it, and sends it again when asked to.
 #[tokio::test]
 async fn what_a_database_refuses_for_good_holds_up_nobody() {
     let net = Federation::new();
@@ -333,6 +334,11 @@ async fn what_a_database_refuses_for_good_holds_up_nobody() {
     bob.expect_document(CREATE, "gpu-3").await;
     assert!(bob.heard(CREATE).iter().all(|told| told.document()["id"] != "gpu-2"));
     bob.wait_log(&["not_storable", "name"]).await;
+    let refused = |told: &Value| {
+        let parked = told["parked"].as_array();
+        parked.is_some_and(|parked| parked.len() == 1 && parked[0]["code"] == "not_storable" && parked[0]["id"] == "gpu-2")
+    };
+    alice.outbox("what bob's database refused", &["bob", "--parked"], refused).await;
     for (id, name) in [("own-1", "B"), ("own-2", "C")] {
         bob.create_resource(DataType::Compute, &named(&bob, id, name)).await;
     }
@@ -342,6 +348,13 @@ async fn what_a_database_refuses_for_good_holds_up_nobody() {
     })
     .await;
     bob.wait_log(&["store_refused", "name"]).await;
+
+    computes.drop_index("name_1").await.unwrap();
+    let again = alice.types(&["outbox", "retry", "bob", "--json"]).await.json();
+    assert_eq!(again, json!({"again": 1, "gone": 0}));
+    bob.expect_document(CREATE, "gpu-2").await;
+    let none = |told: &Value| told["parked"].as_array().is_some_and(Vec::is_empty);
+    alice.outbox("nothing is parked", &["bob", "--parked"], none).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use super::{at, delete, delete_line, directed, directed_line, key, key_of, line,
 use crate::delivery::Received;
 use crate::delivery::Verdict::{self, Known, NotHeld, NotOwner, Todo};
 use crate::delivery::journal::Journal;
-use crate::delivery::types::Position;
+use crate::delivery::types::{Hash, Position};
 use crate::wire::{Action, DataType};
 
 fn todo_ids(journal: &dyn Journal) -> Vec<(u64, String)> {
@@ -214,6 +214,36 @@ pub(crate) fn published_ones_leave(journal: &mut dyn Journal) {
     journal.published(1).unwrap();
     assert_eq!(todo_ids(journal), ids(&[(3, "k3")]));
     assert_eq!(journal.held("a", None, None, 10).unwrap().len(), 3, "still held");
+}
+
+pub(crate) fn what_is_given_up_is_asked_for_again(journal: &mut dyn Journal) {
+    let lines = [put_line("k", "1"), put_line("l", "1"), put_line("l", "2")];
+    receive(journal, "a", &lines);
+    let sum = journal.held_sum("a", None, None).unwrap();
+    journal.give_up("b", &key("k"), Hash::of(b"1")).unwrap();
+    journal.give_up("a", &key("l"), Hash::of(b"1")).unwrap();
+    journal.give_up("a", &key("nothing"), Hash::of(b"1")).unwrap();
+    assert_eq!(
+        journal.held_sum("a", None, None).unwrap(),
+        sum,
+        "another's, or not what is held any more"
+    );
+    journal.give_up("a", &key("k"), Hash::of(b"1")).unwrap();
+    let held = journal.held("a", None, None, 10).unwrap();
+    let hashes: Vec<_> = held.iter().map(|held| (held.key.id.as_str(), held.hash)).collect();
+    assert_eq!(hashes, [("k", Hash::NONE), ("l", Hash::of(b"2"))]);
+    assert_eq!(receive(journal, "b", &[put_line("k", "1")]), [NotOwner]);
+    assert_eq!(
+        receive(journal, "a", &[put_line("k", "1")]),
+        [Todo(4)],
+        "it may be taken now"
+    );
+    journal.give_up("a", &key("k"), Hash::of(b"1")).unwrap();
+    assert_eq!(
+        receive(journal, "a", &[delete_line("k")]),
+        [Todo(5)],
+        "what was there before it goes"
+    );
 }
 
 pub(crate) fn numbers_never_come_back(journal: &mut dyn Journal) {

@@ -5,10 +5,11 @@ use super::{Fault, Rule, SimJournal};
 use crate::delivery::Todo;
 use crate::delivery::digest;
 use crate::delivery::publisher::Newest;
-use crate::delivery::receiver::{Answer, Batch, Broken, Receiver, Refusal, commit};
+use crate::delivery::receiver::{Answer, Batch, Broken, GivenUp, Receiver, Refusal, commit};
 use crate::wire::{Action, ReceiverLine, SenderLine};
 use rand::Rng;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 /// One in so many versions is poison.
 const POISON: u64 = 101;
@@ -29,6 +30,10 @@ pub(super) struct Far<J> {
     pub(super) calm: bool,
     rejects: bool,
     poisons: bool,
+    gives_up: bool,
+    /// Given up, and not yet known to be.
+    giving_up: Vec<Todo>,
+    given_up: GivenUp,
     /// What the apps were told last.
     pub(super) told: BTreeMap<usize, u64>,
     best: BTreeMap<usize, u64>,
@@ -64,6 +69,9 @@ impl<J: SimJournal> Far<J> {
             calm: false,
             rejects: false,
             poisons: false,
+            gives_up: false,
+            giving_up: Vec::new(),
+            given_up: GivenUp::default(),
             told: BTreeMap::new(),
             best: BTreeMap::new(),
             went_back: 0,
@@ -102,7 +110,14 @@ impl<J: SimJournal> Far<J> {
 
     /// Whether a thing of this version is refused, or resets the stream, whenever it comes.
     pub(super) fn never_takes(&self, version: u64) -> bool {
-        self.rejects && version.is_multiple_of(13) || self.poisons && version % POISON == POISON / 2
+        self.rejects && version.is_multiple_of(13)
+            || self.poisons && version % POISON == POISON / 2
+            || self.is_given_up(version)
+    }
+
+    /// Whether a thing of this version is refused when it is to be published.
+    fn is_given_up(&self, version: u64) -> bool {
+        self.gives_up && version % 7 == 3
     }
 
     fn published(&self) -> u64 {
@@ -134,6 +149,8 @@ impl<J: SimJournal> World<J> {
         self.cut(false);
         self.far.session = None;
         self.far.publishing.clear();
+        self.far.giving_up.clear();
+        self.far.given_up = GivenUp::default();
         self.far.superseded = None;
     }
 
@@ -145,6 +162,7 @@ impl<J: SimJournal> World<J> {
     /// One step of B's session: looks at a new stream, reads a batch, or commits it.
     pub(super) fn far_does(&mut self) -> bool {
         (self.far.rejects, self.far.poisons) = (self.has(Fault::Reject), self.has(Fault::Poison));
+        self.far.gives_up = self.has(Fault::GiveUp);
         if self.link.as_ref().is_none_or(|link| link.fresh)
             && let Some(session) = &mut self.far.session
         {
@@ -271,7 +289,7 @@ impl<J: SimJournal> World<J> {
         let batch = session.under_way.take().unwrap_or_default();
         let committed = commit(&mut self.far.journal, A, &batch, self.now).unwrap();
         let answers = session.receiver.committed(batch, committed);
-        let acked = session.receiver.published(published);
+        let acked = session.receiver.published(published, &self.far.given_up);
         if session.cut {
             return true;
         }
@@ -317,7 +335,10 @@ impl<J: SimJournal> World<J> {
                     .as_ref()
                     .is_some_and(|superseded| superseded.contains(&todo.n))
                 {
-                    self.far.tell(&todo);
+                    match todo.action != Action::Delete && self.far.is_given_up(version(&todo.payload)) {
+                        true => self.far.giving_up.push(todo.clone()),
+                        false => self.far.tell(&todo),
+                    }
                 }
                 self.far.publishing.push(todo.n);
             }
@@ -325,13 +346,19 @@ impl<J: SimJournal> World<J> {
                 let Some(last) = std::mem::take(&mut self.far.publishing).pop() else {
                     return false;
                 };
+                for todo in std::mem::take(&mut self.far.giving_up) {
+                    self.far.journal.give_up(&todo.origin, &todo.key, todo.hash).unwrap();
+                    let (code, max) = ("not_storable", None);
+                    Arc::make_mut(&mut self.far.given_up).push_back((todo.n, Refusal { code, max }));
+                }
                 self.far.journal.published(last).unwrap();
                 let published = self.far.published();
                 if self.link.as_ref().is_some_and(|link| !link.fresh)
                     && let Some(session) = &mut self.far.session
-                    && let Some(answer) = session.receiver.published(published)
                 {
-                    self.answer(answer);
+                    for answer in session.receiver.published(published, &self.far.given_up) {
+                        self.answer(answer);
+                    }
                 }
             }
         }

@@ -54,6 +54,8 @@ enum Fault {
     Full,
     /// B refuses some lines.
     Reject,
+    /// B's store refuses some things for good.
+    GiveUp,
     /// Some lines reset the stream.
     Poison,
     /// B is a partner of A now and then.
@@ -145,13 +147,14 @@ fn harder() -> Vec<Case> {
         case("  + cut in comparisons", &[PurgeHot, CutDigest, Full]),
         case("  + stop at random", &[Purge, Stop]),
         case("  + lines refused", &[Purge, Reject]),
+        case("  + refused by B's store", &[Purge, GiveUp, Full]),
         case("  + lines that reset the stream", &[Purge, Poison, Full]),
         case("  + B partner of A now and then", &[Purge, Rights]),
         case("  + A partner of B now and then", &[Purge, Admit]),
         case("  + apps store late", &[Late, CutDigest, Full, RestoreB]),
         case(
             "  + all of that",
-            &[PurgeHot, CutDigest, Full, Stop, Reject, Rights, Admit, RestoreB],
+            &[PurgeHot, CutDigest, Full, Stop, Reject, GiveUp, Rights, Admit, RestoreB],
         ),
     ]
 }
@@ -318,7 +321,8 @@ fn a_rule_switched_off_breaks_it() {
 fn any_case() -> impl Strategy<Value = Case> {
     use Fault::*;
     let all = vec![
-        Purge, PurgeHot, RestoreB, LoseB, CutDigest, Stop, Full, Reject, Rights, Admit, AdmitLate, RestoreA, LoseA,
+        Purge, PurgeHot, RestoreB, LoseB, CutDigest, Stop, Full, Reject, GiveUp, Rights, Admit, AdmitLate, RestoreA,
+        LoseA,
     ];
     let count = all.len();
     (prop::sample::subsequence(all, 0..=count), 1_usize..60, 50_u32..600).prop_map(|(faults, keys, steps)| Case {

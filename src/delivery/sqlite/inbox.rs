@@ -234,6 +234,13 @@ pub(super) fn published(connection: &Connection, n: u64) -> rusqlite::Result<()>
     Ok(())
 }
 
+pub(super) fn give_up(connection: &Connection, origin: &str, key: &Key, hash: Hash) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("UPDATE held SET hash = ?5 WHERE origin = ?1 AND datatype = ?2 AND id = ?3 AND hash = ?4")?
+        .execute(params![origin, key.datatype.code(), key.id, hash, Hash::NONE])?;
+    Ok(())
+}
+
 /// `todo` has no index by origin: it is short, since every origin's window bounds it, and a peer seldom leaves.
 pub(super) fn forget_origin(connection: &Connection, did: &str) -> rusqlite::Result<()> {
     for sql in [
