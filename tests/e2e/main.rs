@@ -23,6 +23,7 @@ mod intake;
 mod kills;
 mod life;
 mod mongo;
+mod mongo_refuses;
 mod operator_search;
 mod outbox;
 mod peers;
