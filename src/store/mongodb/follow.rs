@@ -58,7 +58,9 @@ async fn keep_indexes(shared: &Shared) {
 
 async fn look_at_indexes(shared: &Shared) -> Result<(), StoreError> {
     let database = &shared.link.handles().await?.database;
-    let looking = shared.indexes.look(database, shared.link.manages_indexes());
+    let looking = shared
+        .indexes
+        .look(database, &shared.keys, shared.link.manages_indexes());
     looking.await.map_err(|error| shared.link.told(&error))
 }
 

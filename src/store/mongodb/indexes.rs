@@ -1,6 +1,7 @@
 //! The indexes that keep us from walking through the apps' collections.
 //!
-//! Owns which are needed, and whether they are there. Always: none is made unless `store.manage_indexes` says so; what is
+//! Owns which are needed, and whether they are there: those that lead to an owner's documents, and, where keys are of the
+//! database's own making, those that lead to a document by its `id`. Always: none is made unless `store.manage_indexes` says so; what is
 //! missing is said once, with the words that make it, as soon as its collection is seen to have grown beyond [`FEW`].
 
 use std::collections::{HashMap, HashSet};
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 use super::fault::code;
 use super::link::SERVER_MAX;
 use super::paths::{HEADER, paths};
+use super::read::Keys;
 use crate::wire::DataType;
 
 /// Collections of fewer documents need no index: looking through them is a matter of milliseconds.
@@ -41,22 +43,41 @@ impl Indexes {
     }
 
     /// Looks at the indexes of every resource collection; makes those that are missing when we may, says which otherwise.
-    pub(super) async fn look(&self, database: &Database, may_make: bool) -> Result<(), Error> {
+    pub(super) async fn look(&self, database: &Database, keys: &Keys, may_make: bool) -> Result<(), Error> {
         for kind in DataType::RESOURCE_KINDS {
             let collection: Collection<Document> = database.collection(kind.name());
-            let missing = missing(&collection).await?;
-            if !missing.is_empty() && may_make {
-                make(&collection, &missing).await?;
+            let Some(begins) = begins(&collection).await? else {
+                self.note(kind, true, std::iter::empty());
+                continue;
+            };
+            let owners = missing(&begins, "creator_id");
+            let ids = match keys.are_its_own(&collection, kind).await? {
+                true => missing(&begins, "id"),
+                false => Vec::new(),
+            };
+            let all: Vec<&str> = owners.iter().chain(&ids).map(String::as_str).collect();
+            if !all.is_empty() && may_make {
+                make(&collection, &all).await?;
             }
-            let complete = missing.is_empty() || may_make;
+            let complete = all.is_empty() || may_make;
             let few = complete || collection.estimated_document_count().max_time(SERVER_MAX).await? < FEW;
-            let told = self.note(kind, few, missing.iter().map(|path| how(kind, path)));
-            if !few && !told.is_empty() {
+            let led = few || owners.is_empty();
+            let told = self.note(kind, led, owners.iter().map(|path| how(kind, path)));
+            if !told.is_empty() {
                 warn!(
                     collection = kind.name(),
                     make = told.join("; "),
                     "searches look through a collection without an index, and are cut after 2 s: make the missing indexes, or \
                      set store.manage_indexes"
+                );
+            }
+            let told = self.note_ids(few, ids.iter().map(|path| how(kind, path)));
+            if !told.is_empty() {
+                warn!(
+                    collection = kind.name(),
+                    make = told.join("; "),
+                    "each change of a partner's looks through a collection without an index, since there are ObjectIds for keys: \
+                     make the missing indexes, or set store.manage_indexes"
                 );
             }
         }
@@ -72,6 +93,12 @@ impl Indexes {
         }
         missing.filter(|how| known.told.insert(how.clone())).collect()
     }
+
+    /// What of it was not told before; nothing of few documents.
+    fn note_ids(&self, few: bool, missing: impl Iterator<Item = String>) -> Vec<String> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        missing.filter(|how| !few && known.told.insert(how.clone())).collect()
+    }
 }
 
 /// The command that makes an index.
@@ -79,35 +106,33 @@ fn how(kind: DataType, path: &str) -> String {
     format!("db.{}.createIndex({{\"{path}\": 1}}, {{sparse: true}})", kind.name())
 }
 
-/// The paths of owners that no index begins with.
-async fn missing(collection: &Collection<Document>) -> Result<Vec<String>, Error> {
+/// The paths that indexes begin with; none when there is no collection.
+async fn begins(collection: &Collection<Document>) -> Result<Option<HashSet<String>>, Error> {
     let there = match collection.list_indexes().max_time(SERVER_MAX).await {
         Ok(cursor) => cursor.try_collect::<Vec<IndexModel>>().await?,
-        Err(error) if code(&error) == Some(NO_COLLECTION) => return Ok(Vec::new()),
+        Err(error) if code(&error) == Some(NO_COLLECTION) => return Ok(None),
         Err(error) => return Err(error),
     };
     let partial = |index: &IndexModel| {
         let options = index.options.as_ref();
         options.is_some_and(|options| options.partial_filter_expression.is_some() || options.hidden == Some(true))
     };
-    let begins: HashSet<&str> = there
-        .iter()
-        .filter(|index| !partial(index))
-        .filter_map(|index| index.keys.keys().next().map(String::as_str))
-        .collect();
-    Ok(paths(&HEADER, "creator_id")
-        .filter(|path| !begins.contains(path.as_str()))
-        .collect())
+    let whole = there.iter().filter(|index| !partial(index));
+    Ok(Some(
+        whole.filter_map(|index| index.keys.keys().next().cloned()).collect(),
+    ))
 }
 
-async fn make(collection: &Collection<Document>, missing: &[String]) -> Result<(), Error> {
+/// The paths of a field that no index begins with.
+fn missing(begins: &HashSet<String>, field: &str) -> Vec<String> {
+    paths(&HEADER, field).filter(|path| !begins.contains(path)).collect()
+}
+
+async fn make(collection: &Collection<Document>, missing: &[&str]) -> Result<(), Error> {
     let models = missing.iter().map(|path| {
         // Sparse: a form that these documents do not have costs nothing.
         let options = IndexOptions::builder().sparse(true).build();
-        IndexModel::builder()
-            .keys(doc! { path.as_str(): 1 })
-            .options(options)
-            .build()
+        IndexModel::builder().keys(doc! { *path: 1 }).options(options).build()
     });
     // May take long on a large collection; the server does it beside its other work.
     collection.create_indexes(models).await?;

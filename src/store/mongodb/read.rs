@@ -31,7 +31,11 @@ pub(super) struct Keys(Mutex<HashMap<DataType, Instant>>);
 
 impl Keys {
     /// Whether the collection has documents whose key says nothing of their id: ObjectIds, that the database made up.
-    async fn are_its_own(&self, collection: &Collection<Document>, datatype: DataType) -> Result<bool, Error> {
+    pub(super) async fn are_its_own(
+        &self,
+        collection: &Collection<Document>,
+        datatype: DataType,
+    ) -> Result<bool, Error> {
         let known = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known().get(&datatype).is_some_and(|since| since.elapsed() < KEYS_COUNT) {
             return Ok(true);

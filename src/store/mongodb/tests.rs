@@ -408,7 +408,14 @@ async fn what_a_grown_collection_lacks_is_told_once() {
     resources(&apps).await.insert_many(documents).await.unwrap();
     until("the growth to be seen", || leads(false)).await;
     assert_eq!(lines(), 1);
-    let looks = async || store.shared.indexes.look(&apps, false).await.unwrap();
+    let looks = async || {
+        store
+            .shared
+            .indexes
+            .look(&apps, &store.shared.keys, false)
+            .await
+            .unwrap()
+    };
     looks().await;
     assert_eq!(lines(), 1, "told before");
 }
@@ -428,7 +435,12 @@ async fn indexes_are_made_only_when_they_may_be() {
     {
         let store = open(database.url(), false);
         let database = &store.shared.link.handles().await.unwrap().database;
-        store.shared.indexes.look(database, false).await.unwrap();
+        store
+            .shared
+            .indexes
+            .look(database, &store.shared.keys, false)
+            .await
+            .unwrap();
         assert!(
             !store.shared.indexes.lead_to_owner(DataResource),
             "many documents, and no index"
@@ -447,6 +459,42 @@ async fn indexes_are_made_only_when_they_may_be() {
     .await;
     assert_eq!(count().await, before + 4);
     assert_eq!(found(&store, "x").await.len(), 0, "private documents stay so");
+}
+
+/// Where keys are the database's own, documents are looked for by the id inside, for each change of a partner's.
+#[tokio::test]
+async fn ids_beside_object_ids_need_indexes_too() {
+    let Some(database) = MongoDatabase::new().await else {
+        return;
+    };
+    let (heard, _listens) = listen_to_log();
+    let apps = database.connect().await;
+    let documents = (0..1500).map(|n| doc! { "id": format!("r{n}"), "creator_id": "did:me" });
+    resources(&apps).await.insert_many(documents).await.unwrap();
+    let store = open(database.url(), false);
+    let told = || {
+        let told = heard.text();
+        let lines = told.lines().filter(|line| line.contains("ObjectIds"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    until("the missing indexes to be told", || {
+        std::future::ready((told().len() == 1).then_some(()))
+    })
+    .await;
+    let line = told().remove(0);
+    assert_eq!(line.matches("db.data_resource.createIndex").count(), 4, "{line}");
+    assert!(line.contains("abstractresource.abstractobject.id"), "{line}");
+    let look = async |may_make| {
+        let looking = store.shared.indexes.look(&apps, &store.shared.keys, may_make);
+        looking.await.unwrap();
+        resources(&apps).await.list_index_names().await.unwrap().len()
+    };
+    let before = look(false).await;
+    assert_eq!((told().len(), look(true).await), (1, before + 8));
+    assert_eq!(look(true).await, before + 8, "nothing is missing");
+    let wanted = ["r7", "r9999"].map(|id| (DataResource, id.to_owned()));
+    let found = store.documents(&wanted).await.unwrap();
+    assert!(found[0].is_some() && found[1].is_none());
 }
 
 /// What no index leads to is looked through for as long as one search may, however many kinds it asks for.
