@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::journal::{Journal, JournalError, Result};
 use super::sqlite::SqliteJournal;
+use crate::store::file;
 
 /// Requests that wait at each of the two threads; when full, callers wait. Enough to fill a group while one commits.
 const QUEUE: usize = 256;
@@ -164,10 +165,8 @@ impl Log {
     /// What the file and its log take on the disk.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let mut log = self.shared.path.clone().into_os_string();
-        log.push("-wal");
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-        size(&self.shared.path) + size(Path::new(&log))
+        let path = &self.shared.path;
+        std::fs::metadata(path).map_or(0, |file| file.len()) + file::log_bytes(path)
     }
 
     /// Copies the journal, as of one moment and while it is used, to a new file that only its user can read. A file that is

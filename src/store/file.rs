@@ -16,6 +16,8 @@ const BUSY: Duration = Duration::from_secs(5);
 
 /// Pages in the log at which it is folded into the file: large groups are not held up by that every few of them.
 pub(crate) const LOG_PAGES: i32 = 4000;
+/// The same in bytes.
+pub(crate) const LOG_BYTES: u64 = LOG_PAGES as u64 * 4096;
 
 /// Makes the file when there is none, for its user alone; SQLite gives its side files the same mode.
 pub(crate) fn make_private(path: &Path) -> io::Result<()> {
@@ -57,9 +59,26 @@ pub(crate) fn set_up_writer(connection: &Connection) -> rusqlite::Result<()> {
 /// Brings what is committed to the disk. With `synchronous = NORMAL` a commit is in the log but maybe not on the disk; what
 /// has left the log was synced by the checkpoint.
 pub(crate) fn sync_log(path: &Path) -> io::Result<()> {
+    File::open(log_of(path)).and_then(|file| file.sync_data())
+}
+
+/// Copies the log into the file and empties it; false when somebody still reads from it after `wait`.
+pub(crate) fn fold_log(connection: &Connection, wait: Duration) -> rusqlite::Result<bool> {
+    connection.busy_timeout(wait)?;
+    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+    connection.busy_timeout(BUSY)?;
+    busy.map(|busy: bool| !busy)
+}
+
+/// Bytes of the log beside the file.
+pub(crate) fn log_bytes(path: &Path) -> u64 {
+    std::fs::metadata(log_of(path)).map_or(0, |log| log.len())
+}
+
+fn log_of(path: &Path) -> std::ffi::OsString {
     let mut log = path.to_owned().into_os_string();
     log.push("-wal");
-    File::open(&log).and_then(|file| file.sync_data())
+    log
 }
 
 /// A pragma that is a number.

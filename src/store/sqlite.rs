@@ -4,6 +4,7 @@
 //! transaction, and words are indexed in the transaction that stores their document.
 
 mod apply;
+mod folding;
 mod peers;
 mod readers;
 mod schema;
@@ -23,6 +24,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::folding::Folding;
 use self::readers::{Readers, Stop};
 use self::writer::Writer;
 use super::copy::{CopyError, copy};
@@ -42,6 +44,7 @@ pub struct SqliteStore {
     path: PathBuf,
     readers: Readers,
     writer: Writer,
+    folding: Folding,
 }
 
 impl SqliteStore {
@@ -55,6 +58,7 @@ impl SqliteStore {
             path: path.to_owned(),
             readers: Readers::new(path),
             writer: Writer::start(path, connection)?,
+            folding: Folding::of(path.to_owned()),
         })
     }
 
@@ -169,7 +173,9 @@ impl Store for SqliteStore {
     }
 
     async fn apply(&self, writes: Vec<Write>) -> Result<Vec<Applied>, StoreError> {
-        within(self.writer.apply(writes)).await
+        let applied = within(self.writer.apply(writes)).await;
+        self.folding.look(&self.readers, &self.writer);
+        applied
     }
 
     async fn sync(&self) -> Result<(), StoreError> {

@@ -17,7 +17,7 @@ use crate::store::StoreError;
 /// Reading connections.
 const READERS_MAX: usize = 4;
 /// Those that searches may have: they may be slow, and wait for askers who take nothing, and look-ups must not wait for them.
-const SEARCHES_MAX: usize = READERS_MAX - 1;
+pub(super) const SEARCHES_MAX: usize = READERS_MAX - 1;
 /// SQLite instructions between two looks at the clock: some tens of microseconds.
 const STEPS_PER_CHECK: i32 = 4000;
 
@@ -64,6 +64,11 @@ impl Readers {
         let result = work(&connection);
         idle().push(connection);
         Some(result)
+    }
+
+    /// What searches take turns with: who has all of it knows that none is under way.
+    pub(super) fn searches(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.searches)
     }
 
     /// As [`Readers::run`], for work that may take long.

@@ -4,6 +4,7 @@
 //! does not take the others of its group with it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
@@ -16,16 +17,20 @@ const QUEUE: usize = 256;
 /// Writes after which a group takes no further request: bounds the first one's wait, far beyond where grouping still gains.
 const GROUP_WRITES: usize = 4096;
 
+/// How long the writer waits for readers when it folds: none may be there but look-ups, which take less.
+const FOLD_WAIT: Duration = Duration::from_secs(1);
+
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 enum Job {
     Apply(Vec<Write>, Answer<Vec<Applied>>),
     Probe(Answer<()>),
     Sync(Answer<()>),
+    Fold(Answer<()>),
 }
 
 /// The writer's handle.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
 }
@@ -66,6 +71,11 @@ impl Writer {
         self.ask(Job::Sync).await
     }
 
+    /// Copies the log into the file and empties it; fails when somebody still reads from it after [`FOLD_WAIT`].
+    pub(super) async fn fold(&self) -> Result<(), StoreError> {
+        self.ask(Job::Fold).await
+    }
+
     async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, StoreError> {
         let (answer, answered) = oneshot::channel();
         self.jobs.send(job(answer)).await.map_err(|_| StoreError::Closed)?;
@@ -85,6 +95,7 @@ struct Group {
     applies: Vec<(Vec<Write>, Answer<Vec<Applied>>)>,
     probes: Vec<Answer<()>>,
     syncs: Vec<Answer<()>>,
+    folds: Vec<Answer<()>>,
     writes: usize,
 }
 
@@ -99,6 +110,7 @@ impl Group {
             }
             Job::Probe(answer) => self.probes.push(answer),
             Job::Sync(answer) => self.syncs.push(answer),
+            Job::Fold(answer) => self.folds.push(answer),
         }
     }
 }
@@ -119,7 +131,11 @@ impl Thread {
 
     fn finish(&mut self, group: Group) {
         let Group {
-            applies, probes, syncs, ..
+            applies,
+            probes,
+            syncs,
+            folds,
+            ..
         } = group;
         let (batches, answers): (Vec<_>, Vec<_>) = applies.into_iter().unzip();
         let outcome = if batches.is_empty() && probes.is_empty() {
@@ -137,6 +153,9 @@ impl Thread {
         }
         for answer in syncs {
             answer.send(synced.clone()).ok();
+        }
+        for answer in folds {
+            answer.send(self.fold()).ok();
         }
         match outcome {
             Ok(results) => results
@@ -177,6 +196,17 @@ impl Thread {
         }
         transaction.commit().map_err(failed)?;
         Ok(results)
+    }
+
+    fn fold(&self) -> Result<(), StoreError> {
+        let folded = file::fold_log(&self.connection, FOLD_WAIT);
+        match folded.map_err(|error| store_error(&self.path, &error))? {
+            true => Ok(()),
+            false => Err(StoreError::Database {
+                store: self.path.display().to_string(),
+                why: "somebody still reads from its log, so it cannot be folded".to_owned(),
+            }),
+        }
     }
 
     fn sync(&self) -> Result<(), StoreError> {
