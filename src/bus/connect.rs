@@ -66,9 +66,11 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
     let told = Arc::new(tell);
     let (denied, denials) = watch::channel((0, String::new()));
     let (deafened, deaf) = watch::channel((0, String::new()));
+    let (muted, mute) = watch::channel((0, String::new()));
     let denied = Denied {
         any: denied,
         listening: deafened,
+        telling: muted,
         listened: listened(&settings.subjects).map(|subject| format!("\"{subject}\"")),
     };
     let counted = metrics.clone();
@@ -93,7 +95,7 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
     Ok(Bus::new(
         client,
         state,
-        (denials, deaf),
+        (denials, deaf, mute),
         Arc::new(settings.subjects.clone()),
         limits.nats_publish_timeout,
         metrics,
@@ -118,6 +120,8 @@ struct Denied {
     any: watch::Sender<(u64, String)>,
     /// The same of subscriptions to the subjects listened to.
     listening: watch::Sender<(u64, String)>,
+    /// The same of what is published on them.
+    telling: watch::Sender<(u64, String)>,
     /// Those, as the server writes them.
     listened: [String; 3],
 }
@@ -130,8 +134,12 @@ impl Denied {
         };
         self.any.send_modify(count);
         let of_ours = self.listened.iter().any(|subject| said.contains(subject));
-        if of_ours && said.to_lowercase().contains("violation for subscription") {
+        let lower = said.to_lowercase();
+        if of_ours && lower.contains("violation for subscription") {
             self.listening.send_modify(count);
+        }
+        if of_ours && lower.contains("violation for publish") {
+            self.telling.send_modify(count);
         }
     }
 }

@@ -44,6 +44,8 @@ pub struct Heard {
     /// Subjects that this connection may publish on, and which connection that was.
     allowed: HashSet<&'static str>,
     life: u64,
+    /// How often we were told that we may not.
+    denials: u64,
 }
 
 impl Bus {
@@ -61,6 +63,7 @@ impl Bus {
             given: 0,
             allowed: HashSet::new(),
             life: 0,
+            denials: self.mute.borrow().0,
         })
     }
 }
@@ -77,7 +80,6 @@ impl Heard {
         if std::mem::replace(&mut self.life, lives) != lives {
             self.allowed.clear();
         }
-        let denials = self.bus.denials.borrow().0;
         let first = self.given;
         for message in messages {
             match self.give(message).await {
@@ -90,7 +92,13 @@ impl Heard {
         if self.connects() != lives {
             return Err(PublishError::Away);
         }
-        self.not_denied(messages, denials).await?;
+        self.not_denied(messages).await?;
+        let (times, words) = self.bus.mute.borrow().clone();
+        if std::mem::replace(&mut self.denials, times) != times {
+            // A right may end while the connection lasts: then nobody tells that nobody listens.
+            self.allowed.clear();
+            return Err(PublishError::Refused(words));
+        }
         let mut unheard = HashSet::new();
         // Unconstrained: a task that has done much is told "nothing yet" for what is there.
         while let Some(Some(answer)) = unconstrained(self.answers.next()).now_or_never() {
@@ -115,7 +123,7 @@ impl Heard {
 
     /// A server that forbids a subject says so beside it and tells nobody listens of nothing: on a subject that is new to
     /// this connection its word is waited for.
-    async fn not_denied(&mut self, messages: &[Message], before: u64) -> Result<(), PublishError> {
+    async fn not_denied(&mut self, messages: &[Message]) -> Result<(), PublishError> {
         let new: Vec<&'static str> = messages
             .iter()
             .map(|message| message.out.name())
@@ -124,13 +132,13 @@ impl Heard {
         if new.is_empty() {
             return Ok(());
         }
-        let mut told = self.bus.denials.clone();
-        let _ = tokio::time::timeout(DENIAL_TIME, told.wait_for(|(times, _)| *times > before)).await;
-        let (times, words) = self.bus.denials.borrow().clone();
-        if times > before {
-            return Err(PublishError::Refused(words));
+        let (mut told, before) = (self.bus.mute.clone(), self.denials);
+        if tokio::time::timeout(DENIAL_TIME, told.wait_for(|(times, _)| *times > before))
+            .await
+            .is_err()
+        {
+            self.allowed.extend(new);
         }
-        self.allowed.extend(new);
         Ok(())
     }
 

@@ -179,7 +179,14 @@ impl Intake {
                 chosen = self.choose() => chosen,
             };
             match chosen {
-                Ok(Choice::Stream(covering)) => self.take_from(covering, &stop).await,
+                Ok(Choice::Stream(covering)) => {
+                    let before = self.from.as_ref().map(|from| from.last_seq);
+                    let why = self.take_from(covering, &stop).await;
+                    // Nothing came of it: a server that refuses at once is not to be asked without a pause.
+                    if self.from.as_ref().map(|from| from.last_seq) == before {
+                        self.pause(why, CHOOSE_AGAIN, &stop).await;
+                    }
+                }
                 Ok(Choice::Core(because)) => match self.take_core(because, &stop).await {
                     Ok(()) => return,
                     Err(why) => self.pause(why, LISTEN_AGAIN, &stop).await,
@@ -236,7 +243,8 @@ impl Intake {
         core::take(&self.queue, &self.bus, listening, stop).await
     }
 
-    async fn take_from(&mut self, covering: covering::Covering, stop: &CancellationToken) {
+    /// Says why it ended.
+    async fn take_from(&mut self, covering: covering::Covering, stop: &CancellationToken) -> String {
         let begin = streamed::beginning(&covering, self.from.as_ref());
         let stream = &covering.source.name;
         match &begin.gap {
@@ -262,8 +270,9 @@ impl Intake {
             last_seq: outcome.last_seq,
         });
         if !stop.is_cancelled() {
-            self.choosing(outcome.why);
+            self.choosing(outcome.why.clone());
         }
+        outcome.why
     }
 }
 

@@ -28,6 +28,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tracing::debug;
 
 /// What we publish, by the setting that names its subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +108,8 @@ pub struct Bus {
     denials: Denials,
     /// Of subscriptions to the subjects listened to.
     deaf: Denials,
+    /// Of what is published on them.
+    mute: Denials,
     subjects: Arc<Subjects>,
     headers: HeaderMap,
     wait: Duration,
@@ -117,7 +120,7 @@ impl Bus {
     fn new(
         client: Client,
         state: watch::Receiver<NatsState>,
-        (denials, deaf): (Denials, Denials),
+        (denials, deaf, mute): (Denials, Denials, Denials),
         subjects: Arc<Subjects>,
         wait: Duration,
         metrics: Metrics,
@@ -127,6 +130,7 @@ impl Bus {
             state,
             denials,
             deaf,
+            mute,
             subjects,
             headers: HeaderMap::new(),
             wait,
@@ -260,10 +264,19 @@ impl Bus {
         (max > 0).then_some(max)
     }
 
-    /// Answers an app that asked for a word about what it said. Never waits: an app that has gone needs none.
-    pub async fn answer(&self, to: async_nats::Subject, word: Bytes) {
-        if *self.state.borrow() == NatsState::Connected {
-            let _ = self.client.publish_with_headers(to, self.headers.clone(), word).await;
+    /// Answers apps that asked for a word about what they said, as long as NATS takes it at once: an app that has gone needs
+    /// none, and nothing else waits for that.
+    pub async fn answer(&self, words: Vec<(async_nats::Subject, Bytes)>) {
+        let answering = async {
+            for (to, word) in words {
+                if *self.state.borrow() != NatsState::Connected {
+                    return;
+                }
+                let _ = self.client.publish_with_headers(to, self.headers.clone(), word).await;
+            }
+        };
+        if tokio::time::timeout(ROUND_TRIP_TIME, answering).await.is_err() {
+            debug!("NATS takes no more answers: apps that asked for a word go without");
         }
     }
 

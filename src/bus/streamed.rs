@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the stream is looked at: the client's own ordered consumer tries for ever to find a stream that was removed.
 const WATCH: Duration = Duration::from_secs(10);
+/// So many looks in a row to which nobody answers: then the taking ends, and it is chosen anew.
+const SILENT: u32 = 3;
 /// How long one question to JetStream may take.
 const API_TIME: Duration = Duration::from_secs(5);
 /// Messages that the server may send ahead of what we take. Bounds the client's memory, together with the largest message.
@@ -129,6 +131,7 @@ pub(super) async fn take(
     };
     head(if behind { u64::MAX } else { 0 });
     let mut clock = covering.clock;
+    let mut silent = 0;
     let mut watch = tokio::time::interval_at(tokio::time::Instant::now() + WATCH, WATCH);
     loop {
         let message = tokio::select! {
@@ -137,9 +140,21 @@ pub(super) async fn take(
             _ = watch.tick() => {
                 match look(&context, &covering.source.name).await {
                     Err(Removed) => return ended(last_seq, "the stream was removed".into()),
-                    Ok(None) => {}
+                    // Without JetStream the server records nothing, and the client's consumer would wait for ever.
+                    Ok(None) => {
+                        silent += 1;
+                        if silent == SILENT {
+                            return ended(last_seq, "JetStream does not answer any more".into());
+                        }
+                    }
                     Ok(Some(now)) => {
+                        silent = 0;
                         clock = now.clock();
+                        if behind && now.info.state.first_sequence > covering.last_seq {
+                            // All that was there before is taken or gone, and the last of it was not seen.
+                            behind = false;
+                            head(if last_seq < begin.next { 0 } else { last_seq });
+                        }
                         if let Some(why) = changed(&now.info, covering, last_seq) {
                             return ended(last_seq, why);
                         }

@@ -7,7 +7,7 @@
 use super::journal::{Journal, JournalError};
 use super::log::Log;
 use super::publisher::Published;
-use super::receiver::{GivenUp, Refusal};
+use super::receiver::{GivenUp, Refusal, Unkept};
 use super::types::{Hash, Key, Todo};
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
@@ -17,13 +17,15 @@ use tracing::warn;
 
 /// Pause after journal or store could not be written.
 const AGAIN: Duration = Duration::from_millis(500);
+/// The code of a refusal that is none of the row's own.
+const NOT_PARTNER: &str = "not_partner";
 /// Refusals that sessions are told of, the newest: far more than may be on its way between two looks at it.
 const GIVEN_UP: usize = 4096;
 
 /// Tells what is done; its end ends [`note`].
 pub(super) struct Done {
     upto: watch::Sender<u64>,
-    // Not bounded by itself: what is in it is a part of what the sessions' windows let through before it is acknowledged.
+    // Not bounded by itself: small notes of what is refused between two commits, and while the disk takes none.
     given_up: mpsc::UnboundedSender<Refused>,
 }
 
@@ -33,13 +35,10 @@ pub(super) struct ToNote {
     given_up: mpsc::UnboundedReceiver<Refused>,
 }
 
-/// A row that our side will never have.
+/// A row that our side will never have, and whose it is.
 struct Refused {
-    n: u64,
     origin: String,
-    key: Key,
-    hash: Hash,
-    refusal: Refusal,
+    row: Unkept,
 }
 
 /// Both ends.
@@ -57,11 +56,13 @@ impl Done {
     /// This row is one that our side will never have. To be said before it is done.
     pub(super) fn gave_up(&self, row: &Todo, refusal: Refusal) {
         let refused = Refused {
-            n: row.n,
             origin: row.origin.clone(),
-            key: row.key.clone(),
-            hash: row.hash,
-            refusal,
+            row: Unkept {
+                n: row.n,
+                key: row.key.clone(),
+                hash: row.hash,
+                refusal,
+            },
         };
         // Closed only when the journal is: nothing is noted any more.
         let _ = self.given_up.send(refused);
@@ -120,7 +121,7 @@ pub(super) async fn note(
 async fn commit(log: &Log, n: u64, refused: &[Refused]) -> Result<(), JournalError> {
     let given_up = refused
         .iter()
-        .map(|row| (row.origin.clone(), row.key.clone(), row.hash));
+        .map(|Refused { origin, row }| (origin.clone(), row.key.clone(), row.hash));
     let given_up: Vec<(String, Key, Hash)> = given_up.collect();
     let work = move |journal: &mut dyn Journal| {
         for (origin, key, hash) in &given_up {
@@ -131,12 +132,14 @@ async fn commit(log: &Log, n: u64, refused: &[Refused]) -> Result<(), JournalErr
     log.write(true, work).await
 }
 
-fn tell(given_up: &mut GivenUp, refused: Vec<Refused>) {
+/// That a peer is no partner any more is told by the end of its session: that parks nothing.
+fn tell(given_up: &mut GivenUp, mut refused: Vec<Refused>) {
+    refused.retain(|refused| refused.row.refusal.code != NOT_PARTNER);
     if refused.is_empty() {
         return;
     }
     let told = Arc::make_mut(given_up);
-    told.extend(refused.into_iter().map(|row| (row.n, row.refusal)));
+    told.extend(refused.into_iter().map(|refused| refused.row));
     told.drain(..told.len().saturating_sub(GIVEN_UP));
 }
 

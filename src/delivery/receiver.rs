@@ -14,7 +14,7 @@ pub use batch::{Answer, Batch, Committed, commit};
 
 use self::batch::Step;
 use super::convert::received;
-use super::types::{Position, Received, Verdict};
+use super::types::{Hash, Key, Position, Received, Verdict};
 use crate::wire::{Action, DeliveryLine, ReceiverLine, SenderLine};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -46,12 +46,39 @@ pub struct Receiver {
     due: VecDeque<(u64, u64)>,
     /// Lines that are to be published: their numbers and places.
     todo: VecDeque<(u64, u64)>,
+    again: VecDeque<Again>,
     published: u64,
     given_up: GivenUp,
 }
 
-/// What was committed and refused for good when it was to be published, the newest of it: numbers and why, in their order.
-pub type GivenUp = Arc<VecDeque<(u64, Refusal)>>;
+/// What was committed and refused for good when it was to be published, the newest of it, in the order of its numbers.
+pub type GivenUp = Arc<VecDeque<Unkept>>;
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub struct Unkept {
+    /// Its number.
+    pub n: u64,
+    /// What it was of.
+    pub key: Key,
+    /// Of its payload.
+    pub hash: Hash,
+    /// What its sender is told.
+    pub refusal: Refusal,
+}
+
+/// A line that brought nothing new while something was still to be published: perhaps just that.
+#[derive(Debug)]
+struct Again {
+    /// The newest number then.
+    upto: u64,
+    seq: u64,
+    key: Key,
+    hash: Hash,
+}
+
+/// Such lines kept, the newest; of what is not, its sender's people hear by the first line of it alone.
+const AGAIN: usize = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -82,6 +109,7 @@ impl Receiver {
             batch: Batch::default(),
             due: VecDeque::new(),
             todo: VecDeque::new(),
+            again: VecDeque::new(),
             published,
             given_up: GivenUp::default(),
         };
@@ -240,6 +268,7 @@ impl Receiver {
                                 newest = newest.max(n);
                                 self.todo.push_back((n, line.seq));
                             }
+                            Verdict::Known if !self.todo.is_empty() => self.again(newest, line),
                             Verdict::Known | Verdict::NotHeld => {}
                             Verdict::NotOwner => {
                                 let refusal = Refusal {
@@ -258,6 +287,18 @@ impl Receiver {
         }
         self.settle(&mut answers);
         answers
+    }
+
+    fn again(&mut self, upto: u64, line: &Received) {
+        if self.again.len() == AGAIN {
+            self.again.pop_front();
+        }
+        self.again.push_back(Again {
+            upto,
+            seq: line.seq,
+            key: line.key.clone(),
+            hash: line.hash,
+        });
     }
 
     fn due(&mut self, n: u64, seq: u64) {
@@ -280,11 +321,16 @@ impl Receiver {
     fn settle(&mut self, answers: &mut Vec<Answer>) {
         while let Some((n, seq)) = self.todo.front().copied().filter(|(n, _)| *n <= self.published) {
             self.todo.pop_front();
-            if let Ok(at) = self.given_up.binary_search_by_key(&n, |(n, _)| *n)
-                && let Some((_, refusal)) = self.given_up.get(at)
+            if let Ok(at) = self.given_up.binary_search_by_key(&n, |unkept| unkept.n)
+                && let Some(unkept) = self.given_up.get(at)
             {
-                answers.push(reject(seq, *refusal));
+                let is_it = |again: &&Again| again.upto >= n && (&again.key, again.hash) == (&unkept.key, unkept.hash);
+                let lines = std::iter::once(seq).chain(self.again.iter().filter(is_it).map(|again| again.seq));
+                answers.extend(lines.map(|seq| reject(seq, unkept.refusal)));
             }
+        }
+        while self.again.front().is_some_and(|again| again.upto <= self.published) {
+            self.again.pop_front();
         }
         let mut highest = None;
         while let Some((_, seq)) = self.due.front().copied().filter(|(n, _)| *n <= self.published) {

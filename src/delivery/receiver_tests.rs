@@ -151,10 +151,23 @@ fn a_key_of_another_is_refused() {
     assert_eq!(bench.published(1), [ack(4)]);
 }
 
-/// Refused as `not_storable`, each of these numbers.
-fn given_up(numbers: &[u64]) -> GivenUp {
+/// Refused as `not_storable`, each of these: its number and its document's id and text.
+fn given_up(rows: &[(u64, &str, &str)]) -> GivenUp {
     let (code, max) = ("not_storable", None);
-    Arc::new(numbers.iter().map(|n| (*n, Refusal { code, max })).collect())
+    let unkept = |(n, id, text): &(u64, &str, &str)| Unkept {
+        n: *n,
+        key: key(id),
+        hash: Hash::of(text.as_bytes()),
+        refusal: Refusal { code, max },
+    };
+    Arc::new(rows.iter().map(unkept).collect())
+}
+
+fn key(id: &str) -> Key {
+    Key {
+        datatype: DataType::DataResource,
+        id: id.into(),
+    }
 }
 
 #[test]
@@ -168,18 +181,23 @@ fn what_is_given_up_is_refused_before_it_is_acknowledged() {
         line(9, "t", Action::Update, "{}"),
     ];
     bench.says(lines).unwrap();
-    let list = given_up(&[2, 3]);
+    let list = given_up(&[(2, "s", "{}"), (3, "t", "{}")]);
     let answers = bench.receiver.published(2, &list);
     assert_eq!(
         answers,
-        [refused(6, "not_storable"), ack(7)],
-        "of what is held only one goes on"
+        [refused(6, "not_storable"), refused(7, "not_storable"), ack(7)],
+        "the newest line of it counts for its sender"
     );
     assert_eq!(bench.receiver.published(2, &list), []);
     let answers = bench.receiver.published(3, &list);
     assert_eq!(answers, [refused(9, "not_storable"), ack(9)]);
     // Published before the session has heard of its commit.
-    assert_eq!(bench.receiver.published(4, &given_up(&[2, 3, 4])), []);
+    assert_eq!(
+        bench
+            .receiver
+            .published(4, &given_up(&[(2, "s", "{}"), (3, "t", "{}"), (4, "u", "{}")])),
+        []
+    );
     let late = bench.says(vec![line(10, "u", Action::Update, "{}")]);
     assert_eq!(late, Ok(vec![refused(10, "not_storable"), ack(10)]));
 }
@@ -194,12 +212,8 @@ fn what_a_comparison_brought_may_be_given_up_too() {
         SenderLine::End(at(9)),
     ];
     assert_eq!(bench.says(lines), Ok(vec![Answer::Pages]));
-    let key = Key {
-        datatype: DataType::DataResource,
-        id: "s".into(),
-    };
-    bench.journal.give_up("a", &key, Hash::of(b"{}")).unwrap();
-    let answers = bench.receiver.published(2, &given_up(&[2]));
+    bench.journal.give_up("a", &key("s"), Hash::of(b"{}")).unwrap();
+    let answers = bench.receiver.published(2, &given_up(&[(2, "s", "{}")]));
     assert_eq!(answers, [refused(2, "not_storable"), ack(9)]);
     assert_eq!(
         bench.says(vec![line(10, "s", Action::Update, "{}")]),

@@ -329,13 +329,13 @@ impl Sessions {
                 }
                 _ = published.changed() => {
                     let now = published.borrow_and_update().clone();
-                    if let Some(stuck) = now.stuck {
-                        return End::Stop(stuck.code, RETRY);
-                    }
                     for answer in receiver.published(now.upto, &now.given_up) {
                         if let Err(end) = self.answer(io, answer, &from.did).await {
                             return end;
                         }
+                    }
+                    if let Some(stuck) = now.stuck {
+                        return End::Stop(stuck.code, RETRY);
                     }
                     continue;
                 }

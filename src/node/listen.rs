@@ -110,9 +110,7 @@ impl Node {
             if let Some(began) = began.filter(|_| !rows.changes.is_empty()) {
                 metrics.event_took(began.elapsed());
             }
-            for (to, word) in answers {
-                bus.answer(to, word).await;
-            }
+            bus.answer(answers).await;
             true
         })
     }

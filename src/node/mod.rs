@@ -346,6 +346,11 @@ impl Node {
         };
         let mut told = false;
         loop {
+            if taking.given_up {
+                let why = "the daemon is stopping, and the store took nothing before";
+                self.refusals.dropped("store", "stopped", 1, datatype.name(), why);
+                return Some(("stopped", why.to_owned()));
+            }
             let error = match self.store.apply(vec![write.clone()]).await {
                 Ok(applied) => {
                     taking.wrote = true;
@@ -360,10 +365,11 @@ impl Node {
                 }
                 Err(error) => error,
             };
-            if taking.given_up || self.stopping.is_cancelled() {
+            if self.stopping.is_cancelled() {
                 taking.given_up = true;
+                let why = format!("the daemon is stopping, and the store did not take it: {error}");
                 self.refusals.dropped("store", "stopped", 1, datatype.name(), error);
-                return None;
+                return Some(("stopped", why));
             }
             if !std::mem::replace(&mut told, true) {
                 warn!(%error, "nothing is taken from NATS: what was heard has to be in the store first");

@@ -50,8 +50,8 @@ const NOT_STORABLE: Refusal = refusal("not_storable");
 
 /// Why NATS has not all of them.
 enum Held {
-    /// Nobody listens on this subject.
-    Unheard(&'static str),
+    /// Nobody listens on this subject; and where what was given to NATS ends.
+    Unheard(&'static str, usize),
     /// NATS did not take them.
     Away(String),
 }
@@ -211,18 +211,19 @@ impl NatsOutlet {
             .get(heard)
             .map(|message| message.out.name())
             .unwrap_or_default();
-        (next, Some(Held::Unheard(out)))
+        let given = places.get(given).copied().unwrap_or(rows.len());
+        (next, Some(Held::Unheard(out, given)))
     }
 }
 
 #[async_trait]
 impl Outlet for NatsOutlet {
     async fn put(&mut self, rows: &[Todo]) -> Put {
-        // One at a time until somebody listens: what came behind an unheard one would be published twice.
-        let most = if self.confident || self.writes_store {
-            rows.len()
-        } else {
-            1
+        // Until somebody listens, one at a time of what an unheard one holds up: what came behind it would be published twice.
+        let alone = |row: &Todo| !self.writes_store || !is_document(row);
+        let most = match self.confident {
+            true => rows.len(),
+            false => rows.iter().position(alone).unwrap_or(rows.len()).max(1),
         };
         let rows = rows.get(..most.min(rows.len())).unwrap_or(rows);
         let mut fates = match self.apply(rows).await {
@@ -237,10 +238,11 @@ impl Outlet for NatsOutlet {
         };
         let (mut done, held) = self.publish_rows(rows, &mut fates).await;
         let stuck = match held {
-            Some(Held::Unheard(subject)) => {
+            Some(Held::Unheard(subject, given)) => {
                 if self.writes_store {
                     // Our store has the documents: an app that comes later finds them there.
-                    done += rows.iter().skip(done).take_while(|row| is_document(row)).count();
+                    let behind = rows.iter().take(given).skip(done);
+                    done += behind.take_while(|row| is_document(row)).count();
                 }
                 (done < rows.len()).then(|| stuck("nats", format!("nobody listens to {subject} on NATS")))
             }

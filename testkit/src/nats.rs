@@ -6,6 +6,7 @@ use crate::process::Process;
 use crate::tools::tool;
 use crate::wait::until;
 use async_nats::ConnectOptions;
+use rustix::process::Signal;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -155,6 +156,28 @@ impl NatsServer {
             let mut greeting = [0; 4];
             socket.read_exact(&mut greeting).await.ok()?;
             (&greeting == b"INFO").then_some(())
+        })
+        .await;
+    }
+
+    /// Has other lines in its configuration from now on, which it reads while it runs.
+    ///
+    /// # Panics
+    /// When it does not run, or does not read them.
+    pub async fn reload(&mut self, extra: String) {
+        self.options.extra = extra;
+        std::fs::write(self.config_file(), self.config()).unwrap();
+        let process = self.process.as_mut().expect("it runs");
+        let times = |process: &Process| {
+            let said = process.err();
+            said.iter()
+                .filter(|line| line.contains("Reloaded server configuration"))
+                .count()
+        };
+        let before = times(process);
+        process.signal(Signal::HUP);
+        until(format!("{} to read its configuration", self.name), || {
+            std::future::ready((times(process) > before).then_some(()))
         })
         .await;
     }

@@ -278,6 +278,33 @@ async fn a_subject_that_nats_forbids_holds_up_what_comes_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_right_to_publish_that_ends_loses_nothing() {
+    let net = Federation::new();
+    let alice = net.peer("alice").partner_of("bob").start().await;
+    let (nats, password) = forbidding(&net, "publish", "nothing", false);
+    let (forbidden, _) = forbidding(&net, "publish", "create_resource", false);
+    let allowed = nats.extra.clone();
+    let bob = net.peer("bob").partner_of("alice").nats(nats);
+    let bob = bob
+        .set("nats.user", "daemon")
+        .set("nats.password_file", json!(password));
+    let mut bob = bob.start().await;
+    partners(&[&alice, &bob]).await;
+    let say = async |id: &str| {
+        let gpu = resource(alice.did(), id, "A graphics processor");
+        alice.publish_create(DataType::Compute, &gpu).await;
+    };
+    say("before").await;
+    bob.expect_document(CREATE, "before").await;
+    bob.nats_server().reload(forbidden.extra).await;
+    say("forbidden").await;
+    bob.wait_log(&["cannot be published", "ermissions"]).await;
+    assert_eq!(bob.heard(CREATE).len(), 1);
+    bob.nats_server().reload(allowed).await;
+    bob.expect_document(CREATE, "forbidden").await;
+}
+
+#[tokio::test]
 async fn a_subject_that_may_not_be_listened_to_keeps_the_daemon_from_being_ready() {
     let net = Federation::new();
     let (nats, password) = forbidding(&net, "subscribe", "propalgation_event", false);

@@ -88,6 +88,10 @@ impl Courier {
                 let did = self.did.clone();
                 self.spawn_write(move |journal| journal.directed_done(&did, seq));
             }
+            Effect::Arrived { keys } => {
+                let did = self.did.clone();
+                self.spawn_write(move |journal| keys.iter().try_for_each(|key| journal.unpark(&did, key).map(drop)));
+            }
             Effect::Park { seq, key, code, detail } => self.park(seq, key, code, detail),
             Effect::Hold { code } => self.hold(code),
             Effect::Legacy(legacy) => {

@@ -70,7 +70,10 @@ impl Tail {
         let mut rows = self.unacked.iter_mut();
         let row = rows.find(|row| row.seq == seq && row.key.is_some() && !row.rejected)?;
         row.rejected = true;
-        row.key.clone()
+        let key = row.key.clone();
+        // Parked anew: what the comparison brought of it does not end that.
+        self.compared.retain(|(_, compared)| Some(compared) != key.as_ref());
+        key
     }
 }
 
@@ -149,8 +152,9 @@ impl Sender {
             tail.bytes = tail.bytes.saturating_sub(row.bytes);
             any = true;
             directed |= row.directed;
-            if row.key.is_none() {
-                tail.compared.clear();
+            if row.key.is_none() && !tail.compared.is_empty() {
+                let keys = tail.compared.drain(..).map(|(_, key)| key).collect();
+                out.push(Effect::Arrived { keys });
             }
         }
         let following = !tail.directed_only;

@@ -142,6 +142,11 @@ pub enum Effect {
         /// In our feed.
         seq: u64,
     },
+    /// A comparison brought these, and they are not parked any more.
+    Arrived {
+        /// Of the lines that the peer took.
+        keys: Vec<Key>,
+    },
     /// Directed rows up to here leave the journal.
     DirectedDone {
         /// In our feed.

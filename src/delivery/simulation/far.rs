@@ -5,7 +5,7 @@ use super::{Fault, Rule, SimJournal};
 use crate::delivery::Todo;
 use crate::delivery::digest;
 use crate::delivery::publisher::Newest;
-use crate::delivery::receiver::{Answer, Batch, Broken, GivenUp, Receiver, Refusal, commit};
+use crate::delivery::receiver::{Answer, Batch, Broken, GivenUp, Receiver, Refusal, Unkept, commit};
 use crate::wire::{Action, ReceiverLine, SenderLine};
 use rand::Rng;
 use std::collections::{BTreeMap, HashSet};
@@ -349,7 +349,12 @@ impl<J: SimJournal> World<J> {
                 for todo in std::mem::take(&mut self.far.giving_up) {
                     self.far.journal.give_up(&todo.origin, &todo.key, todo.hash).unwrap();
                     let (code, max) = ("not_storable", None);
-                    Arc::make_mut(&mut self.far.given_up).push_back((todo.n, Refusal { code, max }));
+                    Arc::make_mut(&mut self.far.given_up).push_back(Unkept {
+                        n: todo.n,
+                        key: todo.key,
+                        hash: todo.hash,
+                        refusal: Refusal { code, max },
+                    });
                 }
                 self.far.journal.published(last).unwrap();
                 let published = self.far.published();

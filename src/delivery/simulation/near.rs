@@ -336,6 +336,11 @@ impl<J: SimJournal> World<J> {
                 self.near.journal.directed_done(B, seq).unwrap();
                 self.rights();
             }
+            Effect::Arrived { keys } => {
+                for key in keys {
+                    self.near.journal.unpark(B, &key).unwrap();
+                }
+            }
             Effect::Park { seq, key, code, detail } => {
                 let at = self.now;
                 let dest = B.to_owned();

@@ -50,16 +50,20 @@ impl Indexes {
                 self.note(kind, true, std::iter::empty());
                 continue;
             };
-            let owners = missing(&begins, "creator_id");
-            let ids = match keys.are_its_own(&collection, kind).await? {
+            let mut owners = missing(&begins, "creator_id");
+            let mut ids = match keys.are_its_own(&collection, kind).await? {
                 true => missing(&begins, "id"),
                 false => Vec::new(),
             };
-            let all: Vec<&str> = owners.iter().chain(&ids).map(String::as_str).collect();
-            if !all.is_empty() && may_make {
-                make(&collection, &all).await?;
+            if may_make {
+                // Each by itself: an index of the apps may be in the way of one.
+                for paths in [&mut owners, &mut ids] {
+                    if !paths.is_empty() && self.make(&collection, paths).await? {
+                        paths.clear();
+                    }
+                }
             }
-            let complete = all.is_empty() || may_make;
+            let complete = owners.is_empty() && ids.is_empty();
             let few = complete || collection.estimated_document_count().max_time(SERVER_MAX).await? < FEW;
             let led = few || owners.is_empty();
             let told = self.note(kind, led, owners.iter().map(|path| how(kind, path)));
@@ -82,6 +86,34 @@ impl Indexes {
             }
         }
         Ok(())
+    }
+
+    /// Makes them; false, which is told once, when the server does not take them.
+    async fn make(&self, collection: &Collection<Document>, missing: &[String]) -> Result<bool, Error> {
+        let models = missing.iter().map(|path| {
+            // Sparse: a form that these documents do not have costs nothing.
+            let options = IndexOptions::builder().sparse(true).build();
+            IndexModel::builder()
+                .keys(doc! { path.as_str(): 1 })
+                .options(options)
+                .build()
+        });
+        let paths = missing.join(", ");
+        // May take long on a large collection; the server does it beside its other work.
+        match collection.create_indexes(models).await {
+            Ok(_) => {
+                info!(collection = collection.name(), paths, "indexes were made");
+                Ok(true)
+            }
+            Err(error) if code(&error).is_some() => {
+                let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                if known.told.insert(format!("{} {error}", collection.name())) {
+                    warn!(collection = collection.name(), paths, %error, "the database does not make these indexes");
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Notes it; what was not told before.
@@ -126,22 +158,6 @@ async fn begins(collection: &Collection<Document>) -> Result<Option<HashSet<Stri
 /// The paths of a field that no index begins with.
 fn missing(begins: &HashSet<String>, field: &str) -> Vec<String> {
     paths(&HEADER, field).filter(|path| !begins.contains(path)).collect()
-}
-
-async fn make(collection: &Collection<Document>, missing: &[&str]) -> Result<(), Error> {
-    let models = missing.iter().map(|path| {
-        // Sparse: a form that these documents do not have costs nothing.
-        let options = IndexOptions::builder().sparse(true).build();
-        IndexModel::builder().keys(doc! { *path: 1 }).options(options).build()
-    });
-    // May take long on a large collection; the server does it beside its other work.
-    collection.create_indexes(models).await?;
-    info!(
-        collection = collection.name(),
-        paths = missing.join(", "),
-        "indexes were made"
-    );
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,21 +2,25 @@
 //!
 //! Owns when it is folded by force. SQLite writes its log from the start again only in a moment in which nobody reads from it,
 //! and partners who search without a pause, and take their results slowly, leave no such moment. Always: further searches wait
-//! then, at most until those under way have ended; look-ups and writes go on.
+//! then until those under way have ended, but not long before the log is very long; look-ups go on, writes after the folding.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::debug;
 
 use super::readers::{Readers, SEARCHES_MAX};
 use super::writer::Writer;
-use crate::store::file;
+use crate::store::{StoreError, file};
 
 /// Bytes of the log at which it is folded by force: far more than what the writer folds by itself when nobody is in its way.
 const MOST: u64 = 8 * file::LOG_BYTES;
+/// How long searches are held back for it.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// So many times as long as it should be: then they are held back as long as it takes, which is a search's longest time.
+const TOO_LONG: u64 = 4;
 /// Pause after it could not be folded.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -39,17 +43,26 @@ impl Folding {
 
     /// To be called after writes; returns at once.
     pub(super) fn look(&self, readers: &Readers, writer: &Writer) {
-        if file::log_bytes(&self.path) <= self.most || self.under_way.swap(true, Ordering::AcqRel) {
+        let bytes = file::log_bytes(&self.path);
+        if bytes <= self.most || self.under_way.swap(true, Ordering::AcqRel) {
             return;
         }
+        let too_long = bytes > TOO_LONG * self.most;
         let (searches, writer) = (readers.searches(), writer.clone());
         let under_way = Arc::clone(&self.under_way);
         tokio::spawn(async move {
-            let none = searches.acquire_many(SEARCHES_MAX as u32).await;
-            let folded = writer.fold().await;
+            let ended = searches.acquire_many(SEARCHES_MAX as u32);
+            let none = match too_long {
+                true => ended.await.ok(),
+                false => tokio::time::timeout(PATIENCE, ended).await.ok().and_then(Result::ok),
+            };
+            let folded = match none {
+                Some(_) => writer.fold().await,
+                None => Err(StoreError::Timeout(PATIENCE)),
+            };
             drop(none);
             if let Err(error) = folded {
-                warn!(%error, "the store's log is long, and cannot be folded into its file");
+                debug!(%error, bytes, "the store's log is long, and was not folded into its file");
                 tokio::time::sleep(AGAIN).await;
             }
             under_way.store(false, Ordering::Release);

@@ -154,9 +154,6 @@ impl Thread {
         for answer in syncs {
             answer.send(synced.clone()).ok();
         }
-        for answer in folds {
-            answer.send(self.fold()).ok();
-        }
         match outcome {
             Ok(results) => results
                 .into_iter()
@@ -165,6 +162,10 @@ impl Thread {
             Err(error) => answers
                 .into_iter()
                 .for_each(|answer| drop(answer.send(Err(error.clone())))),
+        }
+        // Last: it takes longer than all else.
+        for answer in folds {
+            answer.send(self.fold()).ok();
         }
     }
 

@@ -78,7 +78,14 @@ fn a_place_of_another_history_is_compared_from_the_start() {
     assert!(bench.on(reject(5)).is_empty(), "once");
     assert_eq!(
         bench.on(Input::Line(ReceiverLine::Ack { seq: 9 })),
-        [Effect::Acked { seq: 9 }, Effect::DirectedDone { seq: 9 }]
+        [
+            Effect::Arrived {
+                keys: vec![key("m1"), key("a")]
+            },
+            Effect::Acked { seq: 9 },
+            Effect::DirectedDone { seq: 9 }
+        ],
+        "what was refused stays parked"
     );
 }
 
