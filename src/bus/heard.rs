@@ -46,6 +46,10 @@ pub struct Heard {
     life: u64,
     /// How often we were told that we may not.
     denials: u64,
+    /// What the last batch counted as heard: that it was forbidden may be told a moment later.
+    last: Vec<Message>,
+    /// What counted as heard, and was forbidden perhaps; the first to be published again.
+    owed: Vec<Message>,
 }
 
 impl Bus {
@@ -64,6 +68,8 @@ impl Bus {
             allowed: HashSet::new(),
             life: 0,
             denials: self.mute.borrow().0,
+            last: Vec::new(),
+            owed: Vec::new(),
         })
     }
 }
@@ -76,6 +82,45 @@ impl Heard {
     /// NATS is away, or was in the meantime: then nothing is known of any of them. [`PublishError::TooLarge`] is of the first
     /// message alone; what is before a later one is published, and the later one left out with all behind it.
     pub async fn publish(&mut self, messages: &[Message]) -> Result<Came, PublishError> {
+        self.settle().await?;
+        let came = self.batch(messages).await?;
+        self.last = messages.iter().take(came.heard).cloned().collect();
+        Ok(came)
+    }
+
+    /// Publishes again what counts as heard and was forbidden, if there is such: the server says so beside its answers, and its
+    /// words may arrive behind them. To be called a moment after a batch, too.
+    ///
+    /// # Errors
+    /// It is not published yet.
+    pub async fn settle(&mut self) -> Result<(), PublishError> {
+        self.are_denied();
+        while !self.owed.is_empty() {
+            let owed = self.owed.clone();
+            let came = self.batch(&owed).await?;
+            if came.heard == 0 {
+                return Err(PublishError::Refused(
+                    "nobody listens to what was forbidden before".into(),
+                ));
+            }
+            self.owed.drain(..came.heard.min(owed.len()));
+        }
+        Ok(())
+    }
+
+    /// Whether NATS has forbidden something since it was asked last, and in which words. A right may end while the connection
+    /// lasts.
+    fn are_denied(&mut self) -> Option<String> {
+        let (times, words) = self.bus.mute.borrow().clone();
+        if std::mem::replace(&mut self.denials, times) == times {
+            return None;
+        }
+        self.allowed.clear();
+        self.owed.append(&mut self.last);
+        Some(words)
+    }
+
+    async fn batch(&mut self, messages: &[Message]) -> Result<Came, PublishError> {
         let lives = self.connects();
         if std::mem::replace(&mut self.life, lives) != lives {
             self.allowed.clear();
@@ -93,10 +138,7 @@ impl Heard {
             return Err(PublishError::Away);
         }
         self.not_denied(messages).await?;
-        let (times, words) = self.bus.mute.borrow().clone();
-        if std::mem::replace(&mut self.denials, times) != times {
-            // A right may end while the connection lasts: then nobody tells that nobody listens.
-            self.allowed.clear();
+        if let Some(words) = self.are_denied() {
             return Err(PublishError::Refused(words));
         }
         let mut unheard = HashSet::new();

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 /// How often the stream is looked at: the client's own ordered consumer tries for ever to find a stream that was removed.
-const WATCH: Duration = Duration::from_secs(10);
+const WATCH: Duration = Duration::from_secs(5);
 /// So many looks in a row to which nobody answers: then the taking ends, and it is chosen anew.
-const SILENT: u32 = 3;
+const SILENT: u32 = 2;
 /// How long one question to JetStream may take.
 const API_TIME: Duration = Duration::from_secs(5);
 /// Messages that the server may send ahead of what we take. Bounds the client's memory, together with the largest message.
@@ -141,6 +141,7 @@ pub(super) async fn take(
                 match look(&context, &covering.source.name).await {
                     Err(Removed) => return ended(last_seq, "the stream was removed".into()),
                     // Without JetStream the server records nothing, and the client's consumer would wait for ever.
+                    Ok(None) if !bus.is_connected() => silent = 0,
                     Ok(None) => {
                         silent += 1;
                         if silent == SILENT {

@@ -14,6 +14,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -23,6 +24,8 @@ const BATCH: usize = 256;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Pause when nobody listened, or NATS or the store did not answer.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long after the last rows it is asked whether they are really done.
+const MOMENT: Duration = Duration::from_millis(50);
 /// Pause after the journal could not be written.
 const JOURNAL_AGAIN: Duration = Duration::from_millis(500);
 /// Said in the log after this long without progress.
@@ -52,6 +55,9 @@ impl Newest {
 pub trait Outlet: Send {
     /// Takes rows in order.
     async fn put(&mut self, rows: &[Todo]) -> Put;
+
+    /// Called a moment after the last rows, and again as long as something stands in the way: what was told of them too late.
+    async fn settle(&mut self) -> Option<Stuck>;
 }
 
 /// What became of rows.
@@ -143,11 +149,16 @@ impl<O: Outlet> Publisher<O> {
         stop: &CancellationToken,
     ) {
         let mut waiting = VecDeque::new();
+        let (mut settles, mut began) = (None, Instant::now());
         loop {
             if waiting.is_empty() {
                 let next = tokio::select! {
                     next = committed.recv() => next,
                     () = stop.cancelled() => committed.try_recv().ok(),
+                    () = at(settles), if settles.is_some() => {
+                        settles = self.settle(began).await.then(|| Instant::now() + AGAIN);
+                        continue;
+                    }
                 };
                 match next {
                     Some(next) => take_in(&mut waiting, next),
@@ -162,6 +173,8 @@ impl<O: Outlet> Publisher<O> {
             if !self.publish(&mut waiting, done, stop).await {
                 return;
             }
+            began = Instant::now();
+            settles = Some(began + MOMENT);
         }
     }
 
@@ -194,7 +207,7 @@ impl<O: Outlet> Publisher<O> {
 
     /// Publishes a batch from the front; false when the daemon is leaving and nothing more goes on.
     async fn publish(&mut self, waiting: &mut VecDeque<Waiting>, done: &Done, stop: &CancellationToken) -> bool {
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         loop {
             let put = self.outlet.put(&batch(waiting)).await;
             if put.done > 0 {
@@ -218,6 +231,22 @@ impl<O: Outlet> Publisher<O> {
             // What stays is in the journal, and is published at the next start.
             if pause(AGAIN, stop).await {
                 return false;
+            }
+        }
+    }
+
+    /// Whether what was published, the last of it then, is not really done, and is to be asked for again.
+    async fn settle(&mut self, began: Instant) -> bool {
+        match self.outlet.settle().await {
+            None => {
+                self.goes_on();
+                false
+            }
+            Some(why) => {
+                if began.elapsed() >= TELL_AFTER {
+                    self.stuck(why);
+                }
+                true
             }
         }
     }
@@ -295,6 +324,14 @@ fn batch(waiting: &VecDeque<Waiting>) -> Vec<Todo> {
     rows
 }
 
+/// Ends then; never without an instant.
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// True when the daemon is leaving.
 async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
@@ -304,81 +341,5 @@ async fn pause(time: Duration, stop: &CancellationToken) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::commit::Committer;
-    use super::super::types::{Hash, Received, Verdict};
-    use super::*;
-    use crate::wire::DataType;
-    use bytes::Bytes;
-
-    /// Takes all, and after the first time waits to be let on.
-    struct Seen(mpsc::UnboundedSender<u64>, mpsc::Receiver<()>);
-
-    #[async_trait]
-    impl Outlet for Seen {
-        async fn put(&mut self, rows: &[Todo]) -> Put {
-            for row in rows {
-                let _ = self.0.send(row.n);
-            }
-            self.1.recv().await;
-            Put {
-                done: rows.len(),
-                ..Put::default()
-            }
-        }
-    }
-
-    fn line(id: &str, version: &'static str) -> Received {
-        Received {
-            seq: 0,
-            key: Key {
-                datatype: DataType::DataResource,
-                id: id.into(),
-            },
-            directed: false,
-            once: true,
-            action: Action::Update,
-            user: String::new(),
-            payload: Bytes::from_static(version.as_bytes()),
-            hash: Hash::of(version.as_bytes()),
-        }
-    }
-
-    #[tokio::test]
-    async fn what_comes_while_an_earlier_life_is_published_is_published_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = Log::open(&dir.path().join("journal.db")).unwrap();
-        let (committer, committed) = Committer::new(log.clone());
-        let commit = async |version| {
-            let verdicts = committer.commit("did:a", vec![line("r", version)], None, None).await;
-            assert!(matches!(verdicts.unwrap()[..], [Verdict::Todo(_)]));
-        };
-        log.write(false, |journal| journal.receive("did:a", &[line("r", "1")], None, 0))
-            .await
-            .unwrap();
-        let (seen, mut puts) = mpsc::unbounded_channel();
-        let (go, gone) = mpsc::channel(9);
-        let (published, mut upto) = watch::channel(Published::default());
-        let publisher = Publisher {
-            log: log.clone(),
-            outlet: Seen(seen, gone),
-            published,
-            store: None,
-            left_upto: 1,
-        };
-        let stop = CancellationToken::new();
-        let running = tokio::spawn(publisher.run(committed, CancellationToken::new(), stop.clone()));
-        assert_eq!(puts.recv().await, Some(1));
-        commit("2").await;
-        commit("3").await;
-        drop(go);
-        upto.wait_for(|published| published.upto == 3).await.unwrap();
-        stop.cancel();
-        running.await.unwrap();
-        let mut rest = Vec::new();
-        while let Some(n) = puts.recv().await {
-            rest.push(n);
-        }
-        assert_eq!(rest, [2, 3]);
-    }
-}
+#[path = "publisher_tests.rs"]
+mod tests;

@@ -260,6 +260,11 @@ impl Outlet for NatsOutlet {
         }
         Put { done, given_up, stuck }
     }
+
+    async fn settle(&mut self) -> Option<Stuck> {
+        let settled = self.heard.as_mut()?.settle().await;
+        settled.err().map(|error| stuck("nats", error.to_string()))
+    }
 }
 
 #[cfg(test)]

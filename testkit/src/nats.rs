@@ -182,6 +182,12 @@ impl NatsServer {
         .await;
     }
 
+    /// Has no JetStream from its next start on.
+    pub fn without_jetstream(&mut self) {
+        self.options.jetstream = false;
+        std::fs::write(self.config_file(), self.config()).unwrap();
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.process = None;

@@ -278,6 +278,23 @@ async fn a_subject_that_nats_forbids_holds_up_what_comes_and_is_told() {
 }
 
 #[tokio::test]
+async fn a_jetstream_that_goes_away_is_not_waited_for() {
+    let net = Federation::new();
+    let mut alice = net.peer("alice").partner_of("bob").nats(jetstream("")).start().await;
+    let bob = net.peer("bob").partner_of("alice").start().await;
+    partners(&[&alice, &bob]).await;
+    assert_eq!(mode(&alice).await["mode"], "stream");
+    alice.kill_nats();
+    alice.nats_server().without_jetstream();
+    alice.start_nats().await;
+    alice.wait_log(&["JetStream does not answer"]).await;
+    alice.wait_log(&["taking from core NATS"]).await;
+    let gpu = resource(alice.did(), "gpu", "A graphics processor");
+    alice.publish_create(DataType::Compute, &gpu).await;
+    bob.expect_document(CREATE, "gpu").await;
+}
+
+#[tokio::test]
 async fn a_right_to_publish_that_ends_loses_nothing() {
     let net = Federation::new();
     let alice = net.peer("alice").partner_of("bob").start().await;
