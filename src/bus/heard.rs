@@ -4,6 +4,7 @@
 //! took it has answered a later question, so that what a dying server swallowed is published again.
 
 use super::{Bus, DENIAL_TIME, Out, PublishError, ROUND_TRIP};
+use crate::wire::DataType;
 use async_nats::client::RequestErrorKind;
 use async_nats::{HeaderValue, StatusCode, Subscriber};
 use bytes::Bytes;
@@ -24,6 +25,8 @@ pub struct Message {
     pub payload: Bytes,
     /// The same whenever this message is published again.
     pub id: String,
+    /// The document that it tells of, if it does: an older one is not published again behind a newer.
+    pub of: Option<(DataType, String)>,
 }
 
 /// How far a batch has come.
@@ -50,14 +53,16 @@ pub struct Heard {
     last: Vec<Message>,
     /// What counted as heard, and was forbidden perhaps; the first to be published again.
     owed: Vec<Message>,
+    /// Apps find documents in the store, whether or not they listen.
+    stored: bool,
 }
 
 impl Bus {
-    /// A publisher that knows whether anybody listens.
+    /// A publisher that knows whether anybody listens. `stored`: apps find documents in the store, whether or not they listen.
     ///
     /// # Errors
     /// When the client has ended.
-    pub async fn heard(&self) -> Result<Heard, PublishError> {
+    pub async fn heard(&self, stored: bool) -> Result<Heard, PublishError> {
         let inbox = self.client.new_inbox();
         let answers = self.client.subscribe(format!("{inbox}.*")).await;
         Ok(Heard {
@@ -70,6 +75,7 @@ impl Bus {
             denials: self.mute.borrow().0,
             last: Vec::new(),
             owed: Vec::new(),
+            stored,
         })
     }
 }
@@ -82,28 +88,44 @@ impl Heard {
     /// NATS is away, or was in the meantime: then nothing is known of any of them. [`PublishError::TooLarge`] is of the first
     /// message alone; what is before a later one is published, and the later one left out with all behind it.
     pub async fn publish(&mut self, messages: &[Message]) -> Result<Came, PublishError> {
-        self.settle().await?;
+        self.are_denied();
+        self.again().await?;
         let came = self.batch(messages).await?;
         self.last = messages.iter().take(came.heard).cloned().collect();
         Ok(came)
     }
 
     /// Publishes again what counts as heard and was forbidden, if there is such: the server says so beside its answers, and its
-    /// words may arrive behind them. To be called a moment after a batch, too.
+    /// words may arrive behind them. To be called a moment after a batch.
     ///
     /// # Errors
     /// It is not published yet.
     pub async fn settle(&mut self) -> Result<(), PublishError> {
-        self.are_denied();
+        if self.are_denied().is_none() {
+            // Whatever is said later is not about these.
+            self.last.clear();
+        }
+        self.again().await
+    }
+
+    async fn again(&mut self) -> Result<(), PublishError> {
         while !self.owed.is_empty() {
             let owed = self.owed.clone();
-            let came = self.batch(&owed).await?;
-            if came.heard == 0 {
-                return Err(PublishError::Refused(
-                    "nobody listens to what was forbidden before".into(),
-                ));
+            let heard = match self.batch(&owed).await {
+                Ok(came) => came.heard,
+                Err(PublishError::TooLarge { .. }) => {
+                    // Of the first of these, and no affair of whoever publishes something else.
+                    self.bus.metrics.dropped("inbound", "nats_too_large");
+                    1
+                }
+                Err(error) => return Err(error),
+            };
+            let is_stored = self.stored && owed.first().is_some_and(|first| first.of.is_some());
+            if heard == 0 && !is_stored {
+                let why = "nobody listens to what was forbidden before";
+                return Err(PublishError::Refused(why.into()));
             }
-            self.owed.drain(..came.heard.min(owed.len()));
+            self.owed.drain(..heard.max(1).min(owed.len()));
         }
         Ok(())
     }
@@ -117,6 +139,7 @@ impl Heard {
         }
         self.allowed.clear();
         self.owed.append(&mut self.last);
+        newest(&mut self.owed);
         Some(words)
     }
 
@@ -137,7 +160,7 @@ impl Heard {
         if self.connects() != lives {
             return Err(PublishError::Away);
         }
-        self.not_denied(messages).await?;
+        self.not_denied(messages).await;
         if let Some(words) = self.are_denied() {
             return Err(PublishError::Refused(words));
         }
@@ -165,14 +188,14 @@ impl Heard {
 
     /// A server that forbids a subject says so beside it and tells nobody listens of nothing: on a subject that is new to
     /// this connection its word is waited for.
-    async fn not_denied(&mut self, messages: &[Message]) -> Result<(), PublishError> {
+    async fn not_denied(&mut self, messages: &[Message]) {
         let new: Vec<&'static str> = messages
             .iter()
             .map(|message| message.out.name())
             .filter(|name| !self.allowed.contains(name))
             .collect();
         if new.is_empty() {
-            return Ok(());
+            return;
         }
         let (mut told, before) = (self.bus.mute.clone(), self.denials);
         if tokio::time::timeout(DENIAL_TIME, told.wait_for(|(times, _)| *times > before))
@@ -181,7 +204,6 @@ impl Heard {
         {
             self.allowed.extend(new);
         }
-        Ok(())
     }
 
     fn connects(&self) -> u64 {
@@ -218,5 +240,42 @@ impl Heard {
             Ok(Err(error)) => Err(PublishError::Refused(error.to_string())),
             Err(_) => Err(PublishError::Away),
         }
+    }
+}
+
+/// Leaves of each document the newest message, where that stood.
+fn newest(messages: &mut Vec<Message>) {
+    let mut seen = HashSet::new();
+    let mut left: Vec<Message> = std::mem::take(messages)
+        .into_iter()
+        .rev()
+        .filter(|message| message.of.clone().is_none_or(|of| seen.insert(of)))
+        .collect();
+    left.reverse();
+    *messages = left;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_document_the_newest_is_published_again() {
+        let message = |id: &str, of: Option<&str>| Message {
+            out: Out::CreateResource,
+            payload: Bytes::new(),
+            id: id.into(),
+            of: of.map(|of| (DataType::DataResource, of.to_owned())),
+        };
+        let mut messages = vec![
+            message("1", Some("a")),
+            message("2", None),
+            message("3", Some("b")),
+            message("4", Some("a")),
+            message("5", None),
+        ];
+        newest(&mut messages);
+        let ids: Vec<&str> = messages.iter().map(|message| message.id.as_str()).collect();
+        assert_eq!(ids, ["2", "3", "4", "5"]);
     }
 }

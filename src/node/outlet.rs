@@ -145,7 +145,7 @@ impl NatsOutlet {
             return Err(PublishError::Away);
         }
         if self.heard.is_none() {
-            self.heard = Some(self.bus.heard().await?);
+            self.heard = Some(self.bus.heard(self.writes_store).await?);
         }
         match &mut self.heard {
             Some(heard) => heard.publish(messages).await,
@@ -169,6 +169,7 @@ impl NatsOutlet {
                     out,
                     payload: bytes.into(),
                     id,
+                    of: is_document(row).then(|| (row.key.datatype, row.key.id.clone())),
                 });
                 places.push(place);
             }
