@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks the Dockerfile and the compose file as far as that goes without a container engine:
-# hadolint on the Dockerfile, then what hadolint does not see (scripts/tools/check_container.py).
+# hadolint on the Dockerfile, then what hadolint does not see (scripts/tools/check_container.py), then whether cargo
+# finds in the image what it builds.
 # Where docker is here, compose's own check runs too.
 #
 #   scripts/lint-container.sh [DIRECTORY]     default: the root of this project
@@ -39,6 +40,15 @@ fi
 
 [ ${#dockerfiles[@]} -eq 0 ] && [ ${#compose[@]} -eq 0 ] ||
     python3 "$scripts/tools/check_container.py" "${dockerfiles[@]}" "${compose[@]}" || status=1
+
+# What is built in the image is what .dockerignore lets in: cargo must find every part of the workspace there.
+if [ -f .dockerignore ] && [ -f Cargo.toml ] && type -P cargo >/dev/null; then
+    context=$(mktemp -d)
+    trap 'rm -rf "$context"' EXIT
+    sed -n 's/^!//p' .dockerignore | while read -r path; do cp -R "$path" "$context/"; done
+    cargo metadata --manifest-path "$context/Cargo.toml" --locked --offline --no-deps --format-version 1 >/dev/null ||
+        { note ".dockerignore keeps out what the workspace needs"; status=1; }
+fi
 
 if [ ${#compose[@]} -gt 0 ] && type -P docker >/dev/null && docker compose version >/dev/null 2>&1; then
     docker compose --file "${compose[0]}" config --quiet || status=1
