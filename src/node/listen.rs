@@ -64,6 +64,7 @@ impl Node {
                         return;
                     }
                     self.under_way = None;
+                    self.metrics.set_intake_waiting(taken.len());
                     self.delivery.intake_is_idle(taken.is_empty() && taking.is_empty());
                     while self.delivery.disk_low() && !self.stopping.is_cancelled() {
                         tokio::time::sleep(AGAIN).await;

@@ -150,12 +150,16 @@ impl Node {
                 let did = peer.did.clone();
                 if let Some(error) = &peer.address_error {
                     self.refusals.refuse("bad_address", &did, error);
+                    taking.warned(subject, ("bad_address", error.to_string()));
                 }
                 // In effect first: the store may be away, and a blacklisting does not wait for it.
                 if member.did == self.own_did {
                     self.registry.own_changed(Says::of(&peer));
-                } else {
-                    self.registry.changed(member).await;
+                } else if let Some(unused) = self.registry.changed(member).await {
+                    taking.warned(
+                        subject,
+                        (unused.rule, format!("the document is not used: {}", unused.why)),
+                    );
                 }
                 let change = StoreChange::Put(peer.document.into_bytes());
                 return self.write(DataType::Peer, did, change, taking).await;

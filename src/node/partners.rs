@@ -18,7 +18,7 @@ pub const FRESH: Duration = Duration::from_secs(30);
 const FRESH_EVENTS: usize = 10_000;
 
 /// Why a peer document is not used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Conflict {
     /// The document's DID.
     pub did: String,

@@ -5,6 +5,7 @@
 //! [`REREAD`], so that a missed event heals, when an event has had its time, and when the store says that it was changed.
 
 mod pins;
+mod standing;
 
 use super::mesh::{Mesh, kept};
 use super::partners::{Conflict, PartnerTable, Unseen, member_of};
@@ -17,6 +18,7 @@ use crate::store::{Peers, Store, StoreError};
 use crate::stream::StreamService;
 use crate::telemetry::{Metrics, Readiness, Refusals};
 use libp2p::PeerId;
+use standing::{Standing, wrong_in};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +36,8 @@ const WAITING: usize = 64;
 
 /// A peer event, answered when it is in effect.
 enum Event {
-    Changed(Box<Member>, oneshot::Sender<()>),
+    /// With why the document is not used, when it is not.
+    Changed(Box<Member>, oneshot::Sender<Option<Conflict>>),
     Removed(String, oneshot::Sender<()>),
     Found(PeerId, oneshot::Sender<()>),
 }
@@ -94,6 +97,8 @@ impl Registry {
             reading: None,
             waiting: Vec::new(),
             conflicts: told,
+            in_store: Standing::default(),
+            in_table: Standing::default(),
         };
         let changes = desk.parts.store.changes();
         let discovery = desk.parts.discovery.clone();
@@ -116,9 +121,9 @@ impl Registry {
         Arc::clone(&self.conflicts.borrow())
     }
 
-    /// A peer was created or changed here; returns when that is in effect.
-    pub async fn changed(&self, member: Member) {
-        self.tell(|done| Event::Changed(Box::new(member), done)).await;
+    /// A peer was created or changed here; returns when that is in effect, or with why it is not used.
+    pub async fn changed(&self, member: Member) -> Option<Conflict> {
+        self.tell(|done| Event::Changed(Box::new(member), done)).await.flatten()
     }
 
     /// Our own peer document was changed here: what it says now is told to others.
@@ -136,11 +141,11 @@ impl Registry {
         self.tell(|done| Event::Found(peer, done)).await;
     }
 
-    async fn tell(&self, event: impl FnOnce(oneshot::Sender<()>) -> Event) {
+    /// None when the desk has ended.
+    async fn tell<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Option<T> {
         let (done, in_effect) = oneshot::channel();
-        if self.events.send(event(done)).await.is_ok() {
-            let _ = in_effect.await;
-        }
+        self.events.send(event(done)).await.ok()?;
+        in_effect.await.ok()
     }
 }
 
@@ -157,6 +162,9 @@ struct Desk {
     waiting: Vec<(Instant, oneshot::Sender<()>)>,
     /// Whoever asks finds here which documents are not used.
     conflicts: watch::Sender<Arc<Vec<Conflict>>>,
+    /// What the last reading found wrong with documents, and what the table does.
+    in_store: Standing,
+    in_table: Standing,
 }
 
 struct Reading {
@@ -175,14 +183,14 @@ impl Desk {
         let mut reread = tokio::time::interval_at(start + REREAD, REREAD);
         let mut tick = tokio::time::interval_at(start + TICK, TICK);
         loop {
-            let mut done = Vec::new();
+            let (mut done, mut changed) = (Vec::new(), None);
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 event = events.recv() => match event {
                     None => return,
                     Some(Event::Changed(member, told)) => {
+                        changed = Some((member.did.clone(), told));
                         self.table.changed(*member, Instant::now());
-                        done.push(told);
                     }
                     Some(Event::Removed(did, told)) => {
                         self.table.removed(&did, Instant::now());
@@ -225,6 +233,15 @@ impl Desk {
             for done in done {
                 let _ = done.send(());
             }
+            if let Some((did, told)) = changed {
+                let unused = self
+                    .conflicts
+                    .borrow()
+                    .iter()
+                    .find(|conflict| conflict.did == did)
+                    .cloned();
+                let _ = told.send(unused);
+            }
         }
     }
 
@@ -251,20 +268,8 @@ impl Desk {
         match read {
             Ok(peers) => {
                 self.parts.readiness.set_ok("store");
-                for (id, why) in &peers.unreadable {
-                    self.parts.refusals.refuse("unreadable_peer", id, why);
-                }
-                if peers.truncated {
-                    let limit = self.parts.peers;
-                    self.parts
-                        .refusals
-                        .refuse("too_many_peers", "", format_args!("limits.peers is {limit}"));
-                }
-                for peer in &peers.peers {
-                    if let Some(error) = &peer.address_error {
-                        self.parts.refusals.refuse("bad_address", &peer.did, error);
-                    }
-                }
+                self.in_store
+                    .is(wrong_in(&peers, self.parts.peers), &self.parts.refusals);
                 let kept = peers.unreadable.iter().map(|(id, _)| id.as_str());
                 let is_ours = |id: &str| id == self.own_did;
                 if !(peers.truncated || peers.peers.iter().any(|peer| is_ours(&peer.did)) || kept.clone().any(is_ours))
@@ -295,9 +300,7 @@ impl Desk {
 
     async fn put_into_effect(&mut self) {
         let (federation, conflicts) = self.table.settle();
-        for Conflict { did, rule, why } in &conflicts {
-            self.parts.refusals.refuse(rule, did, why);
-        }
+        self.in_table.is(conflicts.iter().cloned(), &self.parts.refusals);
         self.conflicts.send_replace(Arc::new(conflicts));
         self.save_pins().await;
         self.count(&federation);

@@ -7,6 +7,7 @@ use crate::bus::{Place, Source, Taken};
 use crate::delivery::{Batch, Cursor, Key, Parked, now};
 use crate::wire::DataType;
 use bytes::Bytes;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ pub(super) struct Taking {
     pub(super) given_up: bool,
     /// How old the message in hand was when it was taken.
     pub(super) age: Duration,
-    /// When the first of it was begun.
+    /// When the first of it was taken from NATS.
     pub(super) began: Option<Instant>,
     messages: usize,
     bytes: usize,
@@ -43,12 +44,13 @@ pub(super) struct Taking {
     id: Option<String>,
     reply: Option<async_nats::Subject>,
     refused: Option<(&'static str, String)>,
+    warned: Option<(&'static str, String)>,
 }
 
 impl Taking {
     /// The next message is handled.
     pub(super) fn at(&mut self, taken: &mut Taken) {
-        self.began.get_or_insert_with(Instant::now);
+        self.began.get_or_insert(taken.at);
         self.messages += 1;
         self.bytes += taken.payload.len();
         match &mut taken.place {
@@ -86,10 +88,18 @@ impl Taking {
     }
 
     /// The message in hand was refused: people see it where they look for what was not delivered.
-    pub(super) fn refused(&mut self, subject: &'static str, (rule, detail): (&'static str, String)) {
-        if self.reply.is_some() {
-            self.refused = Some((rule, detail.chars().take(WHY_CHARS).collect()));
-        }
+    pub(super) fn refused(&mut self, subject: &'static str, refusal: (&'static str, String)) {
+        self.park(subject, &refusal);
+        self.refused = Some(refusal);
+    }
+
+    /// The message in hand is taken, and something of it does not count: people see that there, too.
+    pub(super) fn warned(&mut self, subject: &'static str, refusal: (&'static str, String)) {
+        self.park(subject, &refusal);
+        self.warned = Some(refusal);
+    }
+
+    fn park(&mut self, subject: &'static str, (rule, detail): &(&'static str, String)) {
         if self.batch.parked.len() < PARKED {
             let id = self.message_id();
             self.batch.parked.push(Parked {
@@ -99,7 +109,7 @@ impl Taking {
                     id,
                 },
                 seq: self.batch.cursor.as_ref().map_or(0, |cursor| cursor.last_seq),
-                code: rule.to_owned(),
+                code: (*rule).to_owned(),
                 detail: format!("{subject}: {detail}"),
                 at: now(),
             });
@@ -108,14 +118,15 @@ impl Taking {
 
     /// The message in hand is handled: its app is told, when it asked for that.
     pub(super) fn next(&mut self) {
-        let refused = self.refused.take();
-        if let Some(reply) = self.reply.take() {
-            let word = match refused {
-                None => r#"{"ok":true}"#.to_owned(),
-                Some((rule, why)) => serde_json::json!({"ok": false, "error": rule, "why": why}).to_string(),
-            };
-            self.answers.push((reply, word.into()));
-        }
+        let (refused, warned) = (self.refused.take(), self.warned.take());
+        let Some(reply) = self.reply.take() else { return };
+        let clipped = |why: String| why.chars().take(WHY_CHARS).collect::<String>();
+        let word = match (refused, warned) {
+            (Some((rule, why)), _) => json!({"ok": false, "error": rule, "why": clipped(why)}).to_string(),
+            (None, Some((rule, why))) => json!({"ok": true, "warning": rule, "why": clipped(why)}).to_string(),
+            (None, None) => r#"{"ok":true}"#.to_owned(),
+        };
+        self.answers.push((reply, word.into()));
     }
 
     /// Whether no message was handled.
