@@ -25,6 +25,7 @@ use crate::wire::ORIGIN_HEADER;
 use async_nats::client::PublishErrorKind;
 use async_nats::{Client, HeaderMap, HeaderValue};
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -181,25 +182,31 @@ impl Bus {
     }
 
     /// As [`Bus::publish_now`], for many messages, in their order; `refused` hears of each that NATS does not take, and once
-    /// of all that are left when it goes away.
-    pub async fn publish_all_now(&self, out: Out, payloads: Vec<Bytes>, mut refused: impl FnMut(PublishError)) {
+    /// of all that are left when it goes away; by their places.
+    pub async fn publish_all_now(
+        &self,
+        out: Out,
+        payloads: Vec<Bytes>,
+        mut refused: impl FnMut(Range<usize>, PublishError),
+    ) {
+        let (all, mut done) = (payloads.len(), 0);
         if *self.state.borrow() != NatsState::Connected {
-            return refused(PublishError::Away);
+            return refused(0..all, PublishError::Away);
         }
         let subject = async_nats::Subject::from(out.subject(&self.subjects));
         let publishing = async {
-            for payload in payloads {
+            for (nth, payload) in payloads.into_iter().enumerate() {
                 let bytes = payload.len();
                 let (subject, headers) = (subject.clone(), self.headers.clone());
                 match self.client.publish_with_headers(subject, headers, payload).await {
                     Ok(()) => self.metrics.nats_published(out.name()),
-                    Err(error) => refused(self.refused(&error, bytes)),
+                    Err(error) => refused(nth..nth + 1, self.refused(&error, bytes)),
                 }
+                done = nth + 1;
             }
         };
-        let done = tokio::time::timeout(self.wait, publishing).await;
-        if done.is_err() {
-            refused(PublishError::Away);
+        if tokio::time::timeout(self.wait, publishing).await.is_err() {
+            refused(done..all, PublishError::Away);
         }
     }
 

@@ -25,8 +25,8 @@ pub enum ModelError {
     /// A header key twice: readers would differ about which one counts.
     #[error("`{0}` is given twice in one object; keep one")]
     Twice(&'static str),
-    /// A header key in other letters: some readers take it for the key itself.
-    #[error("`{0}` is also given in other upper or lower case letters; keep the lower-case one")]
+    /// A header key in another spelling: some readers take it for the key itself.
+    #[error("`{0}` is given in another spelling; write it as `{0}`, once")]
     CaseVariant(&'static str),
     /// The nested and the top value of a header key differ.
     #[error("`{0}` at the top and in a nested part differ; they must be equal")]

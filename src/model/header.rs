@@ -66,6 +66,23 @@ pub fn read_header(doc: &[u8]) -> Result<Header, ModelError> {
     })
 }
 
+/// The id of a document of our own apps, nested parts included; none when it has none under that name.
+///
+/// # Errors
+/// Not an object; `id` twice, in other letters, or with another value in a nested part; no text, too long or with control
+/// characters.
+pub fn read_document_id(doc: &[u8]) -> Result<Option<String>, ModelError> {
+    let found = fields::read(doc, &["id"])?;
+    if let Some(irregular) = found.irregular {
+        return Err(irregular);
+    }
+    match identifier(found.values.into_iter().next().flatten(), "id") {
+        Ok(id) => Ok(Some(id)),
+        Err(ModelError::Missing(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn identifier(raw: Option<&str>, key: &'static str) -> Result<String, ModelError> {
     let raw = raw.filter(|raw| *raw != "null").ok_or(ModelError::Missing(key))?;
     let text = fields::string(raw).ok_or(ModelError::WrongType {

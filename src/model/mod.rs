@@ -21,7 +21,7 @@ pub use document::Document;
 pub use error::ModelError;
 pub use federation::{Federation, Member};
 pub use fields::{NEST_DEPTH_MAX, NESTS};
-pub use header::{Header, ID_MAX, read_header};
+pub use header::{Header, ID_MAX, read_document_id, read_header};
 pub use lift::lift;
 pub use peer::{ADDRESSES_MAX, Addresses, Peer, peer_id_of};
 pub use relation::Relation;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::document::Document;
 use super::error::ModelError;
-use super::fields::get;
+use super::fields::{self, get};
 use super::header::check_id;
 use super::relation::Relation;
 
@@ -21,6 +21,9 @@ pub const ADDRESSES_MAX: usize = 16;
 
 /// Longest text of a PeerId, in bytes: a key in full needs 60, and reading takes the square of the length.
 const PEER_ID_TEXT_MAX: usize = 128;
+
+/// Keys that decide who a peer is and what it may: one of each, in this spelling, or readers would differ about it.
+const NAMES: [&str; 5] = ["id", "relation", "peer_id", "public_key", "stream_address"];
 
 /// Longest name of a host.
 const HOST_BYTES: usize = 253;
@@ -44,6 +47,8 @@ pub struct Peer {
     pub peer_id: Option<PeerId>,
     /// Its key, when the document has one that can be read.
     pub public_key: Option<PublicKey>,
+    /// `public_key` as written.
+    pub public_key_text: String,
     /// Why `public_key` could not be read.
     pub key_error: Option<String>,
     /// The addresses in `stream_address` that can be dialled, without their `/p2p/` part.
@@ -66,18 +71,26 @@ impl Peer {
     /// Reads a peer document, nested parts included.
     ///
     /// # Errors
-    /// Not an object, no usable `id`, an unknown relation, a `peer_id` that is none, or two different peers named. An address
-    /// or key that cannot be read is no error: the peer is read without it and says so.
+    /// Not an object, no usable `id`, an unknown relation, a `peer_id` that is none, two different peers named, or one of
+    /// the keys for these twice or in another spelling. An address or key that cannot be read is no error: the peer is read
+    /// without it and says so.
     pub fn read(doc: &[u8]) -> Result<Self, ModelError> {
         let document = Document::new(Bytes::copy_from_slice(doc))?;
+        if let Some(irregular) = fields::read(doc, &NAMES)?.irregular {
+            return Err(irregular);
+        }
         let value = document.value()?;
+        if let Some(name) = misspelt(&value) {
+            return Err(ModelError::CaseVariant(name));
+        }
         let text = |key| get(&value, key).and_then(Value::as_str).unwrap_or_default().to_owned();
 
         let did = text("id");
         check_id(&did, "id")?;
         let stream_address = text("stream_address");
         let dialled = Addresses::read(&stream_address);
-        let (public_key, key_error) = read_key(&text("public_key"));
+        let public_key_text = text("public_key");
+        let (public_key, key_error) = read_key(&public_key_text);
         let mut identity = Identity::default();
         identity.add("peer_id", read_peer_id(&text("peer_id"))?)?;
         for peer_id in &dialled.peer_ids {
@@ -90,6 +103,7 @@ impl Peer {
             relation: Relation::read(get(&value, "relation"))?,
             peer_id: identity.0.map(|(_, peer_id)| peer_id),
             public_key,
+            public_key_text,
             key_error,
             addresses: dialled.addresses,
             address_error: dialled.error,
@@ -100,6 +114,14 @@ impl Peer {
             document,
         })
     }
+}
+
+/// A key that means one of [`NAMES`] and is not spelled so, such as `StreamAddress`: it would be overlooked in silence.
+fn misspelt(value: &Value) -> Option<&'static str> {
+    let folded = |key: &str| key.replace('_', "").to_ascii_lowercase();
+    let is_variant = |key: &str, name: &str| key != name && !key.starts_with('_') && folded(key) == folded(name);
+    let keys = || value.as_object().into_iter().flatten().map(|(key, _)| key);
+    NAMES.into_iter().find(|name| keys().any(|key| is_variant(key, name)))
 }
 
 /// The first id found and where; every further one must be the same.
@@ -326,10 +348,25 @@ mod tests {
             (json!({ "id": "a".repeat(257) }), "bad_id"),
             (json!({ "id": "a\u{0}" }), "bad_id"),
             (json!({ "id": "d", "relation": 9 }), "unknown_relation"),
+            (json!({ "id": "d", "Relation": 2 }), "case_variant"),
+            (
+                json!({ "id": "d", "StreamAddress": "/ip4/1.2.3.4/tcp/1" }),
+                "case_variant",
+            ),
+            (
+                json!({ "id": "d", "relation": 2, "abstractobject": { "relation": 3 } }),
+                "nested_differs",
+            ),
             (json!({ "id": "d", "peer_id": "nobody" }), "bad_peer_id"),
             (json!([]), "not_object"),
         ] {
             assert_eq!(read(doc.clone()).map_err(|error| error.rule()), Err(rule), "{doc}");
         }
+        let twice = Peer::read(br#"{"id":"d","relation":2,"relation":3}"#);
+        assert_eq!(twice.map_err(|error| error.rule()), Err("duplicate_key"));
+        assert!(
+            read(json!({ "_id": "x", "id": "d" })).is_ok(),
+            "a database's own id is none of ours"
+        );
     }
 }

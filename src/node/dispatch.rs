@@ -5,7 +5,7 @@
 //! a refusal names its rule.
 
 use crate::bus::Subject;
-use crate::model::{Peer, Relation, read_header};
+use crate::model::{Peer, Relation, read_document_id, read_header};
 use crate::wire::{
     Action, DataType, Envelope, OWN_NAME, PropalgationMessage, ReadLimits, SearchRequest, WireError, read_id,
     read_peer_id, read_peer_ids,
@@ -95,6 +95,15 @@ pub enum Decision {
         /// Who asks here.
         user: String,
     },
+    /// A PB_SEARCH that cannot be put to anybody.
+    RefuseSearch {
+        /// The id that its app waits for the end of.
+        id: String,
+        /// The rule's short name, a metric label.
+        rule: &'static str,
+        /// For people.
+        detail: String,
+    },
     /// PB_CLOSE_SEARCH.
     CloseSearch {
         /// The search's id.
@@ -126,6 +135,15 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// The id that an app gave its search.
+    #[must_use]
+    pub fn search_id(&self) -> Option<String> {
+        match self {
+            Self::Search { request, .. } | Self::SearchPeer { request, .. } => request.id.clone(),
+            _ => None,
+        }
+    }
+
     /// Whether it is of use only at the moment: never journaled, and nothing when it is old.
     #[must_use]
     pub fn is_live_only(&self) -> bool {
@@ -202,7 +220,14 @@ fn propalgation(envelope: Envelope, view: &View<'_>) -> Decision {
                 datatype,
                 user,
             },
-            Err(error) => error.into(),
+            Err(error) => match SearchRequest::id_of(&payload) {
+                None => error.into(),
+                Some(id) => Decision::RefuseSearch {
+                    id,
+                    rule: error.rule(),
+                    detail: error.to_string(),
+                },
+            },
         },
         Action::CloseSearch => match read_id(&payload) {
             Ok(id) => Decision::CloseSearch { id },
@@ -345,17 +370,26 @@ fn create_resource(envelope: Envelope, view: &View<'_>) -> Decision {
             Ok(peer) => Decision::PeerChanged(Box::new(peer)),
             Err(error) => refuse(error.rule(), format!("a peer document: {error}")),
         },
-        _ => match read_id(&document) {
+        _ => match document_id(&document) {
             Ok(id) => Decision::Put { datatype, id, document },
-            Err(error) => error.into(),
+            Err(refusal) => refusal,
         },
+    }
+}
+
+/// The id of a document, or of `{id}`: as documents are read everywhere, else by the aliases of messages.
+fn document_id(document: &[u8]) -> Result<String, Decision> {
+    match read_document_id(document) {
+        Ok(Some(id)) => Ok(id),
+        Ok(None) => read_id(document).map_err(Into::into),
+        Err(error) => Err(refuse(error.rule(), error.to_string())),
     }
 }
 
 /// REMOVE_RESOURCE: the document, or `{id}`.
 fn remove_resource(envelope: &Envelope) -> Decision {
-    match (envelope.datatype, read_id(&envelope.payload)) {
-        (_, Err(error)) => error.into(),
+    match (envelope.datatype, document_id(&envelope.payload)) {
+        (_, Err(refusal)) => refusal,
         (DataType::Invalid, _) => refuse("unknown_datatype", "the message names no datatype"),
         (DataType::Peer, Ok(did)) => Decision::PeerRemoved { did },
         (datatype, Ok(id)) => Decision::Remove { datatype, id },

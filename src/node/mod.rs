@@ -36,7 +36,7 @@ use crate::discovery::Says;
 use crate::model::{Federation, Relation};
 use crate::settings::Settings;
 use crate::store::{Applied, Change as StoreChange, Store, StoreError, Write};
-use crate::stream::{OutEvent, StreamService};
+use crate::stream::{Enqueued, OutEvent, StreamService};
 use crate::telemetry::{Metrics, Refusals};
 use crate::wire::{Action, DataType, ReadLimits};
 use dispatch::{Change, Decision, Directed, View, dispatch, not_ours};
@@ -105,7 +105,8 @@ impl Node {
         let decision = dispatch(taken.subject, &taken.payload, taken.origin.as_deref(), &view);
         if taking.age > LIVE && decision.is_live_only() {
             let detail = "what is of use only at once had waited in the stream";
-            return self.refusals.dropped("intake", "too_old", 1, subject, detail);
+            self.refusals.dropped("intake", "too_old", 1, subject, detail);
+            return self.search_refused(decision.search_id(), "too_old").await;
         }
         if let Some(refused) = self.act(decision, taken.at, subject, taking).await {
             taking.refused(subject, refused);
@@ -122,7 +123,10 @@ impl Node {
         taking: &mut Taking,
     ) -> Option<Refusal> {
         match decision {
-            Decision::Ignore(why) => debug!(subject, why, "ignored"),
+            Decision::Ignore(why) => {
+                debug!(subject, why, "ignored");
+                taking.ignored(why);
+            }
             Decision::Refuse { rule, detail } => {
                 self.refusals.refuse(rule, subject, &detail);
                 return Some((rule, detail));
@@ -143,6 +147,11 @@ impl Node {
                     user,
                 })
                 .await
+            }
+            Decision::RefuseSearch { id, rule, detail } => {
+                self.refusals.refuse(rule, subject, &detail);
+                self.search_refused(Some(id), rule).await;
+                return Some((rule, detail));
             }
             Decision::CloseSearch { id } => self.wish(Wish::Close { id }).await,
             Decision::PeerChanged(peer) => {
@@ -301,7 +310,12 @@ impl Node {
                     let event = self.streams.event(action, datatype, &user, payload.clone());
                     let event = Arc::new(OutEvent::new(event, String::new(), at));
                     let span = debug_span!("direct", action = action.name(), to = %member.did);
-                    self.streams.publish_common(member, event).instrument(span).await;
+                    // Counted and told where it was dropped.
+                    if let Enqueued::Dropped(reason) = self.streams.publish_common(member, event).instrument(span).await
+                    {
+                        refused += 1;
+                        left_out.get_or_insert_with(|| (reason, format!("the line for {key:?} is given up")));
+                    }
                 }
             }
         }
@@ -324,6 +338,13 @@ impl Node {
                 self.refusals.refuse("unknown_peer", "close_planner", &why);
                 Some(("unknown_peer", why))
             }
+        }
+    }
+
+    /// Whoever waits for the end of a search that was not begun hears of it.
+    async fn search_refused(&self, id: Option<String>, rule: &'static str) {
+        if let Some(id) = id {
+            self.wish(Wish::Refused { id, rule }).await;
         }
     }
 

@@ -94,7 +94,9 @@ impl Hit {
 }
 
 fn stored_json(peer: &Peer) -> Vec<u8> {
-    let key = peer.public_key.as_ref().map(public_key_base64).unwrap_or_default();
+    // One that we cannot read is passed on as it stands: an app that stores what it gets must not lose it.
+    let key = peer.public_key.as_ref().map(public_key_base64);
+    let key = key.unwrap_or_else(|| peer.public_key_text.clone());
     serde_json::json!({
         "id": peer.did,
         "did": peer.did,

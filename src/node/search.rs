@@ -149,7 +149,7 @@ impl Running {
                     .refusals
                     .refuse(TOO_MANY, "search", format_args!("searches for peers, of {user:?}"));
                 let id = request.id.unwrap_or_else(new_id);
-                self.desk.report(&SearchEnd::without_answers(id)).await;
+                self.desk.report(&SearchEnd::refused(id, TOO_MANY)).await;
             }
             // Beside the others: indexers, or a DHT, may take their time.
             Wish::Peer { request, user } => {
@@ -158,6 +158,9 @@ impl Running {
                     .spawn(async move { desk.search_peer(request, user).await });
             }
             Wish::Operator { request, listener } => self.search_for(request, listener).await,
+            // The end of a search that runs under this id would be taken for that one's.
+            Wish::Refused { id, .. } if self.table.is_open(&id) => debug!(id, "another search has this id"),
+            Wish::Refused { id, rule } => self.desk.report(&SearchEnd::refused(id, rule)).await,
             Wish::Close { id } => match self.table.close(&id) {
                 Some(over) => self.ended(over).await,
                 None => debug!(id, "no such search is open"),
@@ -184,7 +187,7 @@ impl Running {
             self.desk.refusals.refuse(rule, "search", format_args!("search {id:?}"));
             // Whoever asks is told that it is over; under an id in use the running search's own report says so.
             if rule == TOO_MANY {
-                self.desk.report(&SearchEnd::without_answers(id)).await;
+                self.desk.report(&SearchEnd::refused(id, TOO_MANY)).await;
             }
             return;
         }
@@ -282,7 +285,9 @@ impl Running {
                 complete,
                 truncated,
             } => {
-                self.table.over(&from.did, search_id.as_deref(), complete, truncated);
+                let now = Instant::now();
+                self.table
+                    .over(&from.did, search_id.as_deref(), complete, truncated, now);
             }
         }
     }

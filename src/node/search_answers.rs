@@ -5,10 +5,9 @@
 
 use super::search::Running;
 use super::search_peer::result;
-use super::searches::Answered;
+use super::searches::{Answered, OTHER_KIND};
 use crate::model::read_header;
 use crate::stream::Answers;
-use std::collections::BTreeSet;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +23,7 @@ impl Running {
         let most = self.desk.settings.borrow().limits.document_bytes;
         let now = Instant::now();
         let mut publish = Vec::with_capacity(events.len());
-        let mut searches = BTreeSet::new();
+        let mut searches = Vec::with_capacity(events.len());
         for event in events {
             let refused = match read_header(&event.payload) {
                 _ if event.payload.len() > most => Some("too_large"),
@@ -50,7 +49,7 @@ impl Running {
                     match self.listeners.get(&id) {
                         None => {
                             publish.push(result(event.datatype, event.payload, &user, search_id));
-                            searches.insert(id);
+                            searches.push(id);
                         }
                         Some(listener) => {
                             if !listener.result(&from.did, event.datatype, event.payload) {
@@ -62,14 +61,17 @@ impl Running {
                 }
                 Answered::Drop(reason) => {
                     self.desk.metrics.dropped("search_answer", reason);
-                    // Nobody waits for the rest of it either.
-                    stream.cancel();
+                    // Nobody waits for the rest of it either; behind one of another kind there may be one that is wanted.
+                    if reason != OTHER_KIND {
+                        stream.cancel();
+                    }
                 }
             }
         }
-        if !self.desk.publish(publish).await {
-            // Which ones they were of is not told: their apps got less than there is, all the same.
-            searches.iter().for_each(|id| self.table.cut(id));
+        for lost in self.desk.publish(publish).await {
+            if let Some(id) = searches.get(lost) {
+                self.table.cut(id);
+            }
         }
     }
 

@@ -30,30 +30,29 @@ impl SearchDesk {
             .limit
             .unwrap_or(usize::MAX)
             .min(self.settings.borrow().search.max_results);
-        let results = hits.len().min(most);
         let found = hits.iter().take(most);
         let found = found.map(|hit| result(DataType::Peer, hit.json().into(), &user, id.clone()));
-        let all = self.publish(found.collect()).await;
+        let lost = self.publish(found.collect()).await.len();
         // A store that is away may have had more.
-        let truncated = hits.len() > most || !all || cut || error.is_some();
+        let truncated = hits.len() > most || lost > 0 || cut || error.is_some();
         let end = SearchEnd {
-            results,
+            results: hits.len().min(most) - lost,
             truncated,
             ..SearchEnd::without_answers(id.unwrap_or_else(new_id))
         };
         self.report(&end).await;
     }
 
-    /// Publishes results in their order; one that NATS does not take is left out. Says whether it took all.
+    /// Publishes results in their order; one that NATS does not take is left out. Says which ones.
     #[must_use]
-    pub(super) async fn publish(&self, results: Vec<Bytes>) -> bool {
-        let mut all = true;
-        let refused = |error| {
-            all = false;
+    pub(super) async fn publish(&self, results: Vec<Bytes>) -> Vec<usize> {
+        let mut lost = Vec::new();
+        let refused = |which, error| {
+            lost.extend(which);
             self.refusals.refuse("nats_refused", "search_event", error);
         };
         self.bus.publish_all_now(Out::SearchEvent, results, refused).await;
-        all
+        lost
     }
 
     pub(super) async fn report(&self, end: &SearchEnd) {

@@ -5,10 +5,16 @@
 
 use crate::wire::{DataType, SearchEnd};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+/// Why an answer of a kind that was not asked for is dropped.
+pub const OTHER_KIND: &str = "other_datatype";
 /// The rule that refuses a search at the bound of open ones.
 pub const TOO_MANY: &str = "too_many_searches";
+
+/// How long a peer must be quiet after a stream of answers without a search id: some write each answer on a stream of its
+/// own, and nobody says which is the last.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// To whom a question was put.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +49,9 @@ pub struct OpenSearch {
     over: HashSet<String>,
     failed: HashSet<String>,
     truncated: bool,
+    /// Of peers that answer without the search's id: which answer of all was their newest here, and when they count as
+    /// being over, when their last stream has ended.
+    unnamed: HashMap<String, (u64, Option<Instant>)>,
 }
 
 impl OpenSearch {
@@ -64,7 +73,23 @@ impl OpenSearch {
             over: HashSet::new(),
             failed: HashSet::new(),
             truncated: false,
+            unnamed: HashMap::new(),
         }
+    }
+
+    /// Who has been quiet for long enough is over.
+    fn settle(&mut self, now: Instant) {
+        for (did, (_, quiet)) in &mut self.unnamed {
+            if quiet.is_some_and(|until| until <= now) {
+                *quiet = None;
+                self.over.insert(did.clone());
+            }
+        }
+    }
+
+    fn due(&self) -> Instant {
+        let quiet = self.unnamed.values().filter_map(|(_, quiet)| *quiet);
+        quiet.fold(self.deadline, Instant::min)
     }
 
     fn was_asked(&self, did: &str) -> bool {
@@ -118,6 +143,7 @@ impl OpenSearch {
             // At its limit nobody waits to hear whether there was more; and who broke off, or was not done in time, may
             // have had more.
             truncated: self.truncated || self.results >= self.limit || !self.answered.is_subset(&self.over),
+            error: None,
         }
     }
 }
@@ -164,6 +190,8 @@ pub enum Answered {
 pub struct Searches {
     open: BTreeMap<String, OpenSearch>,
     serial: u64,
+    /// Answers that came without a search's id.
+    unnamed: u64,
     most: usize,
     per_peer: usize,
 }
@@ -175,9 +203,16 @@ impl Searches {
         Self {
             open: BTreeMap::new(),
             serial: 0,
+            unnamed: 0,
             most,
             per_peer,
         }
+    }
+
+    /// Whether a search with this id is open.
+    #[must_use]
+    pub fn is_open(&self, id: &str) -> bool {
+        self.open.contains_key(id)
     }
 
     /// Whether a search with this id could be opened.
@@ -210,9 +245,10 @@ impl Searches {
         }
     }
 
-    /// An answer could not be given to whoever asks.
+    /// An answer could not be given to whoever asks: it counts no more.
     pub fn cut(&mut self, id: &str) {
         if let Some(search) = self.open.get_mut(id) {
+            search.results = search.results.saturating_sub(1);
             search.truncated = true;
         }
     }
@@ -240,8 +276,13 @@ impl Searches {
         let Some(search) = self.open.get_mut(&id) else {
             return Answered::Drop("no_open_search");
         };
+        if search_id.is_none() {
+            self.unnamed += 1;
+            search.unnamed.insert(did.to_owned(), (self.unnamed, None));
+            search.over.remove(did);
+        }
         if search.datatype.is_some_and(|wanted| wanted != datatype) || !datatype.is_resource_kind() {
-            return Answered::Drop("other_datatype");
+            return Answered::Drop(OTHER_KIND);
         }
         let count = match search.of_peer.get_mut(did) {
             Some(count) => count,
@@ -263,23 +304,33 @@ impl Searches {
         }
     }
 
-    /// A peer's answer set is over.
-    pub fn over(&mut self, did: &str, search_id: Option<&str>, complete: bool, truncated: bool) {
-        let id = match search_id {
-            Some(id) => Some(id.to_owned()),
-            // Without an id: the newest search that this peer has answered and not ended.
-            None => self.newest(|search| search.answered.contains(did) && !search.over.contains(did)),
+    /// A peer's stream of answers has ended: with the search's id its whole answer set, else once it was quiet for a second.
+    pub fn over(&mut self, did: &str, search_id: Option<&str>, complete: bool, truncated: bool, now: Instant) {
+        let Some(id) = search_id else {
+            return self.unnamed_over(did, complete, now);
         };
-        let Some(search) = id
-            .and_then(|id| self.open.get_mut(&id))
-            .filter(|search| search.was_asked(did))
-        else {
+        let Some(search) = self.open.get_mut(id).filter(|search| search.was_asked(did)) else {
             return;
         };
         search.truncated |= truncated;
         if complete {
             search.answered.insert(did.to_owned());
             search.over.insert(did.to_owned());
+        } else {
+            search.failed.insert(did.to_owned());
+        }
+    }
+
+    /// It is of the search to which the newest of its answers went.
+    fn unnamed_over(&mut self, did: &str, complete: bool, now: Instant) {
+        let newest = |search: &OpenSearch| search.unnamed.get(did).map(|(nth, _)| *nth);
+        let search = self.open.values_mut().max_by_key(|search| newest(search));
+        let Some(search) = search else { return };
+        let Some((_, quiet)) = search.unnamed.get_mut(did) else {
+            return;
+        };
+        if complete {
+            *quiet = Some(now + QUIET);
         } else {
             search.failed.insert(did.to_owned());
         }
@@ -304,16 +355,17 @@ impl Searches {
 
     /// The searches that are over at `now`, removed from the table.
     pub fn ended(&mut self, now: Instant) -> Vec<SearchOver> {
+        self.open.values_mut().for_each(|search| search.settle(now));
         let is_over = |search: &OpenSearch| search.deadline <= now || search.is_complete();
         let over = self.open.iter().filter(|(_, search)| is_over(search));
         let over: Vec<String> = over.map(|(id, _)| id.clone()).collect();
         over.iter().filter_map(|id| self.close(id)).collect()
     }
 
-    /// When the next search's time is up.
+    /// When the next search's time is up, or a peer has been quiet for long enough.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.open.values().map(|search| search.deadline).min()
+        self.open.values().map(OpenSearch::due).min()
     }
 
     /// The search that an answer belongs to: by its id, else the newest with the same user that asked this peer.

@@ -22,8 +22,8 @@ fn ends_when_everybody_asked_has_ended_or_failed() {
     let now = Instant::now();
     let mut table = table(&["a", "b", "c"], 100, now);
     assert!(published(&mut table, "a", Some("s"), "u", now));
-    table.over("a", Some("s"), true, false);
-    table.over("b", Some("s"), true, true);
+    table.over("a", Some("s"), true, false, now);
+    table.over("b", Some("s"), true, true, now);
     assert!(table.ended(now).is_empty());
     table.failed("s", "c");
     let ended = table.ended(now);
@@ -35,6 +35,7 @@ fn ends_when_everybody_asked_has_ended_or_failed() {
         skipped: 0,
         results: 1,
         truncated: true,
+        error: None,
     };
     let parts = |over: &SearchOver| {
         let [answered, failed, silent, skipped] = [&over.answered, &over.failed, &over.silent, &over.skipped];
@@ -55,7 +56,7 @@ fn an_answer_that_broke_off_or_was_not_done_in_time_is_cut() {
         let mut table = table(&["a"], 10, now);
         assert!(published(&mut table, "a", Some("s"), "u", now));
         if let Some(complete) = complete {
-            table.over("a", Some("s"), complete, false);
+            table.over("a", Some("s"), complete, false, now);
         }
         let ended = table.ended(now + Duration::from_secs(10));
         let report = &ended[0].report;
@@ -136,9 +137,55 @@ fn gossip_that_nobody_heard_is_over_at_once_and_else_waits_for_its_time() {
         OpenSearch::new("u".into(), false, None, now + Duration::from_secs(10), 5),
     );
     table.set_asked("s", AskedPeers::Everybody(2), Vec::new());
-    table.over("a", Some("s"), true, false);
-    table.over("b", Some("s"), true, false);
+    table.over("a", Some("s"), true, false, now);
+    table.over("b", Some("s"), true, false, now);
     assert!(table.ended(now).is_empty());
     table.set_asked("s", AskedPeers::Everybody(0), Vec::new());
     assert_eq!(table.ended(now).len(), 1);
+}
+
+#[test]
+fn a_peer_that_writes_each_answer_on_a_stream_of_its_own_is_over_when_it_is_quiet() {
+    let now = Instant::now();
+    let mut table = table(&["a"], 10, now);
+    let later = |ms| now + Duration::from_millis(ms);
+    assert!(published(&mut table, "a", None, "u", now));
+    table.over("a", None, true, false, now);
+    assert!(table.ended(later(900)).is_empty(), "another stream may come");
+    assert_eq!(table.next_deadline(), Some(later(1000)));
+    assert!(published(&mut table, "a", None, "u", later(900)));
+    assert!(table.ended(later(1100)).is_empty(), "it is open");
+    table.over("a", None, true, false, later(1100));
+    assert!(table.ended(later(2000)).is_empty());
+    let ended = table.ended(later(2100));
+    let report = &ended[0].report;
+    assert_eq!((report.answered, report.results, report.truncated), (1, 2, false));
+}
+
+#[test]
+fn an_end_without_an_id_is_of_the_search_that_was_answered_last() {
+    let now = Instant::now();
+    let mut table = table(&["a"], 10, now);
+    let mut other = OpenSearch::new("v".into(), true, None, now + Duration::from_secs(10), 10);
+    other.asked = AskedPeers::These(["a".to_owned()].into());
+    table.open("t".into(), other);
+    assert!(published(&mut table, "a", None, "v", now));
+    assert!(published(&mut table, "a", None, "u", now));
+    table.over("a", None, true, false, now);
+    let over = |table: &mut Searches, at| table.ended(at).into_iter().map(|over| over.report.search_id);
+    let second = now + Duration::from_secs(1);
+    assert_eq!(over(&mut table, second).collect::<Vec<_>>(), ["s"]);
+    table.over("a", None, false, false, second);
+    assert_eq!(over(&mut table, second).collect::<Vec<_>>(), ["t"], "its stream broke");
+}
+
+#[test]
+fn what_could_not_be_given_on_does_not_count() {
+    let now = Instant::now();
+    let mut table = table(&["a"], 1, now);
+    assert!(published(&mut table, "a", Some("s"), "u", now));
+    table.cut("s");
+    assert!(table.ended(now).is_empty(), "there is room for another one");
+    let report = table.close("s").unwrap().report;
+    assert_eq!((report.results, report.truncated), (0, true));
 }

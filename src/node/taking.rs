@@ -99,6 +99,11 @@ impl Taking {
         self.warned = Some(refusal);
     }
 
+    /// The message in hand is taken for a daemon's: an app that asked hears so. People need not see it.
+    pub(super) fn ignored(&mut self, why: &'static str) {
+        self.refused = Some(("ignored", why.to_owned()));
+    }
+
     fn park(&mut self, subject: &'static str, (rule, detail): &(&'static str, String)) {
         if self.batch.parked.len() < PARKED {
             let id = self.message_id();

@@ -124,6 +124,13 @@ pub enum Wish {
         /// Whom to tell.
         listener: Listener,
     },
+    /// A PB_SEARCH that was refused: its end is told.
+    Refused {
+        /// The search's id.
+        id: String,
+        /// The rule.
+        rule: &'static str,
+    },
     /// PB_CLOSE_SEARCH.
     Close {
         /// The search's id.

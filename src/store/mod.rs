@@ -20,6 +20,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
 pub use self::mongodb::{MongoOptions, MongoStore};
+pub use crate::wire::SEARCH_TEXT_MAX;
 pub use error::StoreError;
 pub use room::Room;
 pub use sqlite::SqliteStore;
@@ -30,8 +31,6 @@ use crate::wire::DataType;
 
 /// Most peers one look-up by DID, peer id or name returns; a name may be borne by many.
 pub const FIND_PEERS_MAX: usize = 100;
-/// Longest search text, in bytes; a longer one is refused.
-pub const SEARCH_TEXT_MAX: usize = 1024;
 
 /// The documents of this organisation, and what partners shared with it.
 #[async_trait]

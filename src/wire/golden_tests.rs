@@ -163,6 +163,7 @@ fn search_ends() {
         skipped: 1,
         results: 42,
         truncated: true,
+        error: None,
     };
     let search_id = HARD.into();
     let hard = SearchEnd {
@@ -173,11 +174,17 @@ fn search_ends() {
         skipped: 0,
         results: 0,
         truncated: false,
+        error: None,
     };
     let written = [plain, hard]
         .map(|end| String::from_utf8(end.write()).unwrap() + "\n")
         .concat();
     assert_eq!(written, file);
+    let refused = String::from_utf8(SearchEnd::refused("s-2".into(), "too_large").write()).unwrap();
+    assert!(
+        refused.ends_with(r#""truncated":false,"error":"too_large"}"#),
+        "{refused}"
+    );
 }
 
 #[test]

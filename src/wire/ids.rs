@@ -1,6 +1,6 @@
 //! Small payloads that name peers or a document: `peer_ids`, `peer_id`, `id`.
 
-use super::error::WireError;
+use super::error::{self, WireError};
 use super::json;
 
 /// Most peers one consideration may list; more is refused, the sender splits it.
@@ -48,14 +48,7 @@ pub fn read_id(payload: &[u8]) -> Result<String, WireError> {
 }
 
 fn bounded(id: String, what: &'static str) -> Result<String, WireError> {
-    match id.len() {
-        size if size > ID_MAX => Err(WireError::TooLarge {
-            what,
-            size,
-            limit: ID_MAX,
-        }),
-        _ => Ok(id),
-    }
+    error::bounded(id, what, ID_MAX)
 }
 
 #[cfg(test)]

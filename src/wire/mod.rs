@@ -38,7 +38,7 @@ pub use record::{PeerRecord, RECORD_BYTES};
 pub use record_lines::{
     BeatAnswer, INDEXERS_MAX, RECORD_LINE_BYTES, RECORDS_MAX, RecordAnswer, RecordBeat, RecordQuery, read_published,
 };
-pub use search::{Question, SearchEnd, SearchRequest, SearchScope};
+pub use search::{Question, SEARCH_TEXT_MAX, SearchEnd, SearchRequest, SearchScope};
 pub use time::{parse_timestamp, timestamp};
 
 #[cfg(test)]

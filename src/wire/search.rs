@@ -3,9 +3,12 @@
 use bytes::Bytes;
 
 use super::datatype::DataType;
-use super::error::{WireError, quoted};
+use super::error::{WireError, bounded, quoted};
 use super::json;
 use super::write::ObjectWriter;
+
+/// Longest search text, in bytes: a longer one is refused, by the asker already.
+pub const SEARCH_TEXT_MAX: usize = 1024;
 
 const NAMES: [&str; 6] = ["search", "id", "limit", "timeoutms", "datatype", "type"];
 const QUESTION_NAMES: [&str; 5] = ["search", "id", "limit", "timeoutms", "datatype"];
@@ -54,8 +57,10 @@ pub struct SearchRequest {
 impl SearchRequest {
     /// Reads the payload of PB_SEARCH, already within the limits of its message.
     ///
+    /// Without a text (Go leaves an empty one out) everything matches.
+    ///
     /// # Errors
-    /// Not an object, `search` missing, a value of the wrong kind, an unknown scope.
+    /// Not an object, a value of the wrong kind, an unknown scope, a text longer than [`SEARCH_TEXT_MAX`].
     pub fn read(payload: &[u8]) -> Result<Self, WireError> {
         let [search, id, limit, timeout_ms, datatype, scope] = json::object(json::text(payload)?, &NAMES)?;
         let scope = match json::string(scope, "type")? {
@@ -63,6 +68,7 @@ impl SearchRequest {
             Some(name) if name.is_empty() => SearchScope::All,
             Some(name) => SearchScope::from_name(&name).ok_or_else(|| WireError::UnknownScope(quoted(&name)))?,
         };
+        let search = json::given(search).or(Some("\"\""));
         let question = Question::from_fields([search, id, limit, timeout_ms, datatype])?;
         let Question {
             text,
@@ -73,12 +79,20 @@ impl SearchRequest {
         } = question;
         Ok(Self {
             scope,
-            text,
+            text: bounded(text, "search", SEARCH_TEXT_MAX)?,
             id,
             limit,
             timeout_ms,
             datatype,
         })
+    }
+}
+
+impl SearchRequest {
+    /// The `id` of a payload that may be no request: whoever waits for the end of that search is told.
+    pub fn id_of(payload: &[u8]) -> Option<String> {
+        let [id] = json::object(json::text(payload).ok()?, &["id"]).ok()?;
+        json::needed_string(id, "id").ok()
     }
 }
 
@@ -147,6 +161,8 @@ pub struct SearchEnd {
     pub results: usize,
     /// Whether there were more, or may have been: the search ended at its limit.
     pub truncated: bool,
+    /// The rule by which nobody was asked; written only when there is one.
+    pub error: Option<&'static str>,
 }
 
 impl SearchEnd {
@@ -160,6 +176,15 @@ impl SearchEnd {
             skipped: 0,
             results: 0,
             truncated: false,
+            error: None,
+        }
+    }
+
+    /// The report of a search that was refused by this rule.
+    pub fn refused(search_id: String, rule: &'static str) -> Self {
+        Self {
+            error: Some(rule),
+            ..Self::without_answers(search_id)
         }
     }
 
@@ -173,6 +198,7 @@ impl SearchEnd {
             .number("skipped", self.skipped as u64)
             .number("results", self.results as u64)
             .flag("truncated", self.truncated)
+            .optional_string("error", self.error)
             .finish()
     }
 }
@@ -197,14 +223,24 @@ mod tests {
         assert_eq!(full.datatype, Some(DataType::DataResource));
         let zero = SearchRequest::read(br#"{"type":"","search":"x","id":"","limit":0,"timeout_ms":0,"datatype":0}"#);
         assert_eq!(zero.unwrap(), plain, "what Go writes for unset fields is unset");
+        for everything in [r#"{}"#, r#"{"search":null}"#, r#"{"search":""}"#] {
+            let read = SearchRequest::read(everything.as_bytes()).unwrap();
+            assert_eq!((read.scope, read.text.as_str()), (SearchScope::All, ""), "{everything}");
+        }
+        let id = |payload: &str| SearchRequest::id_of(payload.as_bytes());
+        assert_eq!(id(r#"{"id":"s","limit":-1}"#).as_deref(), Some("s"));
+        assert_eq!((id(r#"{"id":7}"#), id("[]")), (None, None));
         for (text, rule) in [
-            ("{}", "missing"),
             ("[]", "wrong_type"),
             ("\"x\"", "wrong_type"),
             (r#"{"search":1}"#, "wrong_type"),
             (r#"{"search":"x","type":"nobody"}"#, "unknown_scope"),
             (r#"{"search":"x","limit":-1}"#, "wrong_type"),
             (r#"{"search":"x","limit":1.5}"#, "wrong_type"),
+            (
+                &format!(r#"{{"search":"{}"}}"#, "x".repeat(SEARCH_TEXT_MAX + 1)),
+                "too_large",
+            ),
         ] {
             assert_eq!(
                 SearchRequest::read(text.as_bytes()).map_err(|error| error.rule()),
