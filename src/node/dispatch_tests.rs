@@ -176,14 +176,29 @@ fn create_resource_of_a_peer_changes_the_federation_and_of_anything_else_the_sto
     assert_eq!(rule(&create(9, r#"{"id":"did-a","relation":3}"#)), "self_relation");
     assert_eq!(rule(&create(9, r#"{"id":"did-b","relation":1}"#)), "self_relation");
     assert!(matches!(create(4, r#"{"id":"r"}"#), Decision::Put { id, .. } if id == "r"));
-    let remove = |datatype| {
+    let remove_by = |datatype, doc: &str| {
         dispatch(
             Subject::RemoveResource,
-            &message("oc-api", datatype, r#"{"id":"x"}"#),
+            &message("oc-api", datatype, doc),
             None,
             &view(),
         )
     };
+    let remove = |datatype| remove_by(datatype, r#"{"id":"x"}"#);
+    // A document's id is the same wherever it is read: in a nested part, and whatever the database calls its own.
+    for doc in [
+        r#"{"_id":"of the database","id":"x"}"#,
+        r#"{"abstractobject":{"id":"x"}}"#,
+        r#"{"ID":"x"}"#,
+    ] {
+        let wanted = if doc.contains("ID") { "case_variant" } else { "" };
+        match (create(4, doc), remove_by(9, doc)) {
+            (Decision::Put { id, .. }, Decision::PeerRemoved { did }) => {
+                assert_eq!((wanted, id.as_str(), did.as_str()), ("", "x", "x"));
+            }
+            (put, removed) => assert_eq!((rule(&put), rule(&removed)), (wanted, wanted), "{doc}"),
+        }
+    }
     assert_eq!(remove(9), Decision::PeerRemoved { did: "x".into() });
     assert_eq!(
         remove(4),
@@ -211,4 +226,18 @@ fn what_cannot_be_read_is_refused_by_name() {
     let large = format!(r#"{{"id":"r","creator_id":"did-a","x":"{}"}}"#, "x".repeat(3000));
     assert_eq!(rule(&event(2, 4, &large)), "too_large");
     assert_eq!(rule(&event(2, 4, "\"text\"")), "not_object");
+}
+
+#[test]
+fn a_search_that_cannot_be_put_names_the_one_that_waits_for_its_end() {
+    let refused = |payload: &str| match event(0, 4, payload) {
+        Decision::RefuseSearch { id, rule, .. } => (Some(id), rule),
+        decision => (None, rule(&decision)),
+    };
+    assert_eq!(
+        refused(r#"{"search":1,"id":"s"}"#),
+        (Some("s".to_owned()), "wrong_type")
+    );
+    assert_eq!(refused(r#"{"search":1}"#), (None, "wrong_type"));
+    assert_eq!(refused(r#"{"search":1,"id":2}"#), (None, "wrong_type"));
 }
