@@ -297,6 +297,8 @@ impl Node {
                 Some(member) if !done.insert(member.did.clone()) => {}
                 Some(member) if action == Action::Considers => {
                     let id = taking.message_id();
+                    // Each row holds the payload: a long list is a large transaction, to which no more is added.
+                    taking.grows(payload.len());
                     taking.batch.changes.push(delivery::Change {
                         key: Key { datatype, id },
                         dest: member.did.clone(),

@@ -71,6 +71,11 @@ impl Taking {
         }
     }
 
+    /// What is journaled is larger than what was read.
+    pub(super) fn grows(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
     /// The id of the directed events that the message in hand makes.
     pub(super) fn message_id(&mut self) -> String {
         let made = || match &self.place {

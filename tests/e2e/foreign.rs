@@ -305,6 +305,36 @@ async fn direct_questions_and_answers_with_a_go_peer() {
 }
 
 #[tokio::test]
+async fn a_go_peer_that_writes_each_answer_on_a_stream_of_its_own_is_heard_to_the_last() {
+    let net = Federation::new();
+    let Some((alice, go)) = alice_and_gopher(&net, &[]).await else {
+        return;
+    };
+    let answer = |datatype: u8, id: &str| json!({"datatype": datatype, "resource": resource(go.did(), id, "GPU")});
+    // Whatever was asked for, it writes what it has; the first is of another kind.
+    let list = json!([
+        answer(3, "disk"),
+        answer(4, "one"),
+        answer(4, "two"),
+        answer(4, "three")
+    ]);
+    go.tell("resources", json!({"list": list, "apart": true})).await;
+    let wanted = json!({"type": "known", "search": "gpu"});
+    let (results, end) = alice.search(DataType::Compute, wanted).await;
+    let mut ids: Vec<String> = results
+        .iter()
+        .map(|result| result.document()["id"].to_string())
+        .collect();
+    ids.sort();
+    assert_eq!(ids, [r#""one""#, r#""three""#, r#""two""#], "{end}");
+    assert_eq!(
+        (&end["results"], &end["answered"], &end["truncated"]),
+        (&json!(3), &json!(1), &json!(false)),
+        "{end}"
+    );
+}
+
+#[tokio::test]
 async fn gossip_search_with_a_js_peer() {
     let net = Federation::new();
     let Some(js) = net.js_peer("jay").start().await else {

@@ -55,6 +55,7 @@ type command struct {
 
 	List  []resource `json:"list"`
 	Match bool       `json:"match"`
+	Apart bool       `json:"apart"`
 
 	Key string `json:"key"`
 
@@ -135,7 +136,7 @@ func (n *node) execute(c *command) (fields, error) {
 	case "resources":
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		n.resources, n.match = c.List, c.Match
+		n.resources, n.match, n.apart = c.List, c.Match, c.Apart
 		return fields{"count": len(c.List)}, nil
 	case "kad_serve":
 		n.serveKad(protocol.ID(c.Protocol))

@@ -64,6 +64,7 @@ type node struct {
 	last           peer.ID
 	resources      []resource
 	match          bool
+	apart          bool
 	quiet          bool
 	counts         map[string]*tally
 	partnersOut    map[peer.ID]context.CancelFunc
@@ -293,17 +294,17 @@ func (n *node) received(name string, remote peer.ID, key crypto.PubKey, e *Event
 	})
 }
 
-// answer opens a stream to the asker and writes one event per resource.
+// answer opens a stream to the asker and writes one event per resource; or, apart, each on a stream of its own.
 func (n *node) answer(remote peer.ID, question *Event, text string) {
 	n.mu.Lock()
-	resources, match := n.resources, n.match
+	resources, match, apart := n.resources, n.match, n.apart
 	n.mu.Unlock()
 	if len(resources) == 0 {
 		return
 	}
 	go func() {
 		sent := 0
-		err := func() error {
+		write := func(some []resource) error {
 			s, err := n.open(remote, resourceProtocols["search"])
 			if err != nil {
 				return err
@@ -311,10 +312,7 @@ func (n *node) answer(remote peer.ID, question *Event, text string) {
 			defer s.Close()
 			s.SetWriteDeadline(time.Now().Add(writeTimeout))
 			encoder := json.NewEncoder(s)
-			for _, r := range resources {
-				if match && !matches(r.Document, text) {
-					continue
-				}
+			for _, r := range some {
 				e, err := n.event("search", "", question.User, r.DataType, r.Document, true)
 				if err != nil {
 					return err
@@ -325,7 +323,23 @@ func (n *node) answer(remote peer.ID, question *Event, text string) {
 				sent++
 			}
 			return nil
-		}()
+		}
+		var found []resource
+		for _, r := range resources {
+			if !match || matches(r.Document, text) {
+				found = append(found, r)
+			}
+		}
+		var err error
+		if apart {
+			for i := range found {
+				if err = write(found[i : i+1]); err != nil {
+					break
+				}
+			}
+		} else {
+			err = write(found)
+		}
 		more := fields{"remote": remote.String(), "search": text, "count": sent}
 		if err != nil {
 			more["error"] = err.Error()
