@@ -4,6 +4,7 @@
 //! about messages, `partners` about peers, `inbound` about what comes back. Always: messages are handled one after
 //! another in the order they were taken, and at the end what was taken is finished.
 
+mod directed;
 pub mod dispatch;
 pub mod inbound;
 mod listen;
@@ -33,21 +34,20 @@ pub use wishes::SearchTold;
 use crate::bus::{Bus, Taken};
 use crate::delivery::{self, Batch, Delivery, Intake, Key, Log};
 use crate::discovery::Says;
-use crate::model::{Federation, Relation};
+use crate::model::Federation;
 use crate::settings::Settings;
 use crate::store::{Applied, Change as StoreChange, Store, StoreError, Write};
-use crate::stream::{Enqueued, OutEvent, StreamService};
+use crate::stream::StreamService;
 use crate::telemetry::{Metrics, Refusals};
-use crate::wire::{Action, DataType, ReadLimits};
-use dispatch::{Change, Decision, Directed, View, dispatch, not_ours};
+use crate::wire::{DataType, ReadLimits};
+use dispatch::{Change, Decision, View, dispatch, not_ours};
 use registry::Registry;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use taking::Taking;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, debug_span, warn};
+use tracing::{debug, warn};
 use wishes::Wish;
 
 /// Pause before the store or the journal is asked again.
@@ -261,84 +261,6 @@ impl Node {
             tokio::select! {
                 () = self.give_up.cancelled() => return false,
                 () = tokio::time::sleep(AGAIN) => {}
-            }
-        }
-    }
-
-    /// PB_CONSIDERS and PB_PLANNER: to each listed known, not blacklisted peer but ourselves. Considers are journaled, one
-    /// row a peer; planner lines are live, `PublishCommon` at once.
-    async fn direct(&mut self, directed: Directed, at: Instant, taking: &mut Taking) -> Option<Refusal> {
-        let Directed {
-            action,
-            datatype,
-            user,
-            to,
-            payload,
-        } = directed;
-        let federation = Arc::clone(&self.federation.borrow());
-        let (listed, mut done, mut left_out) = (to.len(), HashSet::new(), None);
-        let mut refused = 0;
-        for key in to {
-            match federation.find(&key) {
-                _ if key == self.own_did => {}
-                // One source for all of them: a list may hold thousands.
-                None => {
-                    let why = format!("{key:?} is no peer of our store");
-                    self.refusals.refuse("unknown_peer", action.name(), &why);
-                    refused += 1;
-                    left_out.get_or_insert(("unknown_peer", why));
-                }
-                Some(member) if member.did == self.own_did => {}
-                Some(member) if member.relation == Relation::Blacklist => {
-                    self.refusals.refuse("blacklisted", &member.did, action.name());
-                    refused += 1;
-                    left_out.get_or_insert_with(|| ("blacklisted", format!("{key:?} is blacklisted")));
-                }
-                Some(member) if !done.insert(member.did.clone()) => {}
-                Some(member) if action == Action::Considers => {
-                    let id = taking.message_id();
-                    // Each row holds the payload: a long list is a large transaction, to which no more is added.
-                    taking.grows(payload.len());
-                    taking.batch.changes.push(delivery::Change {
-                        key: Key { datatype, id },
-                        dest: member.did.clone(),
-                        action,
-                        user: user.clone(),
-                        payload: payload.clone(),
-                        at: delivery::now(),
-                    });
-                }
-                Some(member) => {
-                    let event = self.streams.event(action, datatype, &user, payload.clone());
-                    let event = Arc::new(OutEvent::new(event, String::new(), at));
-                    let span = debug_span!("direct", action = action.name(), to = %member.did);
-                    // Counted and told where it was dropped.
-                    if let Enqueued::Dropped(reason) = self.streams.publish_common(member, event).instrument(span).await
-                    {
-                        refused += 1;
-                        left_out.get_or_insert_with(|| (reason, format!("the line for {key:?} is given up")));
-                    }
-                }
-            }
-        }
-        let (rule, why) = left_out?;
-        let others = match listed - refused {
-            0 => "",
-            _ => "; it goes to the others",
-        };
-        Some((rule, format!("{refused} of {listed} left out: {why}{others}")))
-    }
-
-    fn close_planner(&self, key: &str) -> Option<Refusal> {
-        match self.federation.borrow().find(key).and_then(|member| member.peer_id) {
-            Some(peer) => {
-                self.streams.close_stream(peer, Action::Planner);
-                None
-            }
-            None => {
-                let why = format!("{key:?} is no peer of our store");
-                self.refusals.refuse("unknown_peer", "close_planner", &why);
-                Some(("unknown_peer", why))
             }
         }
     }
