@@ -4,6 +4,7 @@
 //! about messages, `partners` about peers, `inbound` about what comes back. Always: messages are handled one after
 //! another in the order they were taken, and at the end what was taken is finished.
 
+mod decision;
 mod directed;
 pub mod dispatch;
 pub mod inbound;
