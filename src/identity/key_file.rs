@@ -114,7 +114,10 @@ fn judge(is_file: bool, mode: u32, uid: u32, gid: u32, own: &Own) -> Option<Stri
         0o040 => Some(format!(
             "group {gid}, which is not the daemon's, can read it (mode {shown:04o})"
         )),
-        _ => Some(format!("its group can do more than read it (mode {shown:04o})")),
+        _ => Some(format!(
+            "its group can do more than read it (mode {shown:04o}; a Kubernetes `fsGroup` does that at each mount, unless \
+             `fsGroupChangePolicy` is `OnRootMismatch`)"
+        )),
     }
 }
 
