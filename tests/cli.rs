@@ -281,6 +281,10 @@ fn a_key_that_others_can_read_and_a_missing_network_key_are_refused() {
             err(&refused)
         );
     }
+    // A log that is off hides no failed start.
+    let silent = done(home.path(), &["run", "--set", "log.level=off"]);
+    assert_eq!((status(&silent), err(&silent).lines().count()), (1, 1), "{silent:?}");
+    assert!(err(&silent).contains("others have access to it"), "{}", err(&silent));
     std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::remove_file(home.path().join("swarm.psk")).unwrap();
     let refused = done(home.path(), &["run"]);
