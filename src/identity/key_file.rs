@@ -158,6 +158,8 @@ mod tests {
             );
         }
         assert!(judge(false, 0o600, 1000, 1000, &own).is_some());
+        let by_group = judge(true, 0o660, 1000, 1000, &own).unwrap();
+        assert!(by_group.contains("fsGroupChangePolicy"), "{by_group}");
     }
 
     #[test]

@@ -85,3 +85,21 @@ fn holder(lock: &File) -> String {
         None => "another process".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_somebody_else_says_what_to_do() {
+        let told = |kind: io::ErrorKind| unmade(Path::new("/state/lock"), kind.into()).to_string();
+        let denied = told(io::ErrorKind::PermissionDenied);
+        let user = rustix::process::geteuid().as_raw();
+        assert!(
+            denied.starts_with("/state/lock cannot be made: permission denied; "),
+            "{denied}"
+        );
+        assert!(denied.contains(&format!("`chown -R {user} /state`")), "{denied}");
+        assert!(!told(io::ErrorKind::StorageFull).contains("chown"));
+    }
+}
