@@ -8,11 +8,13 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     cargo build --release --locked --bin oc-discovery \
     && install -D target/release/oc-discovery /out/oc-discovery \
-    && install -d -m 0700 /out/state
+    && install -d -m 0700 /out/state /out/backups
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /out/oc-discovery /usr/local/bin/oc-discovery
 COPY --from=build --chown=65532:65532 /out/state /var/lib/oc-discovery
+# A new volume takes its owner from what it is mounted on, so that the daemon may write there.
+COPY --from=build --chown=65532:65532 /out/backups /backups
 # ./oc-discovery.toml is the first place in which settings are looked for, and where `init` writes them.
 WORKDIR /var/lib/oc-discovery
 # Probes come from outside the container.

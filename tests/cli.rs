@@ -144,6 +144,22 @@ fn init_writes_once_and_keeps_what_is_there() {
     let other = done(home.path(), &["init", "--dir", "a", "--name", "Org B"]);
     assert_eq!(status(&other), 1);
     assert!(err(&other).contains("it is not overwritten"), "{}", err(&other));
+    let set = done(
+        home.path(),
+        &["init", "--dir", "a", "--set", "name=Org B", "--set", "limits.depth=64"],
+    );
+    assert_eq!(status(&set), 0, "{}", err(&set));
+    let kept = "oc-discovery.toml is there already and is not overwritten: name stays \"Org A\" (";
+    assert!(
+        err(&set).contains(kept) && err(&set).lines().count() == 1,
+        "{}",
+        err(&set)
+    );
+    assert!(
+        out(&set).contains("Org A") && !out(&set).contains("Org B"),
+        "{}",
+        out(&set)
+    );
     done(home.path(), &["init", "--dir", "b"]);
     let other = done(home.path(), &["init", "--dir", "a", "--psk", "b/swarm.psk"]);
     assert_eq!(status(&other), 1);
@@ -281,6 +297,10 @@ fn a_key_that_others_can_read_and_a_missing_network_key_are_refused() {
             err(&refused)
         );
     }
+    // A log that is off hides no failed start.
+    let silent = done(home.path(), &["run", "--set", "log.level=off"]);
+    assert_eq!((status(&silent), err(&silent).lines().count()), (1, 1), "{silent:?}");
+    assert!(err(&silent).contains("others have access to it"), "{}", err(&silent));
     std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
     std::fs::remove_file(home.path().join("swarm.psk")).unwrap();
     let refused = done(home.path(), &["run"]);

@@ -6,7 +6,7 @@
 use super::Bus;
 use super::covering::listened;
 use crate::settings::{Limits, NatsSettings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Refusals};
 use async_nats::{ConnectOptions, Event, ServerAddr};
 use rand::Rng;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
         telling: muted,
         listened: listened(&settings.subjects).map(|subject| format!("\"{subject}\"")),
     };
-    let counted = metrics.clone();
+    let (counted, seldom) = (metrics.clone(), Refusals::new(metrics.clone()));
     let options = credentials(ConnectOptions::new(), settings)
         .await?
         .name("oc-discovery")
@@ -85,7 +85,7 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
         .ping_interval(Duration::from_secs(10))
         .reconnect_delay_callback(reconnect_delay)
         .event_callback(move |event| {
-            on_event(&event, &told, &denied, &counted);
+            on_event(&event, &told, &denied, (&counted, &seldom));
             std::future::ready(())
         });
     let client = options
@@ -144,7 +144,12 @@ impl Denied {
     }
 }
 
-fn on_event(event: &Event, state: &watch::Sender<NatsState>, denied: &Denied, metrics: &Metrics) {
+fn on_event(
+    event: &Event,
+    state: &watch::Sender<NatsState>,
+    denied: &Denied,
+    (metrics, seldom): (&Metrics, &Refusals),
+) {
     match event {
         Event::Connected => {
             info!("NATS is connected");
@@ -156,8 +161,9 @@ fn on_event(event: &Event, state: &watch::Sender<NatsState>, denied: &Denied, me
         Event::LameDuckMode => info!("the NATS server is about to stop and asks its clients to move"),
         Event::SlowConsumer(_) => metrics.dropped("nats_subscription", "full"),
         Event::ServerError(error) => {
-            warn!(%error, "NATS reports an error");
             let said = error.to_string();
+            // What is forbidden is asked for again every few seconds, for as long as it is needed.
+            seldom.heard("NATS reports an error", "nats_error", &said, &said);
             if said.to_lowercase().contains("permissions violation") {
                 denied.tell(&said);
             }
@@ -235,12 +241,49 @@ async fn secret(setting: &'static str, path: &Path) -> Result<String, ConnectErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::heard::Heard;
+    use tracing_subscriber::layer::SubscriberExt;
 
     #[test]
     fn the_first_attempt_is_immediate_and_the_pause_never_passes_its_bound() {
         assert_eq!(reconnect_delay(0), Duration::ZERO);
         assert_eq!(reconnect_delay(1), Duration::ZERO);
         assert!((2..10_000).all(|n| reconnect_delay(n) <= RECONNECT_MAX && !reconnect_delay(n).is_zero()));
+    }
+
+    #[test]
+    fn what_nats_says_again_and_again_is_logged_once_and_counted_each_time() {
+        let heard = Heard::default();
+        let writer = heard.clone();
+        let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+        let (state, _seen) = watch::channel(NatsState::Connected);
+        let (any, denials) = watch::channel((0, String::new()));
+        let denied = Denied {
+            any,
+            listening: watch::Sender::default(),
+            telling: watch::Sender::default(),
+            listened: Default::default(),
+        };
+        let metrics = Metrics::new();
+        let seldom = Refusals::new(metrics.clone());
+        let forbidden = r#"Permissions Violation for Publish to "$JS.API.INFO""#;
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            for said in [forbidden, forbidden, "something else", forbidden] {
+                let event = Event::ServerError(async_nats::ServerError::Other(said.to_owned()));
+                on_event(&event, &state, &denied, (&metrics, &seldom));
+            }
+        });
+        let text = heard.text();
+        assert_eq!(text.matches("NATS reports an error").count(), 2, "{text}");
+        assert!(
+            text.contains("$JS.API.INFO") && text.contains("something else"),
+            "{text}"
+        );
+        assert_eq!(denials.borrow().0, 3);
+        assert!(
+            !metrics.encode().contains("rule=\"nats_error\""),
+            "nothing was refused by us"
+        );
     }
 
     #[test]

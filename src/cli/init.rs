@@ -8,9 +8,9 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Common, Failure, answer, id};
+use super::{Common, Failure, answer, id, tell};
 use crate::identity::{Identity, IdentityError, StateDir, generate_psk, make_dir, parse_psk, write_new};
-use crate::settings::{Settings, Sources, commented_file, load};
+use crate::settings::{Loaded, Origin, Settings, Sources, commented_file, load};
 
 /// Where the settings are written when nothing says otherwise: the first place in which they are looked for.
 const FILE: &str = "oc-discovery.toml";
@@ -46,7 +46,14 @@ pub(super) fn init(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
     // Everything is checked before anything is written.
     let new_file = !file.exists();
     let values = values(common, wanted, dir.as_deref());
-    let settings = planned(common, &file, new_file, &values)?;
+    let planned = planned(common, &file, new_file, &values)?;
+    let kept = match new_file {
+        true => None,
+        // What it says without the command line; with it, it was read just now.
+        false => load(&Sources::of_process(Some(file.clone()), Vec::new())).ok(),
+    };
+    let other = kept.as_ref().map(|kept| other_than(kept, &planned, &file));
+    let mut settings = planned.settings;
     if let Some(name) = wanted.name.as_ref().filter(|name| **name != settings.name) {
         let told = "is there already and says another name";
         return Err(Failure::Failed(anyhow!(
@@ -97,6 +104,13 @@ pub(super) fn init(common: &Common, wanted: &Wanted) -> Result<(), Failure> {
         new,
     }));
 
+    for said in other.iter().flatten() {
+        tell(said);
+    }
+    if let Some(kept) = kept {
+        // What a daemon that starts with this file will be, whatever the command line says now.
+        (settings.name, settings.network) = (kept.settings.name, kept.settings.network);
+    }
     let mut told = id::told(&settings, &identity)?;
     let text = if common.json {
         let files: Vec<_> = made
@@ -131,16 +145,33 @@ fn values<'a>(common: &'a Common, wanted: &Wanted, dir: Option<&Path>) -> Vec<(&
     values
 }
 
+/// What the command line says otherwise than the file that is there: a sentence for each.
+fn other_than(kept: &Loaded, given: &Loaded, file: &Path) -> Vec<String> {
+    let differ = kept.shown.iter().zip(&given.shown);
+    let differ = differ.filter(|(kept, given)| given.origin == Origin::Set && kept.value != given.value);
+    let said = differ.map(|(kept, given)| {
+        format!(
+            "{} is there already and is not overwritten: {} stays {} ({}), and does not become {}; edit the file",
+            file.display(),
+            kept.key,
+            kept.value,
+            kept.origin,
+            given.value
+        )
+    });
+    said.collect()
+}
+
 /// The settings as they will be when the file is there.
-fn planned(common: &Common, file: &Path, new: bool, values: &[(&str, String)]) -> Result<Settings, Failure> {
+fn planned(common: &Common, file: &Path, new: bool, values: &[(&str, String)]) -> Result<Loaded, Failure> {
     if !new {
         let sources = Sources::of_process(Some(file.to_owned()), common.set.clone());
-        return Ok(load(&sources)?.settings);
+        return Ok(load(&sources)?);
     }
     let mut set: Vec<String> = values.iter().map(|(key, value)| format!("{key}={value}")).collect();
     set.extend(common.set.iter().filter(|pair| !pair.contains('=')).cloned());
     // An empty file in place of the usual ones: those are of another daemon.
-    Ok(load(&Sources::of_process(Some(PathBuf::from("/dev/null")), set))?.settings)
+    Ok(load(&Sources::of_process(Some(PathBuf::from("/dev/null")), set))?)
 }
 
 fn read_psk(path: &Path) -> Result<String, Failure> {

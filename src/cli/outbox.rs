@@ -16,9 +16,15 @@ pub(super) struct Wanted {
     what: Option<Verb>,
     /// This one only, by DID, PeerId or name; `intake`: what our own intake could not take
     partner: Option<String>,
-    /// With each parked change and its reason
+    /// With each parked change and its reason, a thousand at a time
     #[arg(long)]
     parked: bool,
+    /// Of those only the ones of the resource with this id
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Of those not the first N
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    skip: usize,
     #[command(flatten)]
     common: Common,
 }
@@ -47,9 +53,12 @@ pub(super) fn outbox(before: Common, wanted: Wanted) -> Result<(), Failure> {
         None => {
             let common = before.and(wanted.common);
             let of_intake = wanted.partner.as_deref() == Some(INTAKE);
+            let each = wanted.parked || of_intake || wanted.id.is_some() || wanted.skip > 0;
             let request = Request::Outbox {
                 partner: wanted.partner,
-                parked: wanted.parked || of_intake,
+                parked: each,
+                id: wanted.id,
+                skip: wanted.skip,
             };
             let told: Outbox = asked(&common, &request)?;
             answer_told(&common, &told, |told| {
@@ -58,7 +67,7 @@ pub(super) fn outbox(before: Common, wanted: Wanted) -> Result<(), Failure> {
                 } else {
                     partners(told, now())
                 };
-                partners + &parked(told, wanted.parked || of_intake, now())
+                partners + &parked(told, each.then_some(wanted.skip), now())
             })
         }
         Some(Verb::Retry(Parked { partner, id, common })) => {
@@ -80,7 +89,10 @@ pub(super) fn outbox(before: Common, wanted: Wanted) -> Result<(), Failure> {
 /// The table of destinations, and below it why some do not have everything.
 pub(super) fn partners(told: &Outbox, now: u64) -> String {
     if told.partners.is_empty() {
-        return "no partners: nothing is delivered to anybody\n".to_owned();
+        return match told.not_delivered.as_str() {
+            "" => "no partners: nothing is delivered to anybody\n".to_owned(),
+            why => format!("{}\n", plain(why)),
+        };
     }
     let rows: Vec<Vec<String>> = told.partners.iter().map(|partner| row(partner, now)).collect();
     let heads = ["PARTNER", "STATE", "LAG", "POSITION", "LAST RECEIVED", "PARKED"];
@@ -121,17 +133,26 @@ fn row(partner: &Destination, now: u64) -> Vec<String> {
     ]
 }
 
-/// What is parked, one by one when that is wanted, and what can be done about it.
-fn parked(told: &Outbox, wanted: bool, now: u64) -> String {
+/// What is parked, one by one (behind so many) when that is wanted, and what can be done about it.
+fn parked(told: &Outbox, wanted: Option<usize>, now: u64) -> String {
     let mut out = String::new();
-    if wanted && told.parked.is_empty() {
-        out.push_str("nothing is parked\n");
-    } else if wanted {
+    if wanted.is_some() && told.parked.is_empty() {
+        out += &match told.parked_total {
+            0 => "nothing is parked\n".to_owned(),
+            total => format!("no more than {total} are parked\n"),
+        };
+    } else if let Some(skip) = wanted {
         let rows: Vec<Vec<String>> = told.parked.iter().map(|change| parked_row(change, now)).collect();
         out.push_str(if told.partners.is_empty() { "" } else { "\n" });
         out += &table(&["PARKED FOR", "DATATYPE", "ID", "WHEN", "CODE", "WHY"], &rows);
         if told.more {
-            out.push_str("... and more\n");
+            let upto = skip.saturating_add(told.parked.len());
+            let left = told.parked_total.saturating_sub(upto as u64);
+            // Writing to a String cannot fail.
+            let _ = writeln!(
+                out,
+                "... and {left} more: `--skip {upto}` shows the next, `--id ID` those of one resource"
+            );
         }
     } else if told.intake_parked > 0 {
         // Writing to a String cannot fail.
@@ -191,7 +212,7 @@ mod tests {
             intake_parked: 2,
             ..Outbox::default()
         };
-        let text = partners(&told, 1_700_000_061_000) + &parked(&told, false, 0);
+        let text = partners(&told, 1_700_000_061_000) + &parked(&told, None, 0);
         assert_eq!(
             text,
             "PARTNER  STATE                          LAG      POSITION  LAST RECEIVED                    PARKED\n\
@@ -218,17 +239,24 @@ mod tests {
         let told = Outbox {
             parked: vec![change],
             more: true,
+            parked_total: 1_234,
             ..Outbox::default()
         };
-        let text = parked(&told, true, 1_700_000_000_000);
+        let text = parked(&told, Some(1_000), 1_700_000_000_000);
         assert!(
             text.ends_with(
                 "bob         compute_resource  gpu-1  2023-11-14 22:13:20Z (0 s ago)  too_large  \
-                 it is larger than the partner takes: the peer takes at most 1024 bytes\n... and more\n"
+                 it is larger than the partner takes: the peer takes at most 1024 bytes\n\
+                 ... and 233 more: `--skip 1001` shows the next, `--id ID` those of one resource\n"
             ),
             "{text}"
         );
-        assert_eq!(parked(&Outbox::default(), true, 0), "nothing is parked\n");
-        assert_eq!(parked(&Outbox::default(), false, 0), "");
+        assert_eq!(parked(&Outbox::default(), Some(0), 0), "nothing is parked\n");
+        assert_eq!(parked(&Outbox::default(), None, 0), "");
+        let behind = Outbox {
+            parked_total: 3,
+            ..Outbox::default()
+        };
+        assert_eq!(parked(&behind, Some(5), 0), "no more than 3 are parked\n");
     }
 }

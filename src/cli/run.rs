@@ -23,6 +23,10 @@ pub(super) fn run(common: &Common) -> Result<(), Failure> {
     let loaded = load(&sources)?;
     let log = init_logs(&loaded.settings.log.level, loaded.settings.log.format)?;
     live(sources, loaded, log).map_err(|error| {
+        // With the log off it is told as any verb tells it: nobody should have to guess why there is no daemon.
+        if !tracing::enabled!(tracing::Level::ERROR) {
+            return Failure::Failed(error);
+        }
         tracing::error!("{}", in_words(&error));
         Failure::Told
     })

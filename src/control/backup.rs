@@ -7,8 +7,8 @@
 use super::Refused;
 use super::told::Backup;
 use crate::node::Up;
-use crate::settings::Settings;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use crate::settings::{Settings, StoreUrl};
+use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -33,6 +33,12 @@ pub(super) async fn backup(up: &Up, settings: &Settings, to: PathBuf, with_keys:
         let text = format!("{} is there already, and a backup overwrites nothing", to.display());
         return Err(Refused::new("taken", text));
     }
+    let mut copied = vec![settings.state_dir.join(JOURNAL)];
+    if let StoreUrl::Sqlite(documents) = &settings.store.url {
+        copied.push(documents.clone());
+    }
+    room(&copied, to.parent().unwrap_or(&to))
+        .map_err(|why| Refused::new("no_room", format!("{}: {why}", to.display())))?;
     let part = Part::make(&to).map_err(|error| failed(format!("cannot be made: {error}")))?;
     let mut files = vec![JOURNAL.to_owned()];
     // The journal first: see above.
@@ -53,6 +59,32 @@ pub(super) async fn backup(up: &Up, settings: &Settings, to: PathBuf, with_keys:
     part.finish(&to)
         .map_err(|error| failed(format!("cannot be finished: {error}")))?;
     Ok(Backup { path: to, files })
+}
+
+/// Whether `files`, each with its log, have room in `place`. Looked at before anything is copied: a disk that is full stops the
+/// daemon. What cannot be told is left to the copying.
+fn room(files: &[PathBuf], place: &Path) -> Result<(), String> {
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    let log = |path: &Path| {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        PathBuf::from(log)
+    };
+    let wanted: u64 = files.iter().map(|path| bytes(path) + bytes(&log(path))).sum();
+    // Some file systems do not count.
+    let Some(stat) = statvfs(place).ok().filter(|stat| stat.f_blocks > 0) else {
+        return Ok(());
+    };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if wanted <= free {
+        return Ok(());
+    }
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    Err(format!(
+        "a backup takes up to {} MiB there, and {} MiB are free",
+        mib(wanted),
+        free >> 20
+    ))
 }
 
 fn copy_key(from: &Path, to: &Path) -> io::Result<()> {
@@ -86,5 +118,29 @@ impl Drop for Part {
     fn drop(&mut self) {
         // Nothing is there when it got its name.
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, documents) = (dir.path().join("journal.db"), dir.path().join("documents.db"));
+        std::fs::write(&journal, "j").unwrap();
+        let copied = [journal, documents];
+        assert_eq!(room(&copied, dir.path()), Ok(()), "one of them is not there");
+        // A hole takes no room itself.
+        let log = File::create(dir.path().join("documents.db-wal")).unwrap();
+        let stat = statvfs(dir.path()).unwrap();
+        log.set_len(stat.f_bavail * stat.f_frsize + (1 << 30)).unwrap();
+        let told = room(&copied, dir.path()).unwrap_err();
+        assert!(
+            told.starts_with("a backup takes up to ") && told.ends_with(" MiB are free"),
+            "{told}"
+        );
+        assert_eq!(room(&copied, &dir.path().join("nowhere")), Ok(()));
     }
 }

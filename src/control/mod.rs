@@ -8,6 +8,7 @@ mod backup;
 mod explain;
 mod explain_peer;
 mod intake;
+mod outbox;
 mod peers;
 mod records;
 mod search;

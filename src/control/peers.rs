@@ -282,6 +282,16 @@ fn not_of_another(up: &Up, new: &Peer) -> Done<()> {
         );
         return Err(Refused::new("did_of_another", text));
     }
+    // Whoever put it there had a reason, which whoever adds it now may not know.
+    if let Some(member) = same_did.filter(|member| member.relation == Relation::Blacklist)
+        && new.relation != Relation::Blacklist
+    {
+        let text = format!(
+            "{:?} is blacklisted in our store, and no invite alone takes that back; when it shall be let in again, `peer rm {}` first",
+            member.name, member.did
+        );
+        return Err(Refused::new("blacklisted", text));
+    }
     let same_peer = new.peer_id.and_then(|peer| federation.of_peer(&peer));
     match same_peer.filter(|member| member.did != new.did) {
         Some(member) => {

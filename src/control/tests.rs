@@ -1,6 +1,7 @@
 //! Requests read, partners found, and the socket's own bounds.
 
-use super::verbs::{read, whom};
+use super::outbox::whom;
+use super::verbs::read;
 use super::{AskError, Control, ControlError, Request, Status, Verbs, ask, socket_of};
 use crate::delivery::PartnerStatus;
 use crate::model::{Federation, Member, Relation};
@@ -27,7 +28,9 @@ fn a_request_is_understood_whole_or_not_at_all() {
         asked(r#"{"verb":"outbox","parked":true}"#),
         Request::Outbox {
             partner: None,
-            parked: true
+            parked: true,
+            id: None,
+            skip: 0
         }
     );
     // What this version does not know could have narrowed the request.
@@ -56,6 +59,13 @@ fn what_is_asked_is_read_again() {
             partner: "bob".to_owned(),
             allow_deletes: false,
         },
+        Request::Outbox {
+            partner: None,
+            parked: true,
+            id: Some("x".to_owned()),
+            skip: 1_000,
+        },
+        Request::Reconcile { allow_deletes: true },
         Request::OutboxRetry {
             partner: "bob".to_owned(),
             id: Some("x".to_owned()),
@@ -165,6 +175,8 @@ async fn a_daemon_that_is_starting_tells_what_it_waits_for() {
     let outbox = Request::Outbox {
         partner: None,
         parked: false,
+        id: None,
+        skip: 0,
     };
     let refused = asked::<Value>(dir.path(), outbox.clone())
         .await

@@ -21,6 +21,12 @@ pub enum Request {
         /// With each parked change.
         #[serde(default)]
         parked: bool,
+        /// Of those only the ones of this id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+        /// Of those not the first so many.
+        #[serde(default, skip_serializing_if = "is_none")]
+        skip: usize,
     },
     /// Send parked changes again.
     OutboxRetry {
@@ -43,6 +49,12 @@ pub enum Request {
         /// With whom.
         partner: String,
         /// Let the many deletes through that the last comparison held back.
+        #[serde(default)]
+        allow_deletes: bool,
+    },
+    /// Compare what was propagated with our store.
+    Reconcile {
+        /// Let the many deletes through that this holds back, to every partner.
         #[serde(default)]
         allow_deletes: bool,
     },
@@ -103,12 +115,13 @@ pub enum Request {
 }
 
 /// The verbs that [`Request`] knows.
-pub(super) const VERBS: [&str; 13] = [
+pub(super) const VERBS: [&str; 14] = [
     "status",
     "outbox",
     "outbox_retry",
     "outbox_drop",
     "resync",
+    "reconcile",
     "peer_list",
     "peer_records",
     "peer_explain",
@@ -118,6 +131,10 @@ pub(super) const VERBS: [&str; 13] = [
     "search",
     "backup",
 ];
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
+}
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -257,12 +274,18 @@ pub struct Destination {
 pub struct Outbox {
     /// Every destination.
     pub partners: Vec<Destination>,
+    /// Who was asked about is known and nothing is delivered to it, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub not_delivered: String,
     /// Messages of our apps that could not be taken.
     pub intake_parked: u64,
     /// What is parked, the oldest first, when it was asked for.
     pub parked: Vec<ParkedChange>,
     /// There is more parked than told.
     pub more: bool,
+    /// How much is parked in all of what was asked for.
+    #[serde(default)]
+    pub parked_total: u64,
 }
 
 /// A change that a partner did not take, or a message that our intake could not.
@@ -307,7 +330,7 @@ pub struct Dropped {
 /// What became of a resync.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resync {
-    /// With whom everything is compared now.
+    /// With whom everything is compared now; empty: with our store.
     pub did: String,
 }
 

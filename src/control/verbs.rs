@@ -1,12 +1,11 @@
 //! What each verb does: asks the running parts, and says it in the door's words.
 //!
-//! Owns who is meant by a partner's name. Never decides what delivery decides.
+//! Owns which part answers which verb. Never decides what delivery decides.
 
 use super::backup::backup;
-use super::told::{Check, Destination, Dropped, Outbox, ParkedChange, ParkedCount, Resync, Retried, VERBS};
-use super::{Answer, INTAKE, Refused, Request, Status, explain, intake, peers, search};
-use crate::delivery::{JournalError, PARKED_COUNTED, Parked, PartnerStatus};
-use crate::model::{Federation, Member};
+use super::outbox::{Wanted, drop_parked, known, outbox, reconcile, resync, retry};
+use super::told::{Check, Outbox, ParkedCount, VERBS};
+use super::{Answer, Refused, Request, Status, intake, peers, search};
 use crate::node::Up;
 use crate::settings::Settings;
 use crate::telemetry::{Readiness, process_start};
@@ -14,9 +13,6 @@ use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, watch};
-
-/// Most parked changes told at once.
-const TOLD: usize = 1_000;
 
 type Done<T> = Result<T, Refused>;
 
@@ -123,10 +119,16 @@ impl Verbs {
             Request::Status {} => value(&self.status().await),
             // Its answer has many lines, and is given above.
             Request::Search { .. } => Err(Refused::new("bad_request", "a search has many answers")),
-            Request::Outbox { partner, parked } => value(&outbox(&up, partner.as_deref(), parked).await?),
+            Request::Outbox {
+                partner,
+                parked,
+                id,
+                skip,
+            } => value(&outbox(&up, partner.as_deref(), parked.then_some(Wanted { id, skip })).await?),
             Request::OutboxRetry { partner, id } => value(&retry(&up, &partner, id.as_deref()).await?),
             Request::OutboxDrop { partner, id } => value(&drop_parked(&up, &partner, id.as_deref()).await?),
             Request::Resync { partner, allow_deletes } => value(&resync(&up, &partner, allow_deletes).await?),
+            Request::Reconcile { allow_deletes } => value(&reconcile(&up, allow_deletes)),
             request @ (Request::PeerList {}
             | Request::PeerRecords { .. }
             | Request::PeerExplain { .. }
@@ -160,7 +162,7 @@ impl Verbs {
         let checks = self.readiness.snapshot();
         let name = self.settings.borrow().name.clone();
         let outbox = match &up {
-            Some(up) => match outbox(up, None, false).await {
+            Some(up) => match outbox(up, None, None).await {
                 Ok(outbox) => outbox,
                 // The journal cannot be read: what is known without it.
                 Err(_) => Outbox {
@@ -223,171 +225,4 @@ pub(super) fn read(line: &[u8]) -> Done<Request> {
         return Err(Refused::new("unknown_verb", text));
     }
     serde_json::from_value(request).map_err(bad)
-}
-
-fn journal(error: JournalError) -> Refused {
-    Refused::new("failed", error.to_string())
-}
-
-fn destination(status: PartnerStatus, federation: &Federation) -> Destination {
-    let peer_id = federation.get(&status.did).and_then(|member| member.peer_id);
-    Destination {
-        peer_id: peer_id.map(|peer| peer.to_string()).unwrap_or_default(),
-        state: status.state.to_owned(),
-        state_says: explain::state(status.state, status.lag_rows),
-        acked_seq: status.acked_seq,
-        acked_at: status.acked_at,
-        head: status.head,
-        lag_rows: status.lag_rows,
-        lag_seconds: status.lag_seconds,
-        legacy: status.legacy,
-        hold_says: explain::hold(&status.hold_code),
-        hold_code: status.hold_code,
-        last_error: status.last_error,
-        parked: status.parked,
-        did: status.did,
-        name: status.name,
-    }
-}
-
-fn parked_change(parked: Parked, federation: &Federation) -> ParkedChange {
-    let name = federation.get(&parked.dest).map(|member| member.name.clone());
-    ParkedChange {
-        says: explain::parked(&parked.code, parked.dest.is_empty()),
-        name: name.unwrap_or_default(),
-        dest: parked.dest,
-        datatype: parked.key.datatype.name().to_owned(),
-        id: parked.key.id,
-        seq: parked.seq,
-        at: parked.at,
-        code: parked.code,
-        detail: parked.detail,
-    }
-}
-
-async fn outbox(up: &Up, partner: Option<&str>, parked: bool) -> Done<Outbox> {
-    let mut partners = up.delivery.status().await;
-    let federation = Arc::clone(&up.federation.borrow());
-    let only = partner.map(|key| whom(key, &partners, &federation)).transpose()?;
-    if let Some(only) = &only {
-        partners.retain(|status| status.did == *only);
-    }
-    let ours = up.delivery.parked(Some(String::new()), PARKED_COUNTED).await;
-    let intake_parked = ours.map_err(journal)?.len() as u64;
-    let mut changes = Vec::new();
-    if parked {
-        changes = up.delivery.parked(only, TOLD + 1).await.map_err(journal)?;
-    }
-    let more = changes.len() > TOLD;
-    changes.truncate(TOLD);
-    Ok(Outbox {
-        partners: partners
-            .into_iter()
-            .map(|status| destination(status, &federation))
-            .collect(),
-        intake_parked,
-        parked: changes
-            .into_iter()
-            .map(|parked| parked_change(parked, &federation))
-            .collect(),
-        more,
-    })
-}
-
-async fn known(up: &Up) -> Vec<Destination> {
-    let federation = Arc::clone(&up.federation.borrow());
-    let partners = up.delivery.status().await;
-    partners
-        .into_iter()
-        .map(|status| destination(status, &federation))
-        .collect()
-}
-
-async fn named(up: &Up, partner: &str) -> Done<String> {
-    let statuses = up.delivery.status().await;
-    let federation = Arc::clone(&up.federation.borrow());
-    whom(partner, &statuses, &federation)
-}
-
-fn found(count: usize, partner: &str, id: Option<&str>) -> Done<()> {
-    match id {
-        Some(id) if count == 0 => {
-            let text = format!("nothing with the id {id:?} is parked for {partner}");
-            Err(Refused::new("not_found", text))
-        }
-        _ => Ok(()),
-    }
-}
-
-async fn retry(up: &Up, partner: &str, id: Option<&str>) -> Done<Retried> {
-    let did = named(up, partner).await?;
-    if did.is_empty() {
-        let text = "what our own intake could not take is not kept, only why: its app has to publish it again; \
-                    `outbox drop intake` forgets the notes";
-        return Err(Refused::new("not_kept", text));
-    }
-    let (again, gone) = up.delivery.retry(&did, id).await.map_err(journal)?;
-    found(again + gone, partner, id)?;
-    Ok(Retried {
-        again: again as u64,
-        gone: gone as u64,
-    })
-}
-
-async fn drop_parked(up: &Up, partner: &str, id: Option<&str>) -> Done<Dropped> {
-    let did = named(up, partner).await?;
-    let dropped = up.delivery.drop_parked(&did, id).await.map_err(journal)?;
-    found(dropped, partner, id)?;
-    Ok(Dropped {
-        dropped: dropped as u64,
-    })
-}
-
-async fn resync(up: &Up, partner: &str, allow_deletes: bool) -> Done<Resync> {
-    let did = named(up, partner).await?;
-    if did.is_empty() || !up.delivery.resync(&did, allow_deletes).await {
-        let text = format!("{partner} is not a partner: there is nothing to compare with it");
-        return Err(Refused::new("not_partner", text));
-    }
-    Ok(Resync { did })
-}
-
-/// The DID that a DID, PeerId or name means; empty for our own intake. A name must be borne by one alone; those that are
-/// delivered to come before other peers.
-pub(super) fn whom(key: &str, statuses: &[PartnerStatus], federation: &Federation) -> Done<String> {
-    if key == INTAKE {
-        return Ok(String::new());
-    }
-    if let Some(status) = statuses.iter().find(|status| status.did == key) {
-        return Ok(status.did.clone());
-    }
-    if let Some(member) = federation.find(key) {
-        return Ok(member.did.clone());
-    }
-    let served = |member: &&Arc<Member>| statuses.iter().any(|status| status.did == member.did);
-    let bearers: Vec<&Arc<Member>> = federation.others().filter(|member| member.name == key).collect();
-    let mut meant: Vec<&str> = bearers
-        .iter()
-        .copied()
-        .filter(served)
-        .map(|member| member.did.as_str())
-        .collect();
-    if meant.is_empty() {
-        meant = bearers.iter().map(|member| member.did.as_str()).collect();
-    }
-    match meant.as_slice() {
-        [did] => Ok((*did).to_owned()),
-        [] => {
-            let names: Vec<&str> = statuses.iter().map(|status| status.name.as_str()).take(20).collect();
-            let text = format!("no partner is called {key:?}; there are: {}", names.join(", "));
-            Err(Refused::new("unknown_partner", text))
-        }
-        several => {
-            let text = format!(
-                "several peers are called {key:?}: say which by its DID, {}",
-                several.join(" or ")
-            );
-            Err(Refused::new("ambiguous", text))
-        }
-    }
 }

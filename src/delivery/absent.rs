@@ -1,10 +1,12 @@
 //! How much may be taken for deleted because the store does not have it.
 //!
 //! Owns a budget: a store that is empty, or another one, must not delete everything at every partner. Always: within a day
-//! no more than a hundred, or a tenth of what was propagated, unless an operator said so.
+//! no more than a hundred, or a tenth of what was propagated, unless an operator said so of the comparison that finds them: that
+//! with one partner, or that of the journal with the store.
 
 use super::journal::Result;
 use super::log::Log;
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::warn;
@@ -15,6 +17,8 @@ const FREE: u64 = 100;
 const PERIOD: Duration = Duration::from_secs(24 * 3600);
 /// How long a count of what is propagated is good enough.
 const COUNTED: Duration = Duration::from_secs(600);
+/// The comparison of the journal with the store, where a partner's DID stands for the one with it.
+pub(super) const STORE: &str = "";
 /// How long an operator's word lasts.
 const LIFTED: Duration = Duration::from_secs(600);
 
@@ -26,16 +30,23 @@ pub(super) struct Absent(Mutex<Spent>);
 struct Spent {
     deletes: u64,
     since: Option<Instant>,
-    lifted: Option<Instant>,
+    /// The comparisons that an operator has freed, by the partner's DID, and when. Of those that have couriers only: few.
+    lifted: HashMap<String, Instant>,
     told: bool,
     /// How much is propagated, and when that was counted: counting passes over all of it.
     propagated: Option<(u64, Instant)>,
 }
 
 impl Spent {
-    /// Whether so many more are within the bounds at `now`; they are spent then.
-    fn take(&mut self, deletes: u64, propagated: u64, now: Instant) -> bool {
-        if self.lifted.is_some_and(|at| now.saturating_duration_since(at) < LIFTED) {
+    fn lift(&mut self, of: &str, now: Instant) {
+        self.lifted.retain(|_, at| now.saturating_duration_since(*at) < LIFTED);
+        self.lifted.insert(of.to_owned(), now);
+    }
+
+    /// Whether so many more, found by the comparison `of`, are within the bounds at `now`; they are spent then.
+    fn take(&mut self, of: &str, deletes: u64, propagated: u64, now: Instant) -> bool {
+        let lifted = self.lifted.get(of);
+        if lifted.is_some_and(|at| now.saturating_duration_since(*at) < LIFTED) {
             return true;
         }
         if self
@@ -57,16 +68,17 @@ impl Absent {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An operator allows what the budget holds back, for ten minutes.
-    pub(super) fn lift(&self) {
-        self.spent().lifted = Some(Instant::now());
+    /// An operator allows, for ten minutes, what the budget holds back of the comparison with the partner `of`, or of that with
+    /// the store ([`STORE`]).
+    pub(super) fn lift(&self, of: &str) {
+        self.spent().lift(of, Instant::now());
     }
 
-    /// Whether so many documents that are not in the store may be taken for deleted.
+    /// Whether so many documents that are not in the store, as the comparison `of` found, may be taken for deleted.
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub(super) async fn take(&self, log: &Log, deletes: u64) -> Result<bool> {
+    pub(super) async fn take(&self, log: &Log, of: &str, deletes: u64) -> Result<bool> {
         let counted = self.spent().propagated;
         let counted = counted.filter(|(_, at)| at.elapsed() < COUNTED);
         let (propagated, at) = match counted {
@@ -75,13 +87,13 @@ impl Absent {
         };
         let mut spent = self.spent();
         spent.propagated = Some((propagated, at));
-        let may = spent.take(deletes, propagated, Instant::now());
+        let may = spent.take(of, deletes, propagated, Instant::now());
         if !may && !std::mem::replace(&mut spent.told, true) {
             warn!(
                 deletes,
                 propagated,
                 "many resources that were propagated are not in the store: they are not deleted at partners; is store.url \
-                 the right one? `peer resync PARTNER --allow-deletes` says that they are gone"
+                 the right one? `peer resync --store --allow-deletes` says that they are gone"
             );
         }
         Ok(may)
@@ -95,13 +107,22 @@ mod tests {
     #[test]
     fn a_store_that_lost_everything_deletes_nothing_at_partners() {
         let (mut spent, start) = (Spent::default(), Instant::now());
-        assert!(!spent.take(101, 500, start));
-        assert!(spent.take(60, 500, start) && spent.take(40, 500, start));
-        assert!(!spent.take(1, 500, start + PERIOD / 2));
-        assert!(spent.take(1, 5_000, start + PERIOD / 2), "a tenth of many");
-        assert!(spent.take(100, 500, start + PERIOD), "another day");
-        spent.lifted = Some(start + PERIOD);
-        assert!(spent.take(10_000, 500, start + PERIOD + LIFTED / 2));
-        assert!(!spent.take(10_000, 500, start + PERIOD + LIFTED));
+        let mut take = |deletes, propagated, at| spent.take("b", deletes, propagated, at);
+        assert!(!take(101, 500, start));
+        assert!(take(60, 500, start) && take(40, 500, start));
+        assert!(!take(1, 500, start + PERIOD / 2));
+        assert!(take(1, 5_000, start + PERIOD / 2), "a tenth of many");
+        assert!(take(100, 500, start + PERIOD), "another day");
+        spent.lift("b", start + PERIOD);
+        let later = start + PERIOD + LIFTED / 2;
+        assert!(spent.take("b", 10_000, 500, later));
+        assert!(
+            !spent.take("c", 10_000, 500, later),
+            "a word about one partner is about that one"
+        );
+        assert!(!spent.take(STORE, 10_000, 500, later), "nor is the store meant");
+        spent.lift(STORE, later);
+        assert!(spent.take(STORE, 10_000, 500, later) && !spent.take("c", 10_000, 500, later));
+        assert!(!spent.take("b", 10_000, 500, start + PERIOD + LIFTED));
     }
 }

@@ -9,7 +9,7 @@ mod couriers;
 mod operator;
 
 use couriers::Running;
-pub use operator::PARKED_COUNTED;
+pub use operator::{PARKED_COUNTED, Resynced};
 
 use super::commit::Committer;
 use super::courier::{Shared, forget};

@@ -129,7 +129,15 @@ pub trait Journal {
     fn park(&mut self, parked: &Parked, keep: usize) -> Result<()>;
 
     /// What is parked, of one destination or of all, the oldest first.
-    fn parked(&self, dest: Option<&str>, limit: usize) -> Result<Vec<Parked>>;
+    fn parked(&self, dest: Option<&str>, limit: usize) -> Result<Vec<Parked>> {
+        self.parked_page(dest, None, 0, limit)
+    }
+
+    /// The same behind `skip` of them, of one id when it is given.
+    fn parked_page(&self, dest: Option<&str>, id: Option<&str>, skip: usize, limit: usize) -> Result<Vec<Parked>>;
+
+    /// How many those are.
+    fn parked_count(&self, dest: Option<&str>, id: Option<&str>) -> Result<u64>;
 
     /// Takes one away; false when there was none.
     fn unpark(&mut self, dest: &str, key: &Key) -> Result<bool>;

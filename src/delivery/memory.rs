@@ -243,12 +243,16 @@ impl Journal for MemoryJournal {
         Ok(())
     }
 
-    fn parked(&self, dest: Option<&str>, limit: usize) -> Result<Vec<Parked>> {
+    fn parked_page(&self, dest: Option<&str>, id: Option<&str>, skip: usize, limit: usize) -> Result<Vec<Parked>> {
         let wanted = self
             .parked
             .iter()
-            .filter(|parked| dest.is_none_or(|dest| parked.dest == dest));
-        Ok(wanted.take(limit).cloned().collect())
+            .filter(|parked| dest.is_none_or(|dest| parked.dest == dest) && id.is_none_or(|id| parked.key.id == id));
+        Ok(wanted.skip(skip).take(limit).cloned().collect())
+    }
+
+    fn parked_count(&self, dest: Option<&str>, id: Option<&str>) -> Result<u64> {
+        Ok(self.parked_page(dest, id, 0, usize::MAX)?.len() as u64)
     }
 
     fn unpark(&mut self, dest: &str, key: &Key) -> Result<bool> {

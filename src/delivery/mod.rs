@@ -40,7 +40,7 @@ mod stored;
 pub mod types;
 
 pub use commit::{Committer, now};
-pub use desk::{Delivery, PARKED_COUNTED, Parts};
+pub use desk::{Delivery, PARKED_COUNTED, Parts, Resynced};
 pub use intake::{Batch, Intake};
 pub use journal::{Journal, JournalError};
 pub use log::Log;

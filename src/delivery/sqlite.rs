@@ -175,8 +175,12 @@ impl Journal for SqliteJournal {
         self.write(|connection| notes::park(connection, parked, keep))
     }
 
-    fn parked(&self, dest: Option<&str>, limit: usize) -> Result<Vec<Parked>> {
-        self.read(|connection| notes::parked(connection, dest, limit))
+    fn parked_page(&self, dest: Option<&str>, id: Option<&str>, skip: usize, limit: usize) -> Result<Vec<Parked>> {
+        self.read(|connection| notes::parked(connection, (dest, id), skip, limit))
+    }
+
+    fn parked_count(&self, dest: Option<&str>, id: Option<&str>) -> Result<u64> {
+        self.read(|connection| notes::parked_count(connection, (dest, id)))
     }
 
     fn unpark(&mut self, dest: &str, key: &Key) -> Result<bool> {

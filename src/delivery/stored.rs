@@ -43,7 +43,7 @@ impl StoreCheck {
         let _ = tokio::time::timeout(patience, idle.wait_for(|idle| *idle)).await;
     }
 
-    /// What the journal has missed of `keys`. Rows that are too young to be told from an app that has not stored yet are left
+    /// What the journal has missed of `keys`, as the comparison `of` asks: with a partner (its DID) or with the store. Rows that are too young to be told from an app that has not stored yet are left
     /// alone: those of this life, and with `settled_only` all others, too (a journal that was set back may have young ones).
     ///
     /// # Errors
@@ -51,6 +51,7 @@ impl StoreCheck {
     pub(super) async fn missing(
         &self,
         log: &Log,
+        of: &str,
         keys: &[Key],
         settled_only: bool,
     ) -> Result<Vec<Missed>, JournalError> {
@@ -93,7 +94,7 @@ impl StoreCheck {
             .iter()
             .filter(|missed| missed.change.action == Action::Delete)
             .count();
-        if deletes > 0 && !(self.is_our_store().await? && self.absent.take(log, deletes as u64).await?) {
+        if deletes > 0 && !(self.is_our_store().await? && self.absent.take(log, of, deletes as u64).await?) {
             changes.retain(|missed| missed.change.action != Action::Delete);
         }
         if !seen.is_empty() {

@@ -114,7 +114,10 @@ fn judge(is_file: bool, mode: u32, uid: u32, gid: u32, own: &Own) -> Option<Stri
         0o040 => Some(format!(
             "group {gid}, which is not the daemon's, can read it (mode {shown:04o})"
         )),
-        _ => Some(format!("its group can do more than read it (mode {shown:04o})")),
+        _ => Some(format!(
+            "its group can do more than read it (mode {shown:04o}; a Kubernetes `fsGroup` does that at each mount, unless \
+             `fsGroupChangePolicy` is `OnRootMismatch`)"
+        )),
     }
 }
 
@@ -155,6 +158,8 @@ mod tests {
             );
         }
         assert!(judge(false, 0o600, 1000, 1000, &own).is_some());
+        let by_group = judge(true, 0o660, 1000, 1000, &own).unwrap();
+        assert!(by_group.contains("fsGroupChangePolicy"), "{by_group}");
     }
 
     #[test]

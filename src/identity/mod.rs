@@ -51,6 +51,20 @@ pub enum IdentityError {
         /// Why.
         source: io::Error,
     },
+    /// The directory is somebody else's.
+    #[error(
+        "{path} cannot be made: {source}; its directory must belong to the daemon's user, uid {user}: `chown -R {user} {dir}` (in a \
+         container: the volume or host directory that is mounted there)",
+        path = path.display(), dir = path.parent().unwrap_or(path).display()
+    )]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+        /// Who we are.
+        user: u32,
+        /// Why.
+        source: io::Error,
+    },
     /// The key can be read by more than the daemon.
     #[error(
         "{path} must be private, but {why}: `chmod 600 {path}` and make it the daemon's own (mode 0640 or 0440 is right \

@@ -24,10 +24,7 @@ impl StateDir {
     pub fn lock(path: &Path) -> Result<Self, IdentityError> {
         make_dir(path)?;
         let lock_path = path.join(LOCK_FILE);
-        let unmade = |source| IdentityError::Make {
-            path: lock_path.clone(),
-            source,
-        };
+        let unmade = |source| unmade(&lock_path, source);
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -64,10 +61,19 @@ impl StateDir {
 /// Makes a directory that only the daemon's user can enter, with its parents. One that is there stays as it is.
 pub fn make_dir(path: &Path) -> Result<(), IdentityError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source: io::Error| IdentityError::Make {
-        path: path.to_owned(),
-        source,
-    })
+    made.map_err(|source| unmade(path, source))
+}
+
+fn unmade(path: &Path, source: io::Error) -> IdentityError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => IdentityError::NotOurs {
+            path,
+            user: rustix::process::geteuid().as_raw(),
+            source,
+        },
+        _ => IdentityError::Make { path, source },
+    }
 }
 
 fn holder(lock: &File) -> String {
@@ -77,5 +83,23 @@ fn holder(lock: &File) -> String {
     {
         Some(pid) => format!("process {pid}"),
         None => "another process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_somebody_else_says_what_to_do() {
+        let told = |kind: io::ErrorKind| unmade(Path::new("/state/lock"), kind.into()).to_string();
+        let denied = told(io::ErrorKind::PermissionDenied);
+        let user = rustix::process::geteuid().as_raw();
+        assert!(
+            denied.starts_with("/state/lock cannot be made: permission denied; "),
+            "{denied}"
+        );
+        assert!(denied.contains(&format!("`chown -R {user} /state`")), "{denied}");
+        assert!(!told(io::ErrorKind::StorageFull).contains("chown"));
     }
 }

@@ -20,7 +20,7 @@ use crate::identity::{Identity, remember_did};
 use crate::model::Federation;
 use crate::network::{self, Network, Offered, Started, Stranger};
 use crate::pubsub::PubSubService;
-use crate::settings::{Settings, UnknownPeers, Writes};
+use crate::settings::{Settings, StoreUrl, UnknownPeers, Writes};
 use crate::store::{Store, StoreError};
 use crate::stream::{self, Upward};
 use crate::telemetry::{Metrics, Readiness, Refusals};
@@ -219,9 +219,15 @@ impl Daemon {
                     return Some(did);
                 }
                 Ok(None) => {
-                    let why = "the store has no peer document with relation SELF yet; the apps have to write it \
-                               (docs/mongodb.md shows one)";
-                    self.parts.readiness.set_bad("identity", why.to_owned());
+                    let how = match self.settings.store.url {
+                        StoreUrl::MongoDb(_) => "the apps have to write it (docs/mongodb.md shows one)",
+                        StoreUrl::Sqlite(_) => {
+                            "store.writes is `apps`, so that another program has to write it into the SQLite file; when there is \
+                             none, leave store.writes as it is by default, `daemon`"
+                        }
+                    };
+                    let why = format!("the store has no peer document with relation SELF yet; {how}");
+                    self.parts.readiness.set_bad("identity", why);
                 }
                 Err(error) => self.parts.readiness.set_bad("identity", error.to_string()),
             }

@@ -222,7 +222,8 @@ section! {
         /// Whether the daemon may make the indexes that its searches need, with mongodb. Without them searches in large
         /// collections are cut after 2 s, and the log says once how to make them.
         manage_indexes: bool = is("false"), flag();
-        /// Who writes them: the daemon, from what it sees on NATS, or the apps.
+        /// Who writes them: the daemon, from what it sees on NATS, or the apps. With `apps` and sqlite another program has to write
+        /// this very file, the daemon's own peer document first: without that the daemon is never ready.
         writes: Writes = Preset::Computed {
             told: "`daemon` with sqlite, `apps` with mongodb",
             sample: "daemon",
@@ -293,7 +294,7 @@ section! {
     /// Every bound. What happens at each is said with it.
     #[derive(Debug)]
     pub struct Limits in "limits." {
-        /// The biggest document; a bigger one is refused.
+        /// The biggest document; a bigger one is refused. As base64 it must fit in a message (twice) and a line (once).
         document_bytes: usize = is("512KiB"), size(KIB, 64 * MIB);
         /// The biggest NATS message taken; a bigger one is refused.
         message_bytes: usize = is("1MiB"), size(KIB, 64 * MIB);

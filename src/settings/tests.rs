@@ -156,6 +156,14 @@ fn what_must_hold_between_settings() {
             "must not be less than limits.document_bytes",
         ),
         (
+            "limits.document_bytes=1MiB",
+            "limits.message_bytes: must not be less than limits.document_bytes as base64 (twice), which is 1865504 bytes",
+        ),
+        (
+            "limits.line_bytes=600KiB",
+            "limits.line_bytes: must not be less than limits.document_bytes as base64 (once), which is 700076 bytes",
+        ),
+        (
             "limits.connections=2",
             "must not be less than limits.connections_per_peer",
         ),

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::debug;
 
 /// Results between the store and the wire; a slow asker stops the store's query here.
 const FOUND: usize = 256;
@@ -103,7 +103,7 @@ impl StreamService {
         };
         match outcome {
             Ok(mark) => {
-                info!(asker = %asked.by.did, results = mark.results, truncated = mark.truncated, "answered a search")
+                debug!(asker = %asked.by.did, results = mark.results, truncated = mark.truncated, "answered a search")
             }
             Err(error) => debug!(asker = %asked.by.did, %error, "a search was not answered to its end"),
         }

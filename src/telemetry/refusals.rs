@@ -52,6 +52,11 @@ impl Refusals {
         self.tell("dropped", reason, source, detail);
     }
 
+    /// Nothing of ours was refused: another program says `detail` again and again. Logged as seldom as a refusal, for each `source`.
+    pub fn heard(&self, what: &'static str, rule: &'static str, source: &str, detail: impl Display) {
+        self.tell(what, rule, source, detail);
+    }
+
     fn tell(&self, what: &'static str, rule: &'static str, source: &str, detail: impl Display) {
         let source = clip(source, SOURCE_CHARS);
         let verdict = self

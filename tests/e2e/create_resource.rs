@@ -209,6 +209,10 @@ async fn a_missed_event_heals_by_the_store() {
     let bob = net.peer("bob").partner_of("alice").start().await;
     let why = alice.wait_not_ready().await;
     assert!(why.contains("identity"), "no peer document of its own yet: {why}");
+    assert!(
+        why.contains("another program has to write it into the SQLite file"),
+        "{why}"
+    );
     let told = alice.types(&["peer", "ls"]).await;
     let waits = "still starting (identity: the store has no peer document with relation SELF yet";
     assert!(told.status == 1 && told.err.contains(waits), "{told:?}");

@@ -26,6 +26,7 @@ mod life;
 mod mongo;
 mod mongo_refuses;
 mod operator_search;
+mod operator_words;
 mod outbox;
 mod peers;
 mod propagation;

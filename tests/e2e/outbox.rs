@@ -106,6 +106,8 @@ async fn what_a_partner_refuses_is_parked_sent_again_and_dropped_by_its_operator
         (Some("bob"), Some("storage_resource"))
     );
     assert_eq!(change["detail"], "the peer takes at most 65536 bytes");
+    let one = alice.types(&["outbox", "--id", "big", "--json"]).await.json();
+    assert!(one["parked_total"] == 1 && one["parked"][0]["id"] == "big", "{one}");
     let text = alice.types(&["outbox", "--parked"]).await;
     assert!(text.out.contains("it is larger than the partner takes"), "{text:?}");
 

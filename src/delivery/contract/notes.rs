@@ -96,6 +96,17 @@ pub(crate) fn parked_are_listed_by_age(journal: &mut dyn Journal) {
     assert_eq!(ids(journal, Some("b")), ["k4", "k2"]);
     assert_eq!(ids(journal, Some("")), ["k3"], "what the intake could not read");
     assert_eq!(journal.parked(None, 2).unwrap().len(), 2);
+    let page = |dest, id, skip| -> Vec<String> {
+        let parked = journal.parked_page(dest, id, skip, 2).unwrap();
+        parked.into_iter().map(|parked| parked.key.id).collect()
+    };
+    assert_eq!(page(None, None, 1), ["k2", "k3"], "behind the first");
+    assert_eq!(page(Some("b"), Some("k2"), 0), ["k2"], "by its id");
+    assert_eq!(page(None, Some("k1"), 0), ["k1"]);
+    assert!(page(Some("c"), Some("k2"), 0).is_empty() && page(None, Some("k1"), 1).is_empty());
+    let count = |dest, id| journal.parked_count(dest, id).unwrap();
+    assert_eq!((count(None, None), count(Some("b"), None)), (4, 2));
+    assert_eq!((count(Some("b"), Some("k4")), count(Some("b"), Some("k1"))), (1, 0));
 }
 
 pub(crate) fn an_acknowledged_newer_change_unparks(journal: &mut dyn Journal) {

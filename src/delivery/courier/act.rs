@@ -74,9 +74,10 @@ impl Courier {
                 held,
             } => {
                 let (shared, first) = (Arc::clone(&self.shared), !std::mem::replace(&mut self.drained, true));
+                let did = self.did.clone();
                 self.ask(ticket, async move {
                     shared.store.intake_drained(first).await;
-                    compare(&shared, ticket, after, to, held).await
+                    compare(&shared, &did, ticket, (after, to), held).await
                 });
             }
             Effect::Acked { seq } => {
@@ -232,16 +233,16 @@ pub(in crate::delivery) async fn forget(shared: &Shared, did: String, unless_wai
 /// Compares one range, asking the store about each key that differs.
 async fn compare(
     shared: &Shared,
+    did: &str,
     ticket: u64,
-    after: Option<Key>,
-    to: Option<Key>,
+    (after, to): (Option<Key>, Option<Key>),
     held: Vec<Held>,
 ) -> Result<Input, JournalError> {
     let compared = shared
         .log
         .read(move |journal| digest::compare(journal, after.as_ref(), to.as_ref(), &held, WINDOW_BYTES))
         .await?;
-    let changes = shared.store.missing(&shared.log, &compared.keys, false).await?;
+    let changes = shared.store.missing(&shared.log, did, &compared.keys, false).await?;
     shared.intake.mend(changes).await?;
     let keys = compared.keys;
     let lines: Vec<Difference> = shared.log.read(move |journal| digest::lines(journal, keys)).await?;

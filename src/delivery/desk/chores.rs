@@ -4,6 +4,7 @@
 //! the start, since a change that waits in NATS is not one that was missed.
 
 use super::{Delivery, TICK};
+use crate::delivery::absent::STORE;
 use crate::delivery::commit::now;
 use crate::delivery::journal::JournalError;
 use crate::delivery::log::How;
@@ -87,7 +88,7 @@ impl Delivery {
             };
             let keys: Vec<_> = keys.into_iter().map(|own| own.key).collect();
             store.intake_drained(after.is_none()).await;
-            let changes = match store.missing(log, &keys, true).await {
+            let changes = match store.missing(log, STORE, &keys, true).await {
                 Ok(changes) => changes,
                 Err(error) => return warn!(%error, "the journal could not be compared with the store"),
             };

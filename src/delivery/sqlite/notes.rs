@@ -5,6 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::value::{Count, key, limit as rows, number};
 use crate::delivery::types::{Key, Parked, PartnerNote, Pin};
+use crate::wire::DataType;
 
 pub(super) fn partners(connection: &Connection) -> rusqlite::Result<Vec<PartnerNote>> {
     connection
@@ -79,18 +80,35 @@ pub(super) fn park(connection: &Connection, parked: &Parked, keep: usize) -> rus
     Ok(())
 }
 
-pub(super) fn parked(connection: &Connection, dest: Option<&str>, limit: usize) -> rusqlite::Result<Vec<Parked>> {
-    let sql = match dest {
-        Some(_) => {
-            "SELECT datatype, id, dest, seq, at, code, detail FROM parked WHERE dest = ?2 ORDER BY at, seq LIMIT ?1"
+/// Which parked changes: of one destination, of one id.
+type Which<'a> = (Option<&'a str>, Option<&'a str>);
+
+/// What SQL calls those. With both the key finds them: every kind has an entry of its own under the destination.
+fn which((dest, id): Which<'_>) -> String {
+    match (dest, id) {
+        (None, None) => "?1 IS NULL AND ?2 IS NULL".to_owned(),
+        (Some(_), None) => "dest = ?1 AND ?2 IS NULL".to_owned(),
+        (None, Some(_)) => "?1 IS NULL AND id = ?2".to_owned(),
+        (Some(_), Some(_)) => {
+            let kinds: Vec<String> = DataType::ALL.iter().map(|kind| kind.code().to_string()).collect();
+            format!("dest = ?1 AND datatype IN ({}) AND id = ?2", kinds.join(", "))
         }
-        None => {
-            "SELECT datatype, id, dest, seq, at, code, detail FROM parked WHERE ?2 IS NULL ORDER BY at, seq LIMIT ?1"
-        }
-    };
+    }
+}
+
+pub(super) fn parked(
+    connection: &Connection,
+    of: Which<'_>,
+    skip: usize,
+    limit: usize,
+) -> rusqlite::Result<Vec<Parked>> {
+    let sql = format!(
+        "SELECT datatype, id, dest, seq, at, code, detail FROM parked WHERE {} ORDER BY at, seq LIMIT ?3 OFFSET ?4",
+        which(of)
+    );
     connection
-        .prepare_cached(sql)?
-        .query_map(params![rows(limit), dest], |row| {
+        .prepare_cached(&sql)?
+        .query_map(params![of.0, of.1, rows(limit), rows(skip)], |row| {
             let (Count(seq), Count(at)) = (row.get(3)?, row.get(4)?);
             Ok(Parked {
                 key: key(row, 0)?,
@@ -102,6 +120,13 @@ pub(super) fn parked(connection: &Connection, dest: Option<&str>, limit: usize) 
             })
         })?
         .collect()
+}
+
+pub(super) fn parked_count(connection: &Connection, of: Which<'_>) -> rusqlite::Result<u64> {
+    connection
+        .prepare_cached(&format!("SELECT count(*) FROM parked WHERE {}", which(of)))?
+        .query_row(params![of.0, of.1], |row| row.get(0))
+        .map(|Count(count)| count)
 }
 
 pub(super) fn unpark(connection: &Connection, dest: &str, key: &Key) -> rusqlite::Result<bool> {

@@ -116,6 +116,9 @@ const VERBS: &[Verb] = &[
     ("directed done", |journal, head| journal.directed_done("b", head)),
     ("park", |journal, _| journal.park(&parked("b", 50), 20)),
     ("parked", |journal, _| journal.parked(Some("b"), 100).map(drop)),
+    ("parked of an id", |journal, _| {
+        journal.parked_page(Some("b"), Some("k3"), 0, 100).map(drop)
+    }),
     ("all parked", |journal, _| journal.parked(None, 10).map(drop)),
     ("unpark", |journal, _| journal.unpark("b", &key("k3")).map(drop)),
     ("unpark acked", |journal, head| journal.unpark_acked("b", head)),
