@@ -6,6 +6,7 @@
 
 use super::rules::{LIFE, Verified};
 use crate::identity::{is_self_proving, key_of};
+use crate::model::peer_id_of;
 use crate::network::Source;
 use crate::wire::RECORDS_MAX;
 use libp2p::PeerId;
@@ -221,7 +222,7 @@ impl Book {
     pub fn find(&self, key: &str, now: u64) -> Vec<&Kept> {
         let mut found: Vec<&Kept> = Vec::new();
         let by_did = self.by_did.get(key).map(|pin| pin.peer);
-        for peer in [by_did, key.parse().ok()].into_iter().flatten() {
+        for peer in [by_did, peer_id_of(key)].into_iter().flatten() {
             let kept = self.kept.get(&peer).filter(|kept| kept.is_live(now));
             found.extend(kept.filter(|kept| &*kept.did == key || by_did != Some(peer)));
         }

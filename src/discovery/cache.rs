@@ -4,6 +4,7 @@
 //! that the DID is its own; of two records of a peer the newer counts; everything is bounded, and the oldest makes room.
 
 use super::rules::Verified;
+use crate::model::peer_id_of;
 use libp2p::PeerId;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -219,7 +220,7 @@ impl Cache {
     /// The record of a DID or a PeerId, when it is new enough to be used without asking. A name always has to be asked for.
     #[must_use]
     pub fn fresh(&self, key: &str, now: u64) -> Option<Found> {
-        let peer = self.by_did.get(key).copied().or_else(|| key.parse().ok())?;
+        let peer = self.by_did.get(key).copied().or_else(|| peer_id_of(key))?;
         let found = self.by_peer.get(&peer)?;
         let counts = found.from != Whence::Before && now.saturating_sub(found.at) < FRESH && now < found.record.expires;
         counts.then(|| found.clone())
@@ -308,6 +309,12 @@ mod tests {
         assert!(cache.fresh("site", now).is_none(), "a name is asked for each time");
         assert_eq!(cache.last_known("site", now + LAST_KNOWN - 1).len(), 1);
         assert_eq!(cache.last_known("site", now + LAST_KNOWN).len(), 0);
+    }
+
+    #[test]
+    fn a_text_far_too_long_for_a_peer_id_is_not_read_as_one() {
+        // Read as one it would take minutes.
+        assert!(Cache::default().fresh(&"z".repeat(4 << 20), 1).is_none());
     }
 
     #[test]

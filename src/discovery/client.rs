@@ -191,9 +191,11 @@ impl Discovery {
     }
 
     fn learn(&self, told: &[String]) {
+        let told = told.iter().take(INDEXERS_MAX);
+        let read: Vec<Multiaddr> = told.filter_map(|text| text.parse().ok()).collect();
         let mut choice = locked(&self.0.choice);
-        for address in told.iter().take(INDEXERS_MAX).filter_map(|text| text.parse().ok()) {
-            choice.learnt(&address, Instant::now());
+        for address in &read {
+            choice.learnt(address, Instant::now());
         }
     }
 

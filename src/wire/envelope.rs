@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::apart::{Apart, Check, Payload};
 use super::datatype::DataType;
 use super::error::WireError;
+use super::ids::TEXT_MAX;
 use super::json::{self, ReadLimits};
 use super::write::ObjectWriter;
 
@@ -33,14 +34,15 @@ impl Envelope {
     /// Reads one message. Whether a large payload is JSON finds out whoever reads that.
     ///
     /// # Errors
-    /// Over a limit, not one JSON object, a header key twice or of the wrong kind, an unknown datatype.
+    /// Over a limit, not one JSON object, a header key twice or of the wrong kind, a user over 1,024 bytes (no daemon would take
+    /// what is done for it), an unknown datatype.
     pub fn read(bytes: &[u8], limits: &ReadLimits) -> Result<Self, WireError> {
         let Apart { rest, payload: apart } = Apart::of(bytes, limits, Check::Later)?;
         let [from_app, datatype, user, groups, payload, search_id] = json::object(limits.check(&rest)?, &NAMES)?;
         Ok(Self {
             from_app: json::string_or_empty(from_app, "from_app")?,
             datatype: json::datatype(datatype)?,
-            user: json::string_or_empty(user, "user")?,
+            user: json::at_most(json::string_or_empty(user, "user")?, "user", TEXT_MAX)?,
             groups: json::strings(groups, "groups", limits.message_bytes)?,
             payload: Payload::or_of(apart, payload, limits)?,
             search_id: json::string(search_id, "search_id")?.map(Into::into),
@@ -94,6 +96,7 @@ mod tests {
 
     #[test]
     fn refusals_have_their_rule() {
+        let long = format!(r#"{{"user":"{}"}}"#, "u".repeat(1025));
         let deep = format!("{{\"x\":{}{}}}", "[".repeat(64), "]".repeat(64));
         for (text, rule) in [
             ("", "not_json"),
@@ -110,6 +113,7 @@ mod tests {
             (r#"{"datatype":"Peer"}"#, "unknown_datatype"),
             (r#"{"user":"\ud800"}"#, "wrong_type"),
             (&deep, "too_deep"),
+            (&long, "too_large"),
         ] {
             assert_eq!(read(text).map_err(|error| error.rule()), Err(rule), "{text}");
         }

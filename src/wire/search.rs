@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::datatype::DataType;
 use super::error::{WireError, quoted};
+use super::ids::TEXT_MAX;
 use super::json;
 use super::write::ObjectWriter;
 
@@ -55,7 +56,7 @@ impl SearchRequest {
     /// Reads the payload of PB_SEARCH, already within the limits of its message.
     ///
     /// # Errors
-    /// Not an object, `search` missing, a value of the wrong kind, an unknown scope.
+    /// Not an object, `search` missing, a value of the wrong kind, an `id` over 1,024 bytes, an unknown scope.
     pub fn read(payload: &[u8]) -> Result<Self, WireError> {
         let [search, id, limit, timeout_ms, datatype, scope] = json::object(json::text(payload)?, &NAMES)?;
         let scope = match json::string(scope, "type")? {
@@ -110,7 +111,10 @@ impl Question {
             text: json::string(search, "search")?
                 .ok_or(WireError::Missing("search"))?
                 .into(),
-            id: json::string(id, "id")?.filter(|id| !id.is_empty()).map(Into::into),
+            id: json::string(id, "id")?
+                .filter(|id| !id.is_empty())
+                .map(|id| json::at_most(id.into(), "id", TEXT_MAX))
+                .transpose()?,
             limit: json::count(limit, "limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
             timeout_ms: json::count(timeout_ms, "timeout_ms")?,
             datatype: Some(json::datatype(datatype)?).filter(|kind| *kind != DataType::Invalid),
@@ -203,6 +207,7 @@ mod tests {
             ("\"x\"", "wrong_type"),
             (r#"{"search":1}"#, "wrong_type"),
             (r#"{"search":"x","type":"nobody"}"#, "unknown_scope"),
+            (&format!(r#"{{"search":"x","id":"{}"}}"#, "i".repeat(1025)), "too_large"),
             (r#"{"search":"x","limit":-1}"#, "wrong_type"),
             (r#"{"search":"x","limit":1.5}"#, "wrong_type"),
         ] {

@@ -83,6 +83,7 @@ async fn false_questions_are_rejected_and_good_ones_answered() {
         ("unknown_action", json!({"type": "explode"})),
         ("unknown_datatype", json!({"datatype": 99})),
         ("missing", json!({"from": ""})),
+        ("too_large", json!({"from": "z".repeat(257)})),
     ];
     let mut counts = std::collections::BTreeMap::<&str, usize>::new();
     for (rule, fields) in &offences {
