@@ -222,7 +222,8 @@ impl Discovery {
     }
 
     /// Another daemon asks us, an indexer.
-    pub(super) async fn find_for(&self, key: &str, forwarded: bool) -> Vec<Vec<u8>> {
+    pub(super) async fn find_for(&self, query: &RecordQuery) -> Vec<Vec<u8>> {
+        let RecordQuery { key, forwarded } = query;
         let here: Vec<Vec<u8>> = {
             let book = locked(&self.0.book);
             book.find(key, now())
@@ -231,8 +232,8 @@ impl Discovery {
                 .collect()
         };
         let mut read = here.iter().filter_map(|text| PeerRecord::read(text).ok());
-        let has_all = read.any(|record| record.did == key || record.peer_id == key);
-        if forwarded || has_all {
+        let has_all = read.any(|record| record.did == *key || record.peer_id == *key);
+        if *forwarded || has_all {
             return here;
         }
         if locked(&self.0.cache).is_absent(key, false, now()) {
@@ -252,7 +253,7 @@ impl Discovery {
                 Vec::new()
             }
             None => {
-                let found = self.fly((key.to_owned(), Depth::Indexers, true)).await;
+                let found = self.fly((key.clone(), Depth::Indexers, true)).await;
                 locked(&self.0.cache).others_have(key, &found, now());
                 found
             }

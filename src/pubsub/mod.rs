@@ -6,7 +6,7 @@
 
 pub mod judge;
 
-use crate::discovery::{Depth, Discovery};
+use crate::discovery::{Depth, Discovery, Found};
 use crate::model::{Federation, Member, Relation};
 use crate::network::{Gossip, Network, PublishError};
 use crate::store::Store;
@@ -195,7 +195,8 @@ impl PubSubService {
         tokio::spawn(async move {
             let found = discovery.find(&did, Depth::All).await;
             drop(turn);
-            let Some(found) = found.iter().find(|found| found.record.peer == source) else {
+            let is_asker = |found: &&Found| found.record.peer == source && found.record.record.did == did;
+            let Some(found) = found.iter().find(is_asker) else {
                 debug!(%did, %source, "nobody has a record of this asker");
                 return;
             };

@@ -124,20 +124,19 @@ impl RecordQuery {
         if key.is_empty() {
             key = json::needed_string(peer_id, "key")?;
         }
-        if let Some(did) = key.strip_prefix(NODE_KEY) {
-            key = did.to_owned();
-        }
         Ok(Self {
             key: Self::checked(&key)?.to_owned(),
             forwarded: json::flag(forwarded, "forwarded")?,
         })
     }
 
-    /// The key that is asked for by `text`.
+    /// The key that is asked for by `text`, without `/node/` however often it stands before it: asker and indexer must mean
+    /// the same by it, or an honest answer is one to something else.
     ///
     /// # Errors
     /// None, or one of more than 512 bytes.
     pub fn checked(text: &str) -> Result<&str, WireError> {
+        let text = text.trim_start_matches(NODE_KEY);
         match text.len() {
             0 => Err(WireError::Missing("key")),
             size if size > KEY_BYTES => Err(WireError::TooLarge {
@@ -277,12 +276,19 @@ mod tests {
         for (line, key) in [
             (r#"{"key":"did:a"}"#, "did:a"),
             (r#"{"key":"/node/did:a"}"#, "did:a"),
+            (r#"{"key":"/node//node/did:a"}"#, "did:a"),
+            (r#"{"key":"","peer_id":"/node/12D3"}"#, "12D3"),
             (r#"{"Key":"","PeerID":"12D3"}"#, "12D3"),
             (r#"{"peer_id":"12D3"}"#, "12D3"),
         ] {
             assert_eq!(RecordQuery::read_line(line.as_bytes()).unwrap().key, key, "{line}");
         }
-        for line in ["{}", r#"{"key":"/node/"}"#, r#"{"key":null}"#] {
+        for line in [
+            "{}",
+            r#"{"key":"/node/"}"#,
+            r#"{"key":"/node//node/"}"#,
+            r#"{"key":null}"#,
+        ] {
             let read = RecordQuery::read_line(line.as_bytes()).map_err(|error| error.rule());
             assert_eq!(read, Err("missing"), "{line}");
         }
