@@ -57,6 +57,7 @@
 //! | askers by gossip that our store does not know | 64 looked up at once | not answered: `gossip_stranger` |
 //! | records known, absences, conflicts | 10,000 each | the oldest forgotten |
 //! | indexers known | 256, 8 addresses each; `discovery.indexers` besides | further ones are not learnt |
+//! | strangers' answers looked up, since their DID does not follow from their key | 50 a second (200 at once), 64 under way; none while no search is open that everybody may answer | refused: `unknown_peer`, `look_up` |
 //! | questions that an indexer passes on to others | 200 a second, 1,000 at once | answered with what is here: `look_up` |
 //! | queries of the DHT | 64 | nothing is found: `dht_query` |
 //! | records for the DHT, not yet judged; kept | 256; 4,096 of 4 KiB, two minutes each | dropped: `dht_record`; what ends first makes room |

@@ -13,6 +13,7 @@ mod partner;
 mod probe;
 mod questions;
 mod shares;
+mod strangers;
 mod table;
 mod writer;
 
@@ -156,6 +157,8 @@ struct Shared {
     questions: Arc<Semaphore>,
     /// Queries that run in our store at once.
     searching: Semaphore,
+    /// Whose answers are looked up.
+    strangers: strangers::Strangers,
     last_ts: Mutex<SystemTime>,
     events: mpsc::Sender<Inbound>,
     search: mpsc::Sender<SearchLine>,
@@ -187,6 +190,7 @@ impl StreamService {
             inbound_room: Arc::new(Semaphore::new(INBOUND_BYTES)),
             askers: Shares::new(answers::TURNS_OF_ONE),
             searching: Semaphore::new(limits.search_concurrency),
+            strangers: strangers::Strangers::new(),
             paces: Mutex::new(pace::Paces::new(
                 limits.partner_events_per_second,
                 limits.partner_events_burst,
@@ -304,6 +308,11 @@ impl StreamService {
             *last
         };
         Event::new(action, &self.0.own.did, user, datatype, payload, timestamp(at))
+    }
+
+    /// Whether a search is open that everybody may answer: without one, strangers' answers are not looked up.
+    pub fn strangers_may_answer(&self, wanted: bool) {
+        self.0.strangers.are_wanted(wanted);
     }
 
     /// Ends when `peer` loses its right to have streams.
