@@ -81,7 +81,7 @@
 //! | an operator's results not yet read | 16,384, 4 MiB | dropped: `search_answer`, `slow_asker`; the end says that there was more |
 //! | open searches | `limits.open_searches` | a further one is refused: `too_many_searches` |
 //! | questions, and answers as many as one read brought, not handled | 32 | readers wait |
-//! | others' questions | 256; `limits.search_concurrency` at once, 2 of one asker | refused: `too_many_questions`; a turn is waited for until the asker's time is up |
+//! | others' questions | 256, 16 of one asker; `limits.search_concurrency` at once, 2 of one asker, of askers that are connected | refused: `too_many_questions`; a turn is waited for until the asker's time is up |
 //! | results between store and wire | 256, and 1 MiB, a search | the query waits for its asker |
 //! | operators' connections | 8; 64 requests of 16 KiB, 10 s for each to come | further ones wait in the system's queue |
 //! | HTTP connections | 32, of 10 s each | further ones wait in the system's queue |

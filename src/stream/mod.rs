@@ -153,8 +153,9 @@ struct Shared {
     inbound_room: Arc<Semaphore>,
     /// Running and waiting answers of each asker.
     askers: Shares<String>,
-    /// Questions taken and not yet answered, waiting ones included.
-    questions: Arc<Semaphore>,
+    /// Questions taken and not yet answered, waiting ones included; and of each asker.
+    questions: Semaphore,
+    waiting: Shares<String>,
     /// Queries that run in our store at once.
     searching: Semaphore,
     /// Whose answers are looked up.
@@ -186,7 +187,8 @@ impl StreamService {
             // One line must fit, or none would.
             half_read: Arc::new(Semaphore::new(limits.half_read_bytes.max(limits.line_bytes))),
             half_read_of: Shares::new((limits.half_read_bytes / SHARES).max(limits.line_bytes)),
-            questions: Arc::new(Semaphore::new(QUESTIONS)),
+            questions: Semaphore::new(QUESTIONS),
+            waiting: Shares::new(answers::PLACES_OF_ONE),
             inbound_room: Arc::new(Semaphore::new(INBOUND_BYTES)),
             askers: Shares::new(answers::TURNS_OF_ONE),
             searching: Semaphore::new(limits.search_concurrency),

@@ -12,7 +12,6 @@ use std::time::{Duration, SystemTime};
 
 const GET: &str = "/opencloud/record/get/1.0";
 const PUBLISH: &str = "/opencloud/record/publish/1.0";
-const SEARCH: &str = "/opencloud/resource/search/1.0";
 const HEARTBEAT: &str = "/opencloud/heartbeat/1.0";
 
 fn rfc3339(at: SystemTime) -> String {
@@ -295,36 +294,6 @@ async fn what_is_far_too_large_is_cut_off_and_the_indexer_goes_on() {
     keeps(&alice, 1).await;
     let bob = knowing(&net, "bob", &["index"]).start().await;
     finds(&alice, bob.did(), bob.did()).await;
-}
-
-#[tokio::test]
-async fn answers_of_strangers_to_nothing_are_not_looked_up() {
-    let net = Federation::new();
-    let _index = indexer(&net, "index", &[]).start().await;
-    let alice = knowing(&net, "alice", &["index"]).start().await;
-    keeps(&alice, 1).await;
-    let Some(mallory) = net.go_peer("mallory").start().await else {
-        return;
-    };
-    let address = alice.identity().stream_address();
-    mallory.tell("connect", json!({"addr": address})).await;
-    let looked_up = || async {
-        let metrics = alice.metrics().await;
-        metrics.sum("ocd_lookups_total", &[("way", "indexer")])
-    };
-    // It was looked up itself.
-    until("mallory to be looked up", || async {
-        (looked_up().await > 0.0).then_some(())
-    })
-    .await;
-    let before = looked_up().await;
-    for count in 1..=20 {
-        let line = format!("{{\"type\":\"search_response\",\"from\":\"did:{count}\",\"payload\":{{\"id\":\"a\"}}}}\n");
-        let fields = json!({"addr": address, "protocol": SEARCH, "text": line});
-        mallory.try_tell("raw", fields).await;
-        refused(&alice, "unknown_peer", count).await;
-    }
-    assert_eq!(looked_up().await, before);
 }
 
 #[tokio::test]
