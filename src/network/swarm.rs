@@ -8,6 +8,7 @@ use super::dht_store::DhtStore;
 use super::explain::explain;
 use super::gate::{Gate, Standing, Told};
 use super::gossip::{Gossip, GossipVerdict, PublishError};
+use super::limits::Limits;
 use super::pending::Pending;
 use super::quarantine::{Bars, Quarantined};
 use super::reach::reach_of;
@@ -21,7 +22,6 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use libp2p::allow_block_list::{self, BlockedPeers};
-use libp2p::connection_limits::{self};
 use libp2p::core::ConnectedPoint;
 use libp2p::gossipsub::{self, IdentTopic};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -38,10 +38,7 @@ use tracing::{debug, info, warn};
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
-    /// All connections; whoever is counted on passes it.
-    pub(super) limits: connection_limits::Behaviour,
-    /// Those of one peer, whoever it is.
-    pub(super) per_peer: connection_limits::Behaviour,
+    pub(super) limits: Limits,
     pub(super) pending: Pending,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
