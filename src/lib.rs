@@ -63,7 +63,7 @@
 //! | records for the DHT, not yet judged; kept | 256; 4,096 of 4 KiB, two minutes each | dropped: `dht_record`; what ends first makes room |
 //! | records that one node has brought for the DHT | 64 | refused: `dht_too_many` |
 //! | first frames of a stream, gathered | one of 4 KiB each way | passed on as they are |
-//! | indexers announced in the DHT | 256, half an hour each | what ends first makes room |
+//! | indexers announced in the DHT | 256, half an hour each, with 8 addresses | what ends first makes room |
 //! | verdicts that nobody knows a peer | 10,000, 10 s each | the oldest forgotten, which costs a look-up |
 //! | pins of DIDs on disk | 100,000 | further ones hold for the life of the process: `pins` |
 //! | inbound streams not looked at | 1,024; `limits.streams_per_protocol` of each peer and protocol | reset: `stream_inbox` |
