@@ -75,7 +75,7 @@
 //! | store on MongoDB: connections, writes of a batch, searches | 16; 16; 4, of which 1 without an index and 2 s long | callers wait, 10 s at most; a search is cut and says so |
 //! | journal: writes, reads | 256 each | callers wait |
 //! | swarm's commands | 256 | callers wait |
-//! | gossip not yet judged | 1,024 | the newest lost: `gossip_waiting` |
+//! | gossip not yet judged | 1,024, 4 MiB, each at most 32 KiB | the newest lost: `gossip_waiting`; a larger one is refused: `gossip_too_large` |
 //! | gossip to send, each peer | 256 | dropped for that peer: gossip carries questions only |
 //! | apps' and operators' searches, and peers that could not be asked | 256 each | the node, or the asking task, waits |
 //! | an operator's results not yet read | 16,384, 4 MiB | dropped: `search_answer`, `slow_asker`; the end says that there was more |

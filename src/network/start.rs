@@ -5,7 +5,7 @@
 use super::dht::{self, Dht};
 use super::dial;
 use super::gate::{Gate, LOOK_UPS};
-use super::gossip::{self, Gossip};
+use super::gossip::{self, Gossip, Waiting};
 use super::limits::{Bounds, Limits};
 use super::pending::Pending;
 use super::quarantine::{Bars, Quarantined};
@@ -138,7 +138,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Starte
         links: HashMap::new(),
         connected,
         listening,
-        gossip,
+        gossip: Waiting::new(gossip),
         dials: HashMap::new(),
         bars,
         gate: Gate::default(),

@@ -109,6 +109,13 @@ impl PubSubService {
                 },
             };
             let federation = Arc::clone(&listening.federation.borrow());
+            // Before anything is read of it: who talks too much costs nothing else.
+            if !listening.judge.admits(&gossip.source, Instant::now(), &federation) {
+                let source = gossip.source.to_string();
+                listening.refusals.refuse("gossip_rate", &source, "a gossiped search");
+                self.network.judge(gossip.verdict(MessageAcceptance::Ignore)).await;
+                continue;
+            }
             let heard = Event::read_line(&gossip.data, &listening.limits);
             let (acceptance, asked) = match heard {
                 Ok(event) => {

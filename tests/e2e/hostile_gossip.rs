@@ -84,6 +84,7 @@ async fn false_questions_are_rejected_and_good_ones_answered() {
         ("unknown_datatype", json!({"datatype": 99})),
         ("missing", json!({"from": ""})),
         ("too_large", json!({"from": "z".repeat(257)})),
+        ("gossip_too_large", json!({"payload": {"search": "x".repeat(40_000)}})),
     ];
     let mut counts = std::collections::BTreeMap::<&str, usize>::new();
     for (rule, fields) in &offences {
