@@ -50,6 +50,7 @@
 //! | peers that wait for a verdict | `limits.connections`; 5 s each; 64 look-ups at once, 4 for one address | the next look-up waits; then `discovery.unknown_peers` decides: `quarantine` |
 //! | streams of a peer that waits | `limits.streams_per_protocol` for each connection | reset: `stream_inbox` |
 //! | records of an indexer | `discovery.records`; `discovery.records_of_address` from one address | a further peer is refused with the reason, and goes to another |
+//! | DIDs of an indexer whose keys are remembered | twice as many as records, a day each | those make room behind which no record stands, the oldest that no key proves last |
 //! | streams to an indexer not looked at | 1,024 | reset: `stream_inbox` |
 //! | heartbeats and records of one peer, its questions | 2 a second (20 at once), 500 (2,000) | refused: `record_rate`; after 100 in a row its stream is reset |
 //! | look-ups of peers | 256 at once, one for each key; 2 s for an indexer, 5 s for the DHT | what is known already: `look_up` |

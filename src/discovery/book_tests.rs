@@ -120,6 +120,42 @@ fn a_did_stays_with_its_key_unless_another_proves_it() {
 }
 
 #[test]
+fn dids_that_came_and_went_keep_no_new_one_out_and_what_no_key_proves_stays_longest() {
+    let (mut book, mut now, at) = (Book::new(BOUNDS), 1_000_000, SystemTime::now());
+    let (plain, proven, squatter) = (key(), key(), key());
+    let derived = derived_did(&proven.public());
+    book.take(&good(&proven, &derived, "b", at), source(1), now).unwrap();
+    book.take(&good(&plain, "did:plain", "a", at), source(1), now + 1)
+        .unwrap();
+    // From one address, as fast as its share of the places lets it: the pins are full with the last of them.
+    let full = BOUNDS.records * PINS_PER_RECORD;
+    for n in 2..=full {
+        if n % BOUNDS.of_address == 2 {
+            now += life();
+            book.sweep(now);
+        }
+        let did = format!("did:{n}");
+        assert_eq!(book.take(&good(&key(), &did, "n", at), source(2), now), Ok(()), "{n}");
+    }
+    assert_eq!(book.by_did.len(), full);
+    assert!(!book.by_did.contains_key(&*derived), "its key proves it again");
+    assert_eq!(book.take(&good(&proven, &derived, "b", at), source(3), now), Ok(()));
+    assert!(!book.by_did.contains_key("did:plain"), "the oldest makes room");
+    assert!(book.by_did.contains_key("did:2"));
+    assert_eq!(
+        book.take(&good(&squatter, "did:plain", "s", at), source(4), now),
+        Ok(())
+    );
+    // No record that is kept loses its DID by that.
+    let held = book
+        .kept
+        .values()
+        .filter(|kept| book.by_did.contains_key(&kept.did))
+        .count();
+    assert_eq!((book.by_did.len(), held), (full, book.len()));
+}
+
+#[test]
 fn a_peer_has_one_did_at_a_time() {
     let (mut book, now, at) = (Book::new(BOUNDS), 1_000_000, SystemTime::now());
     let one = key();
