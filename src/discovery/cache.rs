@@ -214,7 +214,9 @@ impl Cache {
     #[must_use]
     pub fn is_absent(&self, key: &str, dht: bool, now: u64) -> bool {
         let until = self.absent.get(key);
-        until.is_some_and(|(indexers, all)| now < if dht { *all } else { *indexers })
+        let until = until.map_or(0, |(indexers, all)| if dht { *all } else { *indexers });
+        // Not when the clock was set back meanwhile: then it would count as long as that was.
+        now < until && until - now <= ABSENT
     }
 
     /// The record of a DID or a PeerId, when it is new enough to be used without asking. A name always has to be asked for.
@@ -325,6 +327,7 @@ mod tests {
         assert!(is(&cache, false, ABSENT - 1) && !is(&cache, false, ABSENT));
         assert!(!is(&cache, true, 0), "the DHT was not asked");
         cache.nobody_has("did:1", true, 1_000);
+        assert!(!cache.is_absent("did:1", false, 999), "the clock was set back");
         assert!(is(&cache, true, 0) && is(&cache, false, 0));
         cache.take(vec![(good(&key(), "did:1", "n", at), Whence::Dht)], nobody, 1_001);
         assert!(!is(&cache, false, 2));
