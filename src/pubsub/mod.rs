@@ -150,7 +150,7 @@ impl PubSubService {
     ) -> (MessageAcceptance, Option<Asked>) {
         let source = gossip.source.to_string();
         match verdict {
-            Verdict::Answer(by) => match Question::read(&event.payload) {
+            Verdict::Answer(by) => match Question::read_gossiped(&event.payload) {
                 Some(question) => (
                     MessageAcceptance::Accept,
                     Some(Asked {
@@ -183,7 +183,7 @@ impl PubSubService {
 
     /// A genuine question of a peer that our store does not know: `getPeerRecord(from)`, and it gets what is public.
     fn answer_stranger(&self, listening: &Listening, strangers: &Arc<Semaphore>, source: PeerId, event: &Event) {
-        let Some(question) = Question::read(&event.payload) else {
+        let Some(question) = Question::read_gossiped(&event.payload) else {
             return;
         };
         let Ok(turn) = Arc::clone(strangers).try_acquire_owned() else {

@@ -106,6 +106,12 @@ impl Question {
         Self::from_fields(fields).ok()
     }
 
+    /// The same by gossip, where there are only questions: other keys are for others to know.
+    pub fn read_gossiped(payload: &[u8]) -> Option<Self> {
+        let fields = json::object(json::text(payload).ok()?, &QUESTION_NAMES).ok()?;
+        Self::from_fields(fields).ok()
+    }
+
     fn from_fields([search, id, limit, timeout_ms, datatype]: [Option<&str>; 5]) -> Result<Self, WireError> {
         Ok(Self {
             text: json::string(search, "search")?
@@ -241,6 +247,20 @@ mod tests {
             "",
         ] {
             assert_eq!(Question::read(answer.as_bytes()), None, "{answer}");
+        }
+        let more = br#"{"search":"x","limit":3,"type":"all","new":[1]}"#;
+        assert_eq!(
+            Question::read_gossiped(more),
+            Question::read(br#"{"search":"x","limit":3}"#)
+        );
+        for none in [
+            r#"{"find":"x"}"#,
+            r#"{"search":{}}"#,
+            r#"{"search":"x","Search":"y"}"#,
+            "[]",
+            "",
+        ] {
+            assert_eq!(Question::read_gossiped(none.as_bytes()), None, "{none}");
         }
     }
 }
