@@ -50,6 +50,7 @@
 //! | peers that wait for a verdict | `limits.connections`; 5 s each; 64 look-ups at once, 4 for one address | the next look-up waits; then `discovery.unknown_peers` decides: `quarantine` |
 //! | streams of a peer that waits | `limits.streams_per_protocol` for each connection | reset: `stream_inbox` |
 //! | records of an indexer | `discovery.records`; `discovery.records_of_address` from one address | a further peer is refused with the reason, and goes to another |
+//! | DIDs of an indexer whose keys are remembered | twice as many as records, a day each | those make room behind which no record stands, the oldest that no key proves last |
 //! | streams to an indexer not looked at | 1,024 | reset: `stream_inbox` |
 //! | heartbeats and records of one peer, its questions | 2 a second (20 at once), 500 (2,000) | refused: `record_rate`; after 100 in a row its stream is reset |
 //! | look-ups of peers | 256 at once, one for each key; 2 s for an indexer, 5 s for the DHT | what is known already: `look_up` |
@@ -57,12 +58,13 @@
 //! | askers by gossip that our store does not know | 64 looked up at once | not answered: `gossip_stranger` |
 //! | records known, absences, conflicts | 10,000 each | the oldest forgotten |
 //! | indexers known | 256, 8 addresses each; `discovery.indexers` besides | further ones are not learnt |
+//! | strangers' answers looked up, since their DID does not follow from their key | 50 a second (200 at once), 64 under way; none while no search is open that everybody may answer | refused: `unknown_peer`, `look_up` |
 //! | questions that an indexer passes on to others | 200 a second, 1,000 at once | answered with what is here: `look_up` |
 //! | queries of the DHT | 64 | nothing is found: `dht_query` |
 //! | records for the DHT, not yet judged; kept | 256; 4,096 of 4 KiB, two minutes each | dropped: `dht_record`; what ends first makes room |
 //! | records that one node has brought for the DHT | 64 | refused: `dht_too_many` |
 //! | first frames of a stream, gathered | one of 4 KiB each way | passed on as they are |
-//! | indexers announced in the DHT | 256, half an hour each | what ends first makes room |
+//! | indexers announced in the DHT | 256, half an hour each, with 8 addresses | what ends first makes room |
 //! | verdicts that nobody knows a peer | 10,000, 10 s each | the oldest forgotten, which costs a look-up |
 //! | pins of DIDs on disk | 100,000 | further ones hold for the life of the process: `pins` |
 //! | inbound streams not looked at | 1,024; `limits.streams_per_protocol` of each peer and protocol | reset: `stream_inbox` |
@@ -74,13 +76,13 @@
 //! | store on MongoDB: connections, writes of a batch, searches | 16; 16; 4, of which 1 without an index and 2 s long | callers wait, 10 s at most; a search is cut and says so |
 //! | journal: writes, reads | 256 each | callers wait |
 //! | swarm's commands | 256 | callers wait |
-//! | gossip not yet judged | 1,024 | the newest lost: `gossip_waiting` |
+//! | gossip not yet judged | 1,024, 4 MiB, each at most 32 KiB | the newest lost: `gossip_waiting`; a larger one is refused: `gossip_too_large` |
 //! | gossip to send, each peer | 256 | dropped for that peer: gossip carries questions only |
 //! | apps' and operators' searches, and peers that could not be asked | 256 each | the node, or the asking task, waits |
 //! | an operator's results not yet read | 16,384, 4 MiB | dropped: `search_answer`, `slow_asker`; the end says that there was more |
 //! | open searches | `limits.open_searches` | a further one is refused: `too_many_searches` |
 //! | questions, and answers as many as one read brought, not handled | 32 | readers wait |
-//! | others' questions | 256; `limits.search_concurrency` at once, 2 of one asker | refused: `too_many_questions`; a turn is waited for until the asker's time is up |
+//! | others' questions | 256, 16 of one asker; `limits.search_concurrency` at once, 2 of one asker, of askers that are connected | refused: `too_many_questions`; a turn is waited for until the asker's time is up |
 //! | results between store and wire | 256, and 1 MiB, a search | the query waits for its asker |
 //! | operators' connections | 8; 64 requests of 16 KiB, 10 s for each to come | further ones wait in the system's queue |
 //! | HTTP connections | 32, of 10 s each | further ones wait in the system's queue |

@@ -7,7 +7,7 @@ use super::told_peers::{Explained, IndexerRow, NewPeer, OwnAddresses, PeerChange
 use super::verbs::value;
 use super::{Refused, Request, records};
 use crate::discovery::{Depth, millis};
-use crate::model::{Member, Peer, Relation};
+use crate::model::{Member, Peer, Relation, peer_id_of};
 use crate::node::{Hit, Up, get_peer_record, member_of};
 use crate::settings::{Settings, Writes};
 use crate::store::{Applied, Change, Write};
@@ -133,7 +133,7 @@ async fn explain(up: &Up, settings: &Settings, who: &str) -> Done<Explained> {
         facts.extend(named);
     }
     if facts.is_empty() {
-        let (stored, peer) = (federation.find(who).cloned(), who.parse().ok());
+        let (stored, peer) = (federation.find(who).cloned(), peer_id_of(who));
         let unused = up.registry.conflicts().iter().any(|conflict| conflict.did == who);
         if stored.is_none() && peer.is_none() && !unused && !may_be_did(who) {
             let text = format!(

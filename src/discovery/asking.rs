@@ -1,7 +1,8 @@
 //! One question to one indexer, and what its answer is worth.
 //!
 //! Owns the stream of a question. Always: an answer is bounded in size and time; of what it lists only verified records of what
-//! was asked for count; one that lists anything else has lied.
+//! was asked for count; one that lists another, or one that is not
+//! genuine, has lied; what cannot be read, or is too old, is only left out.
 
 use super::cache::Whence;
 use super::choice::Lost;
@@ -82,8 +83,10 @@ impl Discovery {
                 return None;
             }
         };
+        // What one version reads another may not: that alone is no lie.
         if unreadable > 0 {
-            self.lied(indexer, "unreadable", "it lists what is no record");
+            let refusals = &self.0.parts.refusals;
+            refusals.refuse("unreadable", &indexer.to_string(), "it lists what is no record");
         }
         if !answer.why.is_empty() {
             tracing::debug!(%indexer, why = answer.why, "an indexer did not look");

@@ -2,10 +2,12 @@
 //!
 //! Pure: time is passed in, in milliseconds since 1970 by our own clock. Owns the bounds. Always: a record is kept for
 //! [`LIFE`] from its receipt; a live one never makes room for a newcomer; one address has its share and no more; a DID stays
-//! with the key that first brought it here, unless another key proves that it is its own.
+//! with the key that first brought it here, unless another key proves that it is its own, or too many DIDs have come since its
+//! last record.
 
 use super::rules::{LIFE, Verified};
 use crate::identity::{is_self_proving, key_of};
+use crate::model::peer_id_of;
 use crate::network::Source;
 use crate::wire::RECORDS_MAX;
 use libp2p::PeerId;
@@ -14,8 +16,10 @@ use std::sync::Arc;
 
 /// How long a DID stays with its key after its last record, in milliseconds: a peer that is away for a day finds its DID.
 const PINNED: u64 = 24 * 3600 * 1000;
-/// Pins for each record that may be kept.
+/// Pins for each record that may be kept: when there are so many, no record stands behind half of them.
 const PINS_PER_RECORD: usize = 2;
+/// The part of all pins that makes room at a time: looking for the oldest takes a look at each.
+const ROOM: usize = 64;
 
 /// The bounds of a book.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,11 +154,33 @@ impl Book {
         {
             return Err(Refused::AddressFull);
         }
-        if self.by_did.len() >= self.bounds.records.saturating_mul(PINS_PER_RECORD) && !self.by_did.contains_key(did) {
-            return Err(Refused::Full);
+        if self.by_did.len() >= self.most_pins() && !self.by_did.contains_key(did) {
+            self.unpin_some();
         }
         self.put(record, source, received);
         Ok(())
+    }
+
+    fn most_pins(&self) -> usize {
+        self.bounds.records.saturating_mul(PINS_PER_RECORD)
+    }
+
+    /// Makes room for pins, or whoever brings many fresh keys would keep every new DID out for a day. Those go behind which no
+    /// record stands: first those that their key proves again, then the others, each by age.
+    fn unpin_some(&mut self) {
+        let stands = |did: &Arc<str>, pin: &Pin| self.kept.get(&pin.peer).is_some_and(|kept| kept.did == *did);
+        let idle = self.by_did.iter().filter(|(did, pin)| !stands(did, pin));
+        let mut idle: Vec<_> = idle
+            .map(|(did, pin)| (!pin.proven, pin.seen, Arc::clone(did)))
+            .collect();
+        let count = (self.most_pins() / ROOM).max(1);
+        if count < idle.len() {
+            idle.select_nth_unstable(count);
+            idle.truncate(count);
+        }
+        for (_, _, did) in idle {
+            self.by_did.remove(&did);
+        }
     }
 
     fn may_have(&mut self, did: &str, record: &Verified, now: u64) -> Result<(), Refused> {
@@ -221,7 +247,7 @@ impl Book {
     pub fn find(&self, key: &str, now: u64) -> Vec<&Kept> {
         let mut found: Vec<&Kept> = Vec::new();
         let by_did = self.by_did.get(key).map(|pin| pin.peer);
-        for peer in [by_did, key.parse().ok()].into_iter().flatten() {
+        for peer in [by_did, peer_id_of(key)].into_iter().flatten() {
             let kept = self.kept.get(&peer).filter(|kept| kept.is_live(now));
             found.extend(kept.filter(|kept| &*kept.did == key || by_did != Some(peer)));
         }
@@ -270,7 +296,7 @@ impl Book {
 
     /// Takes a pin of an earlier life, before the records of it.
     pub fn put_pin(&mut self, did: &str, peer: PeerId, seen: u64) {
-        if self.by_did.len() < self.bounds.records.saturating_mul(PINS_PER_RECORD) {
+        if self.by_did.len() < self.most_pins() {
             let proven = key_of(&peer).is_some_and(|key| is_self_proving(did, &key));
             self.by_did.insert(did.into(), Pin { peer, seen, proven });
         }

@@ -35,6 +35,8 @@ fn a_record_is_found_by_did_peer_id_and_name_and_a_name_means_all_who_bear_it() 
     assert_eq!(texts(&book.find(&peer.to_string(), now)), ["did:2"]);
     assert_eq!(texts(&book.find("site", now)), ["did:1", "did:2"]);
     assert!(book.find("sit", now).is_empty());
+    // Read as a PeerId it would take minutes.
+    assert!(book.find(&"z".repeat(4 << 20), now).is_empty());
     // Somebody else bears the first one's DID as a name.
     book.take(&good(&key(), "did:4", "did:1", at), source(4), now).unwrap();
     assert_eq!(texts(&book.find("did:1", now)), ["did:1", "did:4"]);
@@ -115,6 +117,42 @@ fn a_did_stays_with_its_key_unless_another_proves_it() {
     assert!(book.find(&squatter.public().to_peer_id().to_string(), now).is_empty());
     let claim = good(&squatter, &proven, "false", at + Duration::from_secs(2));
     assert_eq!(book.take(&claim, source(2), now), Err(Refused::DidTaken));
+}
+
+#[test]
+fn dids_that_came_and_went_keep_no_new_one_out_and_what_no_key_proves_stays_longest() {
+    let (mut book, mut now, at) = (Book::new(BOUNDS), 1_000_000, SystemTime::now());
+    let (plain, proven, squatter) = (key(), key(), key());
+    let derived = derived_did(&proven.public());
+    book.take(&good(&proven, &derived, "b", at), source(1), now).unwrap();
+    book.take(&good(&plain, "did:plain", "a", at), source(1), now + 1)
+        .unwrap();
+    // From one address, as fast as its share of the places lets it: the pins are full with the last of them.
+    let full = BOUNDS.records * PINS_PER_RECORD;
+    for n in 2..=full {
+        if n % BOUNDS.of_address == 2 {
+            now += life();
+            book.sweep(now);
+        }
+        let did = format!("did:{n}");
+        assert_eq!(book.take(&good(&key(), &did, "n", at), source(2), now), Ok(()), "{n}");
+    }
+    assert_eq!(book.by_did.len(), full);
+    assert!(!book.by_did.contains_key(&*derived), "its key proves it again");
+    assert_eq!(book.take(&good(&proven, &derived, "b", at), source(3), now), Ok(()));
+    assert!(!book.by_did.contains_key("did:plain"), "the oldest makes room");
+    assert!(book.by_did.contains_key("did:2"));
+    assert_eq!(
+        book.take(&good(&squatter, "did:plain", "s", at), source(4), now),
+        Ok(())
+    );
+    // No record that is kept loses its DID by that.
+    let held = book
+        .kept
+        .values()
+        .filter(|kept| book.by_did.contains_key(&kept.did))
+        .count();
+    assert_eq!((book.by_did.len(), held), (full, book.len()));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! that the DID is its own; of two records of a peer the newer counts; everything is bounded, and the oldest makes room.
 
 use super::rules::Verified;
+use crate::model::peer_id_of;
 use libp2p::PeerId;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -213,13 +214,15 @@ impl Cache {
     #[must_use]
     pub fn is_absent(&self, key: &str, dht: bool, now: u64) -> bool {
         let until = self.absent.get(key);
-        until.is_some_and(|(indexers, all)| now < if dht { *all } else { *indexers })
+        let until = until.map_or(0, |(indexers, all)| if dht { *all } else { *indexers });
+        // Not when the clock was set back meanwhile: then it would count as long as that was.
+        now < until && until - now <= ABSENT
     }
 
     /// The record of a DID or a PeerId, when it is new enough to be used without asking. A name always has to be asked for.
     #[must_use]
     pub fn fresh(&self, key: &str, now: u64) -> Option<Found> {
-        let peer = self.by_did.get(key).copied().or_else(|| key.parse().ok())?;
+        let peer = self.by_did.get(key).copied().or_else(|| peer_id_of(key))?;
         let found = self.by_peer.get(&peer)?;
         let counts = found.from != Whence::Before && now.saturating_sub(found.at) < FRESH && now < found.record.expires;
         counts.then(|| found.clone())
@@ -311,6 +314,12 @@ mod tests {
     }
 
     #[test]
+    fn a_text_far_too_long_for_a_peer_id_is_not_read_as_one() {
+        // Read as one it would take minutes.
+        assert!(Cache::default().fresh(&"z".repeat(4 << 20), 1).is_none());
+    }
+
+    #[test]
     fn that_there_is_none_counts_for_ten_seconds_or_until_there_is_one() {
         let (mut cache, at) = (Cache::default(), SystemTime::now());
         cache.nobody_has("did:1", false, 1_000);
@@ -318,6 +327,7 @@ mod tests {
         assert!(is(&cache, false, ABSENT - 1) && !is(&cache, false, ABSENT));
         assert!(!is(&cache, true, 0), "the DHT was not asked");
         cache.nobody_has("did:1", true, 1_000);
+        assert!(!cache.is_absent("did:1", false, 999), "the clock was set back");
         assert!(is(&cache, true, 0) && is(&cache, false, 0));
         cache.take(vec![(good(&key(), "did:1", "n", at), Whence::Dht)], nobody, 1_001);
         assert!(!is(&cache, false, 2));

@@ -17,8 +17,9 @@ pub const OF_A_NODE: usize = 5;
 pub const OF_AN_INDEXER: usize = 64;
 /// Indexers known, seeds not counted.
 const LEARNT: usize = 256;
-/// Addresses kept of one.
+/// Addresses kept of one, and the longest that is learnt, in bytes.
 const ADDRESSES: usize = 8;
+const ADDRESS_BYTES: usize = 512;
 /// Pause after the first failure, doubling to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 /// A learnt one that failed so often in a row is forgotten.
@@ -62,7 +63,10 @@ enum State {
 /// What is known of an indexer.
 #[derive(Debug, Clone)]
 pub struct Known {
-    addresses: Vec<Multiaddr>,
+    /// Where it is by our settings.
+    named: Vec<Multiaddr>,
+    /// Where it is as others say, the newest first.
+    told: Vec<Multiaddr>,
     seed: bool,
     state: State,
     due: Instant,
@@ -122,7 +126,7 @@ impl Choice {
         };
         let mut bare = address.clone();
         bare.pop();
-        if peer == self.own || bare.is_empty() {
+        if peer == self.own || bare.is_empty() || (!seed && bare.len() > ADDRESS_BYTES) {
             return;
         }
         let learnt = self.known.values().filter(|known| !known.seed).count();
@@ -130,7 +134,8 @@ impl Choice {
             return;
         }
         let known = self.known.entry(peer).or_insert_with(|| Known {
-            addresses: Vec::new(),
+            named: Vec::new(),
+            told: Vec::new(),
             seed,
             state: State::Idle,
             due: now,
@@ -140,9 +145,7 @@ impl Choice {
             last: "not tried yet".to_owned(),
         });
         known.seed |= seed;
-        if !known.addresses.contains(&bare) && known.addresses.len() < ADDRESSES {
-            known.addresses.push(bare);
-        }
+        known.at(bare, seed);
     }
 
     /// Whom to try now; each counts as being tried from then on. `chance` gives numbers in `0.0..1.0`.
@@ -172,7 +175,7 @@ impl Choice {
             if let Some(known) = self.known.get_mut(&peer) {
                 known.state = State::Trying;
                 taken.extend(known.source());
-                chosen.push((peer, known.addresses.clone()));
+                chosen.push((peer, known.addresses().cloned().collect()));
                 room -= 1;
             }
         }
@@ -289,7 +292,7 @@ impl Choice {
         kept.sort();
         let full = |peer: PeerId| {
             let known = self.known.get(&peer)?;
-            let best = known.addresses.iter().max_by_key(|address| reach_of(address))?;
+            let best = known.addresses().max_by_key(|address| reach_of(address))?;
             (reach_of(best) >= reach).then(|| best.clone().with(Protocol::P2p(peer)))
         };
         kept.into_iter().filter_map(full).take(most).collect()
@@ -303,7 +306,7 @@ impl Choice {
             .iter()
             .map(|(peer, known)| Shown {
                 peer: *peer,
-                addresses: known.addresses.clone(),
+                addresses: known.addresses().cloned().collect(),
                 seed: known.seed,
                 kept: matches!(known.state, State::Kept { .. }),
                 last: match known.state {
@@ -318,8 +321,27 @@ impl Choice {
 }
 
 impl Known {
+    fn addresses(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.named.iter().chain(&self.told)
+    }
+
+    /// It is there, too. One that has moved again and again is looked for where it was told to be last; what our settings
+    /// say of it stays.
+    fn at(&mut self, address: Multiaddr, named: bool) {
+        if self.named.contains(&address) {
+            return;
+        }
+        self.told.retain(|told| *told != address);
+        if named {
+            self.named.push(address);
+        } else {
+            self.told.insert(0, address);
+        }
+        self.told.truncate(ADDRESSES.saturating_sub(self.named.len()));
+    }
+
     fn source(&self) -> Option<Source> {
-        self.addresses.first().map(Source::of)
+        self.addresses().next().map(Source::of)
     }
 
     /// What counts when there are several: an address that no other has, room, health, a seed.

@@ -128,3 +128,22 @@ fn what_others_tell_is_bounded_and_never_ourselves() {
     assert_eq!(choice.shown()[0].addresses.len(), ADDRESSES);
     choice.lost(&peer, &away(), now, 0.0);
 }
+
+#[test]
+fn of_where_an_indexer_is_the_settings_stay_and_what_was_told_last_comes_next() {
+    let now = Instant::now();
+    let named = at(1, 1);
+    let peer = peer_of(&named);
+    let mut choice = Choice::new(5, PeerId::random(), std::slice::from_ref(&named), now);
+    let told = |port: u16| -> Multiaddr { format!("/ip4/10.9.9.9/tcp/{port}/p2p/{peer}").parse().unwrap() };
+    for port in (1..=20).chain([15]) {
+        choice.learnt(&told(port), now);
+    }
+    choice.learnt(&named, now);
+    let long = format!("/dns4/{}/tcp/1/p2p/{peer}", "x".repeat(ADDRESS_BYTES));
+    choice.learnt(&long.parse().unwrap(), now);
+    let shown: Vec<String> = choice.shown()[0].addresses.iter().map(ToString::to_string).collect();
+    let ports = [15, 20, 19, 18, 17, 16, 14].map(|port| format!("/ip4/10.9.9.9/tcp/{port}"));
+    assert_eq!(shown[0], "/ip4/10.0.1.1/tcp/1");
+    assert_eq!(shown[1..], ports);
+}

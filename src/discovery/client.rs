@@ -106,6 +106,8 @@ impl Discovery {
         let mut lines = answers(reader);
         let mut ours = self.0.ours.subscribe();
         let mut answers_beats = false;
+        // Heartbeats that it has not answered.
+        let mut owed = 0_usize;
         loop {
             ours.borrow_and_update();
             let line = match self.heartbeat_for(&indexer) {
@@ -121,22 +123,25 @@ impl Discovery {
                 Ok(Err(error)) => return away(&error),
                 Err(_) => return away(&"a heartbeat could not be written in time"),
             }
-            match timeout(PATIENCE, self.answer(&indexer, &mut lines)).await {
+            owed += 1;
+            match timeout(PATIENCE, self.answer(&indexer, &mut lines, &mut owed)).await {
                 Ok(Ok(())) => answers_beats = true,
                 Ok(Err(lost)) => return lost,
                 Err(_) if answers_beats => return away(&"it stopped answering heartbeats"),
                 // Others may take heartbeats without a word.
                 Err(_) => self.is_kept(&indexer, None),
             }
-            let pause = PERIOD.mul_f64(0.9 + chance() / 5.0);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                changed = ours.changed() => if changed.is_err() { return away(&"the end"); },
-                early = lines.next() => match early {
-                    Ok(Some(_)) => return Lost::Lied("answer_unasked"),
-                    Ok(None) => return away(&"it closed the heartbeat stream"),
-                    Err(error) => return away(&error),
-                },
+            let next = tokio::time::Instant::now() + PERIOD.mul_f64(0.9 + chance() / 5.0);
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep_until(next) => break,
+                    changed = ours.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return away(&"the end"),
+                    },
+                    // One that has just started, and takes the heartbeats of a crowd, answers late.
+                    late = self.answer(&indexer, &mut lines, &mut owed) => if let Err(lost) = late { return lost },
+                }
             }
         }
     }
@@ -165,13 +170,22 @@ impl Discovery {
         .write_line())
     }
 
-    async fn answer(&self, indexer: &PeerId, lines: &mut Lines<futures::io::ReadHalf<Stream>>) -> Result<(), Lost> {
+    /// Takes answers as they come; `owed` is how many are due.
+    async fn answer(
+        &self,
+        indexer: &PeerId,
+        lines: &mut Lines<futures::io::ReadHalf<Stream>>,
+        owed: &mut usize,
+    ) -> Result<(), Lost> {
         let piece = match lines.next().await {
             Ok(Some(piece)) => piece,
             Ok(None) => return Err(Lost::Away("it closed the heartbeat stream".to_owned())),
             Err(error) => return Err(Lost::Away(error.to_string())),
         };
         for line in split(&piece) {
+            *owed = owed
+                .checked_sub(1)
+                .ok_or_else(|| Lost::Away("it answers what it was not asked".to_owned()))?;
             let answer = BeatAnswer::read_line(line).map_err(|error| Lost::Lied(error.rule()))?;
             self.learn(&answer.indexers);
             if !answer.ok {
@@ -191,9 +205,11 @@ impl Discovery {
     }
 
     fn learn(&self, told: &[String]) {
+        let told = told.iter().take(INDEXERS_MAX);
+        let read: Vec<Multiaddr> = told.filter_map(|text| text.parse().ok()).collect();
         let mut choice = locked(&self.0.choice);
-        for address in told.iter().take(INDEXERS_MAX).filter_map(|text| text.parse().ok()) {
-            choice.learnt(&address, Instant::now());
+        for address in &read {
+            choice.learnt(address, Instant::now());
         }
     }
 

@@ -222,7 +222,7 @@ impl Discovery {
         match RecordQuery::read_line(line) {
             Ok(query) => {
                 let own = self.own_record_for(&query.key, &peer);
-                let records = self.find_for(&query.key, query.forwarded).await;
+                let records = self.find_for(&query).await;
                 let records = own.into_iter().chain(records);
                 self.0.parts.metrics.record_asked();
                 (RecordAnswer::line_of(records, ""), true)

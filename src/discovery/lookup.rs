@@ -8,10 +8,10 @@ use super::rules::verify;
 use super::shelf::key_of_did;
 use super::{Discovery, locked, now};
 use crate::identity::{derived_did, key_of};
-use crate::wire::PeerRecord;
+use crate::model::peer_id_of;
+use crate::wire::{PeerRecord, RecordQuery};
 use futures::FutureExt;
 use futures::future::Shared;
-use libp2p::PeerId;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 use tokio::sync::oneshot;
@@ -38,8 +38,12 @@ fn is_exactly(key: &str, record: &super::Verified) -> bool {
 }
 
 impl Discovery {
-    /// The records of a DID, a PeerId or a name. Of a name there may be several.
+    /// The records of a DID, a PeerId or a name. Of a name there may be several; of what no question can ask for, none.
     pub async fn find(&self, key: &str, depth: Depth) -> Vec<Found> {
+        // Anybody may name a key: what no indexer would take is neither sent nor remembered.
+        let Ok(key) = RecordQuery::checked(key) else {
+            return Vec::new();
+        };
         // What it was told itself is newer than what it found once.
         let own = self.own_book(key);
         if own.iter().any(|(record, _)| is_exactly(key, record)) {
@@ -156,12 +160,12 @@ impl Discovery {
 
     /// The record of a DID; a PeerId leads to the DID that follows from its key.
     async fn ask_dht(&self, key: &str) -> Vec<(super::Verified, Whence)> {
-        let did = match key.parse::<PeerId>() {
-            Ok(peer) => match key_of(&peer) {
+        let did = match peer_id_of(key) {
+            Some(peer) => match key_of(&peer) {
                 Some(key) => derived_did(&key),
                 None => return Vec::new(),
             },
-            Err(_) => key.to_owned(),
+            None => key.to_owned(),
         };
         let mut records = Vec::new();
         for value in self.0.parts.network.dht_get(key_of_did(&did)).await {
@@ -218,7 +222,8 @@ impl Discovery {
     }
 
     /// Another daemon asks us, an indexer.
-    pub(super) async fn find_for(&self, key: &str, forwarded: bool) -> Vec<Vec<u8>> {
+    pub(super) async fn find_for(&self, query: &RecordQuery) -> Vec<Vec<u8>> {
+        let RecordQuery { key, forwarded } = query;
         let here: Vec<Vec<u8>> = {
             let book = locked(&self.0.book);
             book.find(key, now())
@@ -227,8 +232,8 @@ impl Discovery {
                 .collect()
         };
         let mut read = here.iter().filter_map(|text| PeerRecord::read(text).ok());
-        let has_all = read.any(|record| record.did == key || record.peer_id == key);
-        if forwarded || has_all {
+        let has_all = read.any(|record| record.did == *key || record.peer_id == *key);
+        if *forwarded || has_all {
             return here;
         }
         if locked(&self.0.cache).is_absent(key, false, now()) {
@@ -248,7 +253,7 @@ impl Discovery {
                 Vec::new()
             }
             None => {
-                let found = self.fly((key.to_owned(), Depth::Indexers, true)).await;
+                let found = self.fly((key.clone(), Depth::Indexers, true)).await;
                 locked(&self.0.cache).others_have(key, &found, now());
                 found
             }

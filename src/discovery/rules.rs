@@ -4,7 +4,7 @@
 //! is proven only when it follows from the key.
 
 use crate::identity::{is_self_proving, key_of, public_key_of_base64};
-use crate::model::Addresses;
+use crate::model::{Addresses, peer_id_of};
 use crate::wire::{PeerRecord, WireError, parse_timestamp};
 use libp2p::{Multiaddr, PeerId};
 use std::time::{Duration, SystemTime};
@@ -99,7 +99,7 @@ fn verify_signature(record: PeerRecord, expires: SystemTime) -> Result<Verified,
     if record.did.chars().any(char::is_control) {
         return Err(Wrong::Did);
     }
-    let peer: PeerId = record.peer_id.parse().map_err(|_| Wrong::PeerId)?;
+    let peer = peer_id_of(&record.peer_id).ok_or(Wrong::PeerId)?;
     let key = key_of(&peer).ok_or(Wrong::PeerId)?;
     if !record.pub_key.is_empty() && public_key_of_base64(&record.pub_key).as_ref() != Some(&key) {
         return Err(Wrong::Key);

@@ -25,6 +25,9 @@ const PEER_ID_TEXT_MAX: usize = 128;
 /// Keys that decide who a peer is and what it may: one of each, in this spelling, or readers would differ about it.
 const NAMES: [&str; 5] = ["id", "relation", "peer_id", "public_key", "stream_address"];
 
+/// Longest text of an address, in bytes: it may hold a PeerId, of which the same is true.
+const ADDRESS_TEXT_MAX: usize = 512;
+
 /// Longest name of a host.
 const HOST_BYTES: usize = 253;
 
@@ -199,6 +202,11 @@ impl Addresses {
                     .get_or_insert(format!("`stream_address` has more than {ADDRESSES_MAX} addresses"));
                 break;
             }
+            if part.len() > ADDRESS_TEXT_MAX {
+                let why = format!("an address in `stream_address` is longer than {ADDRESS_TEXT_MAX} bytes");
+                read.error.get_or_insert(why);
+                continue;
+            }
             match part.parse::<Multiaddr>() {
                 Ok(address) if !names_a_host(&address) => {
                     let why = format!("{part:?} in `stream_address` has a host in it that is no name");
@@ -332,6 +340,10 @@ mod tests {
         let hostile = hostile.unwrap();
         assert_eq!(hostile.addresses, ["/dns4/b.example/tcp/1".parse().unwrap()]);
         assert!(!hostile.address_error.unwrap().contains('\u{1b}'));
+        // Read it would take minutes.
+        let endless = format!("/p2p/{} /ip4/1.2.3.4/tcp/1", "z".repeat(4 << 20));
+        let peer = read(json!({ "id": "d", "stream_address": endless })).unwrap();
+        assert!(peer.addresses.len() == 1 && peer.address_error.unwrap().contains("longer than"));
         let many: Vec<String> = (0..20).map(|port| format!("/ip4/1.2.3.4/tcp/{}", port + 1)).collect();
         let peer = read(json!({ "id": "d", "stream_address": many.join(",") })).unwrap();
         assert_eq!(

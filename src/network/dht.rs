@@ -4,7 +4,7 @@
 //! somebody says so; what is found goes up as it came. Always: every query is answered, at most [`QUERIES`] run at once, and
 //! only peers that were let in and speak the protocol are in the routing table.
 
-use super::dht_store::{DhtStore, PROVIDER_LIFE, RECORD_LIFE};
+use super::dht_store::{ADDRESS_BYTES, ADDRESSES, DhtStore, PROVIDER_LIFE, RECORD_LIFE};
 use super::swarm::Actor;
 use super::{Network, OFFERED};
 use crate::wire::protocol;
@@ -30,8 +30,6 @@ const REPLICAS: NonZeroUsize = NonZeroUsize::new(8).unwrap();
 const VALUES: usize = 8;
 /// How often the routing table is refreshed.
 const REFRESH: Duration = Duration::from_secs(5 * 60);
-/// Addresses of one peer in the routing table.
-const ADDRESSES: usize = 8;
 
 /// A record that somebody wants kept here; it is kept by [`Network::dht_keep`].
 #[derive(Debug)]
@@ -258,8 +256,8 @@ impl Actor {
             return;
         }
         if speaks {
-            let listens = listens.into_iter().take(ADDRESSES).collect();
-            self.dht.speakers.insert(peer, listens);
+            let short = listens.into_iter().filter(|address| address.len() <= ADDRESS_BYTES);
+            self.dht.speakers.insert(peer, short.take(ADDRESSES).collect());
         } else {
             self.dht.speakers.remove(&peer);
             self.kad().remove_peer(&peer);

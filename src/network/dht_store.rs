@@ -20,6 +20,9 @@ pub(super) const RECORD_LIFE: Duration = Duration::from_secs(120);
 const PROVIDED_KEYS: usize = 16;
 /// Providers kept for one key.
 const PROVIDERS: usize = 256;
+/// Addresses kept of one peer, and the longest of them in bytes: anybody may tell more.
+pub(super) const ADDRESSES: usize = 8;
+pub(super) const ADDRESS_BYTES: usize = 512;
 /// How long a provider stays without saying so again.
 pub(super) const PROVIDER_LIFE: Duration = Duration::from_secs(30 * 60);
 
@@ -95,6 +98,8 @@ impl RecordStore for DhtStore {
             let latest = Instant::now() + PROVIDER_LIFE;
             provider.expires = Some(provider.expires.map_or(latest, |expires| expires.min(latest)));
         }
+        provider.addresses.retain(|address| address.len() <= ADDRESS_BYTES);
+        provider.addresses.truncate(ADDRESSES);
         let list = self.providers.entry(provider.key.clone()).or_default();
         list.retain(|kept| kept.provider != provider.provider);
         if list.len() >= PROVIDERS {
@@ -104,15 +109,16 @@ impl RecordStore for DhtStore {
                 .enumerate()
                 .min_by_key(|(_, kept)| (kept.expires.is_none(), kept.expires));
             let first = first.map(|(index, _)| index).ok_or(Error::MaxProvidedKeys)?;
-            list.swap_remove(first);
+            list.remove(first);
         }
         list.push(provider);
         Ok(())
     }
 
+    /// The newest first: of many only some are told to whoever asks.
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
         let now = Instant::now();
-        let live = self.providers.get(key).into_iter().flatten();
+        let live = self.providers.get(key).into_iter().flatten().rev();
         live.filter(|provider| !provider.is_expired(now)).cloned().collect()
     }
 
@@ -171,6 +177,21 @@ mod tests {
     }
 
     #[test]
+    fn the_addresses_of_a_provider_are_bounded() {
+        let mut store = DhtStore::new(PeerId::random());
+        let at = |host: String| format!("/dns4/{host}/tcp/1").parse().unwrap();
+        let mut addresses = vec![at("x".repeat(ADDRESS_BYTES))];
+        addresses.extend((0..100).map(|n| at(format!("h{n}"))));
+        let provider = ProviderRecord::new(key(0), PeerId::random(), addresses);
+        store.add_provider(provider).unwrap();
+        let kept = store.providers(&key(0)).remove(0).addresses;
+        assert_eq!(
+            (kept.len(), kept[0].to_string().as_str()),
+            (ADDRESSES, "/dns4/h0/tcp/1")
+        );
+    }
+
+    #[test]
     fn providers_are_bounded_and_our_own_stays() {
         let own = PeerId::random();
         let mut store = DhtStore::new(own);
@@ -185,6 +206,14 @@ mod tests {
         for n in 1..PROVIDED_KEYS {
             store.add_provider(ProviderRecord::new(key(n), own, vec![])).unwrap();
         }
+        let again = store.providers(&key(0)).last().unwrap().provider;
+        store.add_provider(ProviderRecord::new(key(0), again, vec![])).unwrap();
+        assert_eq!(
+            store.providers(&key(0))[0].provider,
+            again,
+            "who told it last is told first"
+        );
+        assert_eq!(store.providers(&key(0)).len(), PROVIDERS);
         let further = ProviderRecord::new(key(PROVIDED_KEYS), own, vec![]);
         assert!(matches!(store.add_provider(further), Err(Error::MaxProvidedKeys)));
     }

@@ -8,10 +8,17 @@ use libp2p::gossipsub::{
     self, Behaviour, ConfigBuilder, Message, MessageAcceptance, MessageAuthenticity, MessageId, ValidationMode,
 };
 use libp2p::identity::Keypair;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Largest message, Go's default: 1 MiB.
+/// Largest frame, Go's default: 1 MiB. It may hold many messages.
 const MAX_MESSAGE: usize = 1 << 20;
+/// Largest message that is judged, or sent. A question whose text, id, user and DID are as long as they may be, each byte of
+/// them written as an escape and the first two in base64 besides, has 25 KB.
+pub(super) const MAX_QUESTION: usize = 32 * 1024;
+/// Bytes of messages waiting to be judged.
+pub(super) const WAITING_BYTES: usize = 4 * 1024 * 1024;
 /// Largest control part of one RPC. Go may advertise 5000 ids at once, which the stock 16 KiB would refuse.
 const MAX_CONTROL: usize = 1 << 20;
 /// How long a message id is remembered, Go's default.
@@ -31,6 +38,43 @@ pub struct Gossip {
     pub id: MessageId,
     /// What it says.
     pub data: Vec<u8>,
+    /// Its share of what may wait; given back when it is judged.
+    pub room: Option<OwnedSemaphorePermit>,
+}
+
+/// The way of messages to whoever judges them, bounded in number and bytes.
+pub(super) struct Waiting {
+    queue: mpsc::Sender<Gossip>,
+    room: Arc<Semaphore>,
+}
+
+/// Why a message is not judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotJudged {
+    /// It is larger than any question.
+    TooLarge,
+    /// Too many wait.
+    Full,
+}
+
+impl Waiting {
+    pub(super) fn new(queue: mpsc::Sender<Gossip>) -> Self {
+        Self {
+            queue,
+            room: Arc::new(Semaphore::new(WAITING_BYTES)),
+        }
+    }
+
+    pub(super) fn take(&self, mut gossip: Gossip) -> Result<(), NotJudged> {
+        let size = gossip.data.len();
+        if size > MAX_QUESTION {
+            return Err(NotJudged::TooLarge);
+        }
+        let size = u32::try_from(size).map_err(|_| NotJudged::TooLarge)?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(size);
+        gossip.room = Some(room.map_err(|_| NotJudged::Full)?);
+        self.queue.try_send(gossip).map_err(|_| NotJudged::Full)
+    }
 }
 
 /// What becomes of a gossip message.
@@ -104,4 +148,29 @@ pub fn behaviour(keypair: &Keypair) -> Result<Behaviour, String> {
         .build()
         .map_err(|error| error.to_string())?;
     Behaviour::new(MessageAuthenticity::Signed(keypair.clone()), config).map_err(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes_and_given_back() {
+        let (queue, mut judged) = mpsc::channel(WAITING_BYTES);
+        let waiting = Waiting::new(queue);
+        let gossip = |size| Gossip {
+            source: PeerId::random(),
+            from: PeerId::random(),
+            id: MessageId::from("1"),
+            data: vec![0; size],
+            room: None,
+        };
+        assert_eq!(waiting.take(gossip(MAX_QUESTION + 1)), Err(NotJudged::TooLarge));
+        for _ in 0..WAITING_BYTES / MAX_QUESTION {
+            assert_eq!(waiting.take(gossip(MAX_QUESTION)), Ok(()));
+        }
+        assert_eq!(waiting.take(gossip(1)), Err(NotJudged::Full));
+        drop(judged.try_recv().unwrap());
+        assert_eq!(waiting.take(gossip(MAX_QUESTION)), Ok(()));
+    }
 }

@@ -15,6 +15,7 @@ mod fresh_port;
 mod gate;
 mod gossip;
 mod handler;
+mod limits;
 mod lines;
 mod pending;
 mod private;

@@ -5,7 +5,8 @@
 use super::dht::{self, Dht};
 use super::dial;
 use super::gate::{Gate, LOOK_UPS};
-use super::gossip::{self, Gossip};
+use super::gossip::{self, Gossip, Waiting};
+use super::limits::{Bounds, Limits};
 use super::pending::Pending;
 use super::quarantine::{Bars, Quarantined};
 use super::streams::{Inbox, Streams};
@@ -17,7 +18,6 @@ use crate::telemetry::{Metrics, Refusals};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use libp2p::allow_block_list::{self};
-use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::upgrade::Version;
 use libp2p::gossipsub::IdentTopic;
 use libp2p::identity::Keypair;
@@ -39,7 +39,7 @@ pub(super) const IDLE: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(5);
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Handshakes under way at once, each way. A flood of half-open connections costs at most this many.
-const PENDING: u32 = 256;
+const PENDING: usize = 256;
 
 /// What the swarm is started with.
 pub struct Config {
@@ -138,7 +138,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Starte
         links: HashMap::new(),
         connected,
         listening,
-        gossip,
+        gossip: Waiting::new(gossip),
         dials: HashMap::new(),
         bars,
         gate: Gate::default(),
@@ -165,11 +165,12 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Starte
 }
 
 fn behaviour(config: &Config, local: PeerId, bars: &Bars) -> Result<Behaviour, StartError> {
-    let limits = ConnectionLimits::default()
-        .with_max_pending_incoming(Some(PENDING))
-        .with_max_pending_outgoing(Some(PENDING))
-        .with_max_established(Some(config.connections));
-    let per_peer = ConnectionLimits::default().with_max_established_per_peer(Some(config.connections_per_peer));
+    let count = |setting: u32| usize::try_from(setting).unwrap_or(usize::MAX);
+    let limits = Bounds {
+        all: count(config.connections),
+        of_peer: count(config.connections_per_peer),
+        pending: PENDING,
+    };
     let identify = identify::Config::new("opencloud/1.0".into(), config.keypair.public())
         .with_agent_version(concat!("oc-discovery/", env!("CARGO_PKG_VERSION")).into())
         // What others are told is decided above: what is listened on may be of no use to them.
@@ -177,8 +178,7 @@ fn behaviour(config: &Config, local: PeerId, bars: &Bars) -> Result<Behaviour, S
         .with_push_listen_addr_updates(true);
     Ok(Behaviour {
         blocked: allow_block_list::Behaviour::default(),
-        limits: connection_limits::Behaviour::new(limits),
-        per_peer: connection_limits::Behaviour::new(per_peer),
+        limits: Limits::new(limits),
         pending: Pending::default(),
         identify: identify::Behaviour::new(identify),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY).with_timeout(PING_TIMEOUT)),

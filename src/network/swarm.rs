@@ -7,7 +7,8 @@ use super::dht::{Dht, Offered};
 use super::dht_store::DhtStore;
 use super::explain::explain;
 use super::gate::{Gate, Standing, Told};
-use super::gossip::{Gossip, GossipVerdict, PublishError};
+use super::gossip::{Gossip, GossipVerdict, MAX_QUESTION, NotJudged, PublishError, Waiting};
+use super::limits::Limits;
 use super::pending::Pending;
 use super::quarantine::{Bars, Quarantined};
 use super::reach::reach_of;
@@ -21,9 +22,8 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use libp2p::allow_block_list::{self, BlockedPeers};
-use libp2p::connection_limits::{self};
 use libp2p::core::ConnectedPoint;
-use libp2p::gossipsub::{self, IdentTopic};
+use libp2p::gossipsub::{self, IdentTopic, MessageAcceptance};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{DialError, NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, identify, kad, ping};
@@ -38,10 +38,7 @@ use tracing::{debug, info, warn};
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub(super) blocked: allow_block_list::Behaviour<BlockedPeers>,
-    /// All connections; whoever is counted on passes it.
-    pub(super) limits: connection_limits::Behaviour,
-    /// Those of one peer, whoever it is.
-    pub(super) per_peer: connection_limits::Behaviour,
+    pub(super) limits: Limits,
     pub(super) pending: Pending,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
@@ -59,7 +56,7 @@ pub(super) struct Actor {
     pub(super) links: HashMap<PeerId, Link>,
     pub(super) connected: watch::Sender<Connected>,
     pub(super) listening: watch::Sender<Vec<Multiaddr>>,
-    pub(super) gossip: mpsc::Sender<Gossip>,
+    pub(super) gossip: Waiting,
     /// Callers waiting for a peer.
     pub(super) dials: HashMap<PeerId, Vec<DialReply>>,
     /// Queries under way, and where what others want kept is judged.
@@ -181,6 +178,12 @@ impl Actor {
     }
 
     fn publish(&mut self, topic: &'static str, data: Vec<u8>) -> Result<usize, PublishError> {
+        if data.len() > MAX_QUESTION {
+            let size = data.len();
+            return Err(PublishError::Refused(format!(
+                "a question of {size} bytes is too large for gossip, {MAX_QUESTION} are allowed"
+            )));
+        }
         let topic = IdentTopic::new(topic);
         let gossip = &mut self.swarm.behaviour_mut().gossip.inner;
         gossip.publish(topic.clone(), data)?;
@@ -257,10 +260,9 @@ impl Actor {
                     from: propagation_source,
                     id: message_id,
                     data: message.data,
+                    room: None,
                 };
-                if self.gossip.try_send(gossip).is_err() {
-                    self.metrics.dropped("gossip_waiting", "full");
-                }
+                self.hear(gossip);
             }
             BehaviourEvent::Ping(ping::Event {
                 peer,
@@ -298,6 +300,21 @@ impl Actor {
             }
             _ => {}
         }
+    }
+
+    /// A message goes up to be judged; one that cannot is given up at once, so that nothing keeps it until then.
+    fn hear(&mut self, gossip: Gossip) {
+        let (source, size) = (gossip.source.to_string(), gossip.data.len());
+        let given_up = gossip.verdict(MessageAcceptance::Ignore);
+        match self.gossip.take(gossip) {
+            Ok(()) => return,
+            Err(NotJudged::Full) => self.metrics.dropped("gossip_waiting", "full"),
+            Err(NotJudged::TooLarge) => {
+                let detail = format_args!("a message of {size} bytes; {MAX_QUESTION} are allowed");
+                self.refusals.refuse("gossip_too_large", &source, detail);
+            }
+        }
+        self.judge(given_up);
     }
 
     fn on_connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint) {

@@ -5,10 +5,10 @@
 use super::Stranger;
 use super::explain::innermost;
 use super::gate::{PATIENCE, Standing, Told};
+use super::limits::Exceeded;
 use super::pending::TooManyPending;
 use super::source::Source;
 use super::swarm::Actor;
-use libp2p::connection_limits;
 use libp2p::swarm::ListenError;
 use libp2p::{Multiaddr, PeerId};
 use std::collections::HashSet;
@@ -17,9 +17,8 @@ use tokio::sync::oneshot;
 
 impl Actor {
     pub(super) fn know(&mut self, peers: HashSet<PeerId>, allow_unknown: bool) {
-        let before = self.gate.counted_on();
         let open = self.gate.know(peers, allow_unknown, Instant::now());
-        self.make_room(&before);
+        self.make_room();
         for (peer, standing) in open {
             self.stands(peer, standing);
         }
@@ -36,15 +35,9 @@ impl Actor {
     }
 
     /// Whoever is counted on is connected whatever strangers take up.
-    fn make_room(&mut self, before: &HashSet<PeerId>) {
-        let after = self.gate.counted_on();
-        let limits = &mut self.swarm.behaviour_mut().limits;
-        for gone in before.difference(&after) {
-            limits.remove_peer_id(gone);
-        }
-        for new in after.difference(before) {
-            limits.bypass_peer_id(new);
-        }
+    fn make_room(&mut self) {
+        let counted_on = self.gate.counted_on();
+        self.swarm.behaviour_mut().limits.count_on(counted_on);
     }
 
     /// Asks about as many strangers as the gate allows.
@@ -88,7 +81,7 @@ impl Actor {
         let ListenError::Denied { cause } = error else { return };
         let reason = if cause.downcast_ref::<TooManyPending>().is_some() {
             "pending_of_address"
-        } else if cause.downcast_ref::<connection_limits::Exceeded>().is_some() {
+        } else if cause.downcast_ref::<Exceeded>().is_some() {
             "too_many"
         } else {
             return;
@@ -100,9 +93,8 @@ impl Actor {
 
     /// Our indexers: whatever the store says of them, they are let in.
     pub(super) fn need(&mut self, peers: HashSet<PeerId>) {
-        let before = self.gate.counted_on();
         let open = self.gate.need(peers);
-        self.make_room(&before);
+        self.make_room();
         for (peer, standing) in open {
             self.stands(peer, standing);
         }

@@ -8,6 +8,7 @@ use crate::discovery::{Depth, Discovery, Found};
 use crate::identity::public_key_base64;
 use crate::model::Peer;
 use crate::store::{Store, StoreError};
+use crate::wire::NODE_KEY;
 use libp2p::PeerId;
 use tokio::time::{Instant, timeout_at};
 
@@ -33,6 +34,8 @@ pub struct Looked {
 
 /// Every peer that `search` (a DID, a PeerId or a name) means, as far as is known by `deadline`.
 pub async fn get_peer_record(store: &dyn Store, discovery: &Discovery, search: &str, deadline: Instant) -> Looked {
+    // A DID as the DHT's keys and some questions spell it.
+    let search = search.trim_start_matches(NODE_KEY);
     let Ok(stored) = timeout_at(deadline, store.find_peers(search)).await else {
         return Looked {
             cut: true,

@@ -134,6 +134,7 @@ impl Running {
             for over in self.table.ended(Instant::now()) {
                 self.ended(over).await;
             }
+            self.desk.streams.strangers_may_answer(self.table.asks_everybody());
         }
     }
 
@@ -222,6 +223,7 @@ impl Running {
 
     async fn ask_everybody(&mut self, id: String, question: &Question, user: &str, datatype: DataType) {
         self.desk.metrics.searched("all");
+        self.desk.streams.strangers_may_answer(true);
         let listeners = match self.desk.pubsub.search_publish_event(question, user, datatype).await {
             Ok(listeners) => listeners,
             Err(error) => {

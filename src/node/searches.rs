@@ -347,6 +347,13 @@ impl Searches {
         all.into_iter().map(|(id, search)| search.over(id)).collect()
     }
 
+    /// Whether one is open that everybody may answer.
+    #[must_use]
+    pub fn asks_everybody(&self) -> bool {
+        let mut open = self.open.values();
+        open.any(|search| matches!(search.asked, AskedPeers::Everybody(_)))
+    }
+
     /// When the time of a search is up.
     #[must_use]
     pub fn deadline_of(&self, id: &str) -> Option<Instant> {

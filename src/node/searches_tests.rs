@@ -50,6 +50,18 @@ fn ends_when_everybody_asked_has_ended_or_failed() {
 }
 
 #[test]
+fn everybody_may_answer_while_a_gossiped_search_is_open() {
+    let now = Instant::now();
+    let mut table = table(&["a"], 10, now);
+    assert!(!table.asks_everybody());
+    let gossiped = OpenSearch::new("u".into(), true, None, now + Duration::from_secs(10), 10);
+    table.open("g".into(), gossiped);
+    assert!(table.asks_everybody());
+    table.close("g");
+    assert!(!table.asks_everybody());
+}
+
+#[test]
 fn an_answer_that_broke_off_or_was_not_done_in_time_is_cut() {
     let now = Instant::now();
     for (complete, cut) in [(Some(true), false), (Some(false), true), (None, true)] {

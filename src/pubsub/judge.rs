@@ -1,7 +1,7 @@
 //! Whether a gossiped event is genuine, fresh and new, and whether its sender may be answered.
 //!
-//! Pure: time is passed in. Always: after the rate of its source, the signature is checked before the sender is looked
-//! up, with the key inside the source's PeerId; what is remembered of sources and messages is bounded.
+//! Pure: time is passed in. Always: the rate of a source comes before anything else; the signature is checked before the sender
+//! is looked up, with the key inside the source's PeerId; what is remembered of sources and messages is bounded.
 
 use crate::model::{Federation, Member, TokenBucket};
 use crate::stream::key_of;
@@ -56,7 +56,12 @@ impl Judge {
         }
     }
 
-    /// Judges one event that `source` published.
+    /// Whether `source` is within its rate; asked before its message is read.
+    pub fn admits(&mut self, source: &PeerId, instant: Instant, federation: &Federation) -> bool {
+        self.within_rate(source, instant, federation.of_peer(source).is_some())
+    }
+
+    /// Judges one event that `source` published, and that was admitted.
     pub fn judge(
         &mut self,
         source: &PeerId,
@@ -64,9 +69,6 @@ impl Judge {
         (now, instant): (SystemTime, Instant),
         federation: &Federation,
     ) -> Verdict {
-        if !self.within_rate(source, instant, federation.of_peer(source).is_some()) {
-            return Verdict::Ignore("gossip_rate");
-        }
         if event.kind != Action::Search {
             return Verdict::Reject("not_a_search");
         }
@@ -195,6 +197,9 @@ mod tests {
         }
 
         fn judge(&mut self, event: &Event) -> Verdict {
+            if !self.judge.admits(&self.source, self.instant, &self.federation) {
+                return Verdict::Ignore("gossip_rate");
+            }
             self.judge
                 .judge(&self.source, event, (self.now, self.instant), &self.federation)
         }

@@ -6,7 +6,7 @@
 
 pub mod judge;
 
-use crate::discovery::{Depth, Discovery};
+use crate::discovery::{Depth, Discovery, Found};
 use crate::model::{Federation, Member, Relation};
 use crate::network::{Gossip, Network, PublishError};
 use crate::store::Store;
@@ -109,6 +109,13 @@ impl PubSubService {
                 },
             };
             let federation = Arc::clone(&listening.federation.borrow());
+            // Before anything is read of it: who talks too much costs nothing else.
+            if !listening.judge.admits(&gossip.source, Instant::now(), &federation) {
+                let source = gossip.source.to_string();
+                listening.refusals.refuse("gossip_rate", &source, "a gossiped search");
+                self.network.judge(gossip.verdict(MessageAcceptance::Ignore)).await;
+                continue;
+            }
             let heard = Event::read_line(&gossip.data, &listening.limits);
             let (acceptance, asked) = match heard {
                 Ok(event) => {
@@ -143,7 +150,7 @@ impl PubSubService {
     ) -> (MessageAcceptance, Option<Asked>) {
         let source = gossip.source.to_string();
         match verdict {
-            Verdict::Answer(by) => match Question::read(&event.payload) {
+            Verdict::Answer(by) => match Question::read_gossiped(&event.payload) {
                 Some(question) => (
                     MessageAcceptance::Accept,
                     Some(Asked {
@@ -176,7 +183,7 @@ impl PubSubService {
 
     /// A genuine question of a peer that our store does not know: `getPeerRecord(from)`, and it gets what is public.
     fn answer_stranger(&self, listening: &Listening, strangers: &Arc<Semaphore>, source: PeerId, event: &Event) {
-        let Some(question) = Question::read(&event.payload) else {
+        let Some(question) = Question::read_gossiped(&event.payload) else {
             return;
         };
         let Ok(turn) = Arc::clone(strangers).try_acquire_owned() else {
@@ -195,7 +202,8 @@ impl PubSubService {
         tokio::spawn(async move {
             let found = discovery.find(&did, Depth::All).await;
             drop(turn);
-            let Some(found) = found.iter().find(|found| found.record.peer == source) else {
+            let is_asker = |found: &&Found| found.record.peer == source && found.record.record.did == did;
+            let Some(found) = found.iter().find(is_asker) else {
                 debug!(%did, %source, "nobody has a record of this asker");
                 return;
             };

@@ -1,6 +1,7 @@
 //! Answers a search: looks through our store and streams what the asker may see, `/opencloud/resource/search/1.0`.
 //!
-//! Owns the bounds of answering. Never decides who may see what: that is the access rule, asked by the store. Always:
+//! Owns the bounds of answering. Never decides who may see what: that is the access rule, asked by the store. Always: nothing
+//! is searched for an asker that is not connected,
 //! the first result leaves before the last is found, what is found while a piece is written, and of many results for a
 //! millisecond behind it, leaves together in the next,
 //! an asker that goes away or takes nothing stops the query, and an asker that gave an id is told at the end how many there
@@ -38,6 +39,8 @@ const PIECE: usize = 64 * 1024;
 
 /// Searches of one asker that run at a time; its further ones wait.
 pub(super) const TURNS_OF_ONE: usize = 2;
+/// Questions of one asker that run or wait; further ones are refused, so that others' find a place.
+pub(super) const PLACES_OF_ONE: usize = 16;
 
 /// A question that was put to us.
 #[derive(Debug, Clone)]
@@ -77,7 +80,9 @@ impl StreamService {
     /// The diagrams' `SendResponse`: searches the store for `asked` and streams the matches to the asker.
     pub async fn send_response(&self, asked: Asked, store: Arc<dyn Store>) {
         let Some(peer) = asked.by.peer_id else { return };
-        let Ok(_waiting) = Arc::clone(&self.0.questions).try_acquire_owned() else {
+        // First of its own, so that no asker takes all places.
+        let own = self.0.waiting.of(asked.by.did.clone()).try_acquire_owned();
+        let (Ok(_own), Ok(_place)) = (own, self.0.questions.try_acquire()) else {
             return self.0.refusals.refuse(
                 "too_many_questions",
                 &asked.by.did,
@@ -92,8 +97,10 @@ impl StreamService {
         let _stops_query = query_stop.clone().drop_guard();
         let own_turn = self.0.askers.of(asked.by.did.clone());
         let answering = async {
-            // First among the asker's own, so that no asker takes all turns.
+            // First among the asker's own, so that no asker takes all turns; and whoever cannot be reached takes none at all.
             let _own = own_turn.acquire().await;
+            let connected = self.0.discovery.connect(peer, &asked.by.addresses).await;
+            connected.map_err(|error| Ended::Unreachable(error.to_string()))?;
             let _turn = self.0.searching.acquire().await;
             self.answer(&asked, peer, store, deadline, query_stop).await
         };
@@ -154,8 +161,6 @@ impl StreamService {
         mut found: mpsc::Receiver<Found>,
         (room, over): (&Room, &CancellationToken),
     ) -> Result<(WriteHalf<Stream>, usize), Ended> {
-        let connected = self.0.discovery.connect(peer, &asked.by.addresses).await;
-        connected.map_err(|error| Ended::Unreachable(error.to_string()))?;
         let opened = self.0.network.open(peer, protocol::SEARCH).await;
         let opened = opened.map_err(|error| Ended::Unreachable(error.to_string()))?;
         let (mut asker, mut stream) = opened.split();

@@ -4,7 +4,7 @@
 //! peer's right is checked for each batch, `from` is the DID of the connection's PeerId, and a full upward queue stops
 //! the reading, which is the back-pressure that the sender feels.
 
-use super::{StreamService, locked};
+use super::{INBOUND_BYTES, StreamService, locked};
 use crate::identity::key_of;
 use crate::model::{Federation, Member};
 use crate::network::{Incoming, LineLimits, Lines, split};
@@ -129,7 +129,8 @@ impl StreamService {
         if batch.events.is_empty() {
             return true;
         }
-        let weight = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // One piece may be larger than all of the room: it waits until nothing else is there.
+        let weight = u32::try_from(bytes.min(INBOUND_BYTES)).unwrap_or(u32::MAX);
         batch.room = Arc::clone(&self.0.inbound_room).acquire_many_owned(weight).await.ok();
         self.0.events.send(batch).await.is_ok()
     }

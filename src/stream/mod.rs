@@ -13,6 +13,7 @@ mod partner;
 mod probe;
 mod questions;
 mod shares;
+mod strangers;
 mod table;
 mod writer;
 
@@ -152,10 +153,13 @@ struct Shared {
     inbound_room: Arc<Semaphore>,
     /// Running and waiting answers of each asker.
     askers: Shares<String>,
-    /// Questions taken and not yet answered, waiting ones included.
-    questions: Arc<Semaphore>,
+    /// Questions taken and not yet answered, waiting ones included; and of each asker.
+    questions: Semaphore,
+    waiting: Shares<String>,
     /// Queries that run in our store at once.
     searching: Semaphore,
+    /// Whose answers are looked up.
+    strangers: strangers::Strangers,
     last_ts: Mutex<SystemTime>,
     events: mpsc::Sender<Inbound>,
     search: mpsc::Sender<SearchLine>,
@@ -183,10 +187,12 @@ impl StreamService {
             // One line must fit, or none would.
             half_read: Arc::new(Semaphore::new(limits.half_read_bytes.max(limits.line_bytes))),
             half_read_of: Shares::new((limits.half_read_bytes / SHARES).max(limits.line_bytes)),
-            questions: Arc::new(Semaphore::new(QUESTIONS)),
+            questions: Semaphore::new(QUESTIONS),
+            waiting: Shares::new(answers::PLACES_OF_ONE),
             inbound_room: Arc::new(Semaphore::new(INBOUND_BYTES)),
             askers: Shares::new(answers::TURNS_OF_ONE),
             searching: Semaphore::new(limits.search_concurrency),
+            strangers: strangers::Strangers::new(),
             paces: Mutex::new(pace::Paces::new(
                 limits.partner_events_per_second,
                 limits.partner_events_burst,
@@ -304,6 +310,11 @@ impl StreamService {
             *last
         };
         Event::new(action, &self.0.own.did, user, datatype, payload, timestamp(at))
+    }
+
+    /// Whether a search is open that everybody may answer: without one, strangers' answers are not looked up.
+    pub fn strangers_may_answer(&self, wanted: bool) {
+        self.0.strangers.are_wanted(wanted);
     }
 
     /// Ends when `peer` loses its right to have streams.

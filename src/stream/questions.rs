@@ -3,6 +3,7 @@
 //! Owns the telling apart of the two and the checks of their sender. Never knows which searches are open: answers go up
 //! with everything that is needed to find theirs. Always: an answer that nobody waits for ends its stream.
 
+use super::strangers::Denied;
 use super::{Asked, StreamService, locked};
 use crate::discovery::Depth;
 use crate::identity::{is_self_proving, key_of};
@@ -12,7 +13,7 @@ use crate::wire::{Action, DataType, Event, Question, ReadLimits, protocol, times
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 /// A search stream on which nothing comes for this long is closed: others may keep theirs open between questions.
@@ -195,15 +196,18 @@ impl StreamService {
         answers: &mut AnswerSet,
     ) -> Result<Option<SearchLine>, (&'static str, String)> {
         let event = Event::read_line_of_search(line, limits).map_err(|error| (error.rule(), error.to_string()))?;
-        let mut sender = self.sender(&event, &peer);
-        // Its DID does not follow from its key: its record may say that it is its own.
-        if sender.as_ref().err() == Some(&"unknown_peer") && self.has_record(&event.from, peer).await {
-            sender = Ok(Sender::Proven(event.from.clone()));
-        }
-        let sender = sender.map_err(|rule| (rule, "on the search protocol".to_owned()))?;
         // What names its search answers one.
         let may_ask = event.end.is_none() && event.search_id.is_none();
         let question = may_ask.then(|| Question::read(&event.payload)).flatten();
+        let mut sender = self.sender(&event, &peer);
+        // Its DID does not follow from its key: its record may say that it is its own. Strangers ask by gossip alone.
+        if sender.as_ref().err() == Some(&"unknown_peer")
+            && question.is_none()
+            && self.has_record(&event.from, peer, answers.from.as_ref()).await
+        {
+            sender = Ok(Sender::Proven(event.from.clone()));
+        }
+        let sender = sender.map_err(|rule| (rule, "on the search protocol".to_owned()))?;
         if let Some(question) = question {
             let Sender::Known(by) = sender else {
                 return Err(("unknown_peer", "a question".to_owned()));
@@ -237,6 +241,7 @@ impl StreamService {
         }
         Ok(None)
     }
+
     /// False when nobody takes what is read any more.
     async fn send_up(&self, line: Option<SearchLine>) -> bool {
         let Some(line) = line else { return true };
@@ -246,12 +251,26 @@ impl StreamService {
         self.0.search.send(line).await.is_ok()
     }
 
-    /// Whether an indexer knows this DID as this peer's, and our store knows neither.
-    async fn has_record(&self, did: &str, peer: PeerId) -> bool {
+    /// Whether an indexer knows this DID as this peer's, and our store knows neither; `before` has answered on the same stream.
+    async fn has_record(&self, did: &str, peer: PeerId, before: Option<&AnswerFrom>) -> bool {
         let federation = self.federation();
         if federation.get(did).is_some() || federation.of_peer(&peer).is_some() {
             return false;
         }
+        if before.is_some_and(|before| before.did == did) {
+            return true;
+        }
+        let _turn = match self.0.strangers.turn(Instant::now()) {
+            Ok(turn) => turn,
+            Err(Denied::Unwanted) => return false,
+            Err(Denied::Full) => {
+                let detail = "too many strangers' answers are looked up";
+                self.0
+                    .refusals
+                    .dropped("look_up", "stranger", 1, &peer.to_string(), detail);
+                return false;
+            }
+        };
         let found = self.0.discovery.find(did, Depth::Indexers).await;
         found
             .iter()

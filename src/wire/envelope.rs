@@ -4,13 +4,10 @@ use bytes::Bytes;
 
 use super::apart::{Apart, Check, Payload};
 use super::datatype::DataType;
-use super::error::{WireError, bounded};
+use super::error::WireError;
+use super::ids::TEXT_MAX;
 use super::json::{self, ReadLimits};
 use super::write::ObjectWriter;
-
-/// Longest name of a user, in bytes: what one daemon tells another of it is bounded so, and a longer one would break the
-/// stream that carries it.
-pub const USER_MAX: usize = 1024;
 
 const NAMES: [&str; 6] = ["fromapp", "datatype", "user", "groups", "payload", "searchid"];
 
@@ -37,15 +34,15 @@ impl Envelope {
     /// Reads one message. Whether a large payload is JSON finds out whoever reads that.
     ///
     /// # Errors
-    /// Over a limit, not one JSON object, a header key twice or of the wrong kind, an unknown datatype, a user longer than
-    /// [`USER_MAX`].
+    /// Over a limit, not one JSON object, a header key twice or of the wrong kind, a user over 1,024 bytes (no daemon would take
+    /// what is done for it), an unknown datatype.
     pub fn read(bytes: &[u8], limits: &ReadLimits) -> Result<Self, WireError> {
         let Apart { rest, payload: apart } = Apart::of(bytes, limits, Check::Later)?;
         let [from_app, datatype, user, groups, payload, search_id] = json::object(limits.check(&rest)?, &NAMES)?;
         Ok(Self {
             from_app: json::string_or_empty(from_app, "from_app")?,
             datatype: json::datatype(datatype)?,
-            user: bounded(json::string_or_empty(user, "user")?, "user", USER_MAX)?,
+            user: json::at_most(json::string_or_empty(user, "user")?, "user", TEXT_MAX)?,
             groups: json::strings(groups, "groups", limits.message_bytes)?,
             payload: Payload::or_of(apart, payload, limits)?,
             search_id: json::string(search_id, "search_id")?.map(Into::into),
@@ -99,6 +96,7 @@ mod tests {
 
     #[test]
     fn refusals_have_their_rule() {
+        let long = format!(r#"{{"user":"{}"}}"#, "u".repeat(1025));
         let deep = format!("{{\"x\":{}{}}}", "[".repeat(64), "]".repeat(64));
         for (text, rule) in [
             ("", "not_json"),
@@ -107,7 +105,7 @@ mod tests {
             ("[]", "wrong_type"),
             (r#"{"from_app":"a","FromApp":"a"}"#, "duplicate_key"),
             (r#"{"user":1}"#, "wrong_type"),
-            (&format!(r#"{{"user":"{}"}}"#, "u".repeat(USER_MAX + 1)), "too_large"),
+            (&format!(r#"{{"user":"{}"}}"#, "u".repeat(TEXT_MAX + 1)), "too_large"),
             (r#"{"groups":"g"}"#, "wrong_type"),
             (r#"{"datatype":true}"#, "wrong_type"),
             (r#"{"datatype":17}"#, "unknown_datatype"),
@@ -116,6 +114,7 @@ mod tests {
             (r#"{"datatype":"Peer"}"#, "unknown_datatype"),
             (r#"{"user":"\ud800"}"#, "wrong_type"),
             (&deep, "too_deep"),
+            (&long, "too_large"),
         ] {
             assert_eq!(read(text).map_err(|error| error.rule()), Err(rule), "{text}");
         }

@@ -87,14 +87,6 @@ impl WireError {
     }
 }
 
-/// The text, when it has at most `limit` bytes.
-pub(super) fn bounded(text: String, what: &'static str, limit: usize) -> Result<String, WireError> {
-    match text.len() {
-        size if size > limit => Err(WireError::TooLarge { what, size, limit }),
-        _ => Ok(text),
-    }
-}
-
 /// A foreign word as it may appear in an error: at most 32 characters of it.
 pub(super) fn quoted(word: &str) -> String {
     word.chars().take(32).collect()

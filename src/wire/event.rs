@@ -11,6 +11,7 @@ use libp2p::identity::{Keypair, PublicKey};
 use super::apart::{Apart, Check, Payload};
 use super::datatype::DataType;
 use super::error::WireError;
+use super::ids::{ID_MAX, TEXT_MAX};
 use super::json::{self, ReadLimits};
 use super::names::Action;
 use super::plain;
@@ -19,6 +20,8 @@ use super::write::ObjectWriter;
 const NAMES: [&str; 9] = [
     "type", "from", "user", "datatype", "ts", "payload", "sig", "searchid", "end",
 ];
+/// Longest time: RFC 3339 needs 35 bytes.
+const TIME_MAX: usize = 128;
 const SIGNED_KEYS: [&str; 6] = ["type", "from", "User", "datatype", "ts", "payload"];
 
 /// One message from daemon to daemon.
@@ -82,7 +85,8 @@ impl Event {
     /// Reads one line (its newline may be there or not).
     ///
     /// # Errors
-    /// As for an envelope; also a missing `type` or `from`, an unknown `type`, a `sig` that is not base64.
+    /// As for an envelope; also a missing `type` or `from`, an unknown `type`, a `sig` that is not base64, a `from` over 256
+    /// bytes, a `User` or `search_id` over 1,024: what is looked up, or kept, by them has its bound here.
     pub fn read_line(line: &[u8], limits: &ReadLimits) -> Result<Self, WireError> {
         Self::read(line, limits, Check::Here)
     }
@@ -119,13 +123,15 @@ impl Event {
         });
         Ok(Self {
             kind: json::action(kind, "type")?,
-            from: json::needed_string(from, "from")?,
-            user: json::string_or_empty(user, "User")?,
+            from: json::at_most(json::needed_string(from, "from")?, "from", ID_MAX)?,
+            user: json::at_most(json::string_or_empty(user, "User")?, "User", TEXT_MAX)?,
             datatype: json::datatype(datatype)?,
-            ts: json::string_or_empty(ts, "ts")?,
+            ts: json::at_most(json::string_or_empty(ts, "ts")?, "ts", TIME_MAX)?,
             payload: Payload::or_of(apart, payload, limits)?,
             sig,
-            search_id: json::string(search_id, "search_id")?.map(Into::into),
+            search_id: json::string(search_id, "search_id")?
+                .map(|id| json::at_most(id.into(), "search_id", TEXT_MAX))
+                .transpose()?,
             end: json::given(end).map(SearchEndMark::read).transpose()?,
             signed_text,
         })
@@ -353,6 +359,16 @@ mod tests {
             (r#"{"type":"search","from":"a","end":[]}"#, "wrong_type"),
         ] {
             assert_eq!(read(line).map_err(|error| error.rule()), Err(rule), "{line}");
+        }
+        for (key, most) in [("from", 256), ("user", 1024), ("ts", 128), ("search_id", 1024)] {
+            let from = if key == "from" { "" } else { r#","from":"a""# };
+            let line = |size: usize| format!(r#"{{"type":"search"{from},"{key}":"{}"}}"#, "x".repeat(size));
+            assert_eq!(read(&line(most)).map(|_| ()), Ok(()), "{key}");
+            assert_eq!(
+                read(&line(most + 1)).map_err(|error| error.rule()),
+                Err("too_large"),
+                "{key}"
+            );
         }
         let unsigned = read(r#"{"type":"search","from":"a","sig":null}"#).unwrap();
         assert!(!unsigned.is_signed());

@@ -1,12 +1,14 @@
 //! Small payloads that name peers or a document: `peer_ids`, `peer_id`, `id`.
 
-use super::error::{self, WireError};
+use super::error::WireError;
 use super::json;
 
 /// Most peers one consideration may list; more is refused, the sender splits it.
 pub const PEER_IDS_MAX: usize = 10_000;
 /// Longest id, in bytes. UUIDs, DIDs and peer ids are well below.
-const ID_MAX: usize = 256;
+pub(super) const ID_MAX: usize = 256;
+/// Longest user, and longest id that an app gives its search.
+pub(super) const TEXT_MAX: usize = 1024;
 
 /// The DIDs or peer ids of `{peer_ids: [...]}`, empty when it lists none.
 ///
@@ -35,7 +37,7 @@ pub fn read_peer_ids(payload: &[u8]) -> Result<Vec<String>, WireError> {
 /// Not an object, `peer_id` missing, not a string or over 256 bytes.
 pub fn read_peer_id(payload: &[u8]) -> Result<String, WireError> {
     let [id] = json::object(json::text(payload)?, &["peerid"])?;
-    bounded(json::needed_string(id, "peer_id")?, "peer_id")
+    json::at_most(json::needed_string(id, "peer_id")?, "peer_id", ID_MAX)
 }
 
 /// The id of `{id, ...}`: of a removed document, or of a search to end.
@@ -44,11 +46,7 @@ pub fn read_peer_id(payload: &[u8]) -> Result<String, WireError> {
 /// Not an object, `id` missing, not a string or over 256 bytes.
 pub fn read_id(payload: &[u8]) -> Result<String, WireError> {
     let [id] = json::object(json::text(payload)?, &["id"])?;
-    bounded(json::needed_string(id, "id")?, "id")
-}
-
-fn bounded(id: String, what: &'static str) -> Result<String, WireError> {
-    error::bounded(id, what, ID_MAX)
+    json::at_most(json::needed_string(id, "id")?, "id", ID_MAX)
 }
 
 #[cfg(test)]

@@ -265,6 +265,14 @@ pub(super) fn needed_string(raw: Option<&str>, key: &'static str) -> Result<Stri
         .ok_or(WireError::Missing(key))
 }
 
+/// The same text when it has at most so many bytes.
+pub(super) fn at_most(text: String, what: &'static str, limit: usize) -> Result<String, WireError> {
+    match text.len() {
+        size if size > limit => Err(WireError::TooLarge { what, size, limit }),
+        _ => Ok(text),
+    }
+}
+
 /// A list of strings of at most `most` entries; empty when missing or `null`.
 pub(super) fn strings(raw: Option<&str>, key: &'static str, most: usize) -> Result<Vec<String>, WireError> {
     let Some(raw) = given(raw) else { return Ok(Vec::new()) };

@@ -82,7 +82,7 @@ impl PeerRecord {
     /// Reads one record.
     ///
     /// # Errors
-    /// Over [`RECORD_BYTES`], not an object of strings, `did` or `peer_id` missing, a text of more than 512 bytes, a
+    /// Over [`RECORD_BYTES`], as it came or as it is passed on, not an object of strings, `did` or `peer_id` missing, a text of more than 512 bytes, a
     /// signature that is not base64.
     pub fn read(bytes: &[u8]) -> Result<Self, WireError> {
         let limits = ReadLimits {
@@ -109,7 +109,15 @@ impl PeerRecord {
             signed_text,
         };
         record.check_sizes()?;
-        Ok(record)
+        // It is passed on as its signer wrote it, keys that were left out as `null`: so it must be readable, too.
+        match record.write().len() {
+            size if size > RECORD_BYTES => Err(WireError::TooLarge {
+                what: "the record as it is passed on",
+                size,
+                limit: RECORD_BYTES,
+            }),
+            _ => Ok(record),
+        }
     }
 
     fn check_sizes(&self) -> Result<(), WireError> {
@@ -273,6 +281,25 @@ mod tests {
             assert_eq!(read.verify(&key.public()), Ok(()), "{given}");
             assert_eq!(String::from_utf8(read.write()).unwrap(), line);
         }
+    }
+
+    #[test]
+    fn what_is_taken_can_be_read_by_whom_it_is_passed_on_to() {
+        // The keys that are missing are written when it is passed on.
+        let text = |size: usize| {
+            let head = r#"{"did":"d","peer_id":"p","signature":"AAAA","stream_address":""#;
+            format!("{head}{}\"}}", "a".repeat(size - head.len() - 2))
+        };
+        let longest = (0..=RECORD_BYTES)
+            .rev()
+            .take(200)
+            .find(|size| PeerRecord::read(text(*size).as_bytes()).is_ok());
+        let longest = longest.unwrap();
+        assert!(longest < RECORD_BYTES);
+        let passed_on = PeerRecord::read(text(longest).as_bytes()).unwrap().write();
+        assert!(PeerRecord::read(&passed_on).is_ok() && passed_on.len() == RECORD_BYTES);
+        let too_long = PeerRecord::read(text(RECORD_BYTES).as_bytes());
+        assert_eq!(too_long.map_err(|error| error.rule()), Err("too_large"));
     }
 
     #[test]

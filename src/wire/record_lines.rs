@@ -19,6 +19,8 @@ pub const RECORDS_MAX: usize = 100;
 pub const INDEXERS_MAX: usize = 16;
 /// Longest line of these protocols.
 pub const RECORD_LINE_BYTES: usize = RECORDS_MAX * RECORD_BYTES + 4096;
+/// Longest address of an indexer that is told.
+const ADDRESS_BYTES: usize = 512;
 /// Longest key asked for: `/node/` and a DID, a PeerId or a name.
 const KEY_BYTES: usize = 512;
 /// An object with a list of flat objects.
@@ -122,20 +124,27 @@ impl RecordQuery {
         if key.is_empty() {
             key = json::needed_string(peer_id, "key")?;
         }
-        if let Some(did) = key.strip_prefix(NODE_KEY) {
-            key = did.to_owned();
-        }
-        match key.len() {
+        Ok(Self {
+            key: Self::checked(&key)?.to_owned(),
+            forwarded: json::flag(forwarded, "forwarded")?,
+        })
+    }
+
+    /// The key that is asked for by `text`, without `/node/` however often it stands before it: asker and indexer must mean
+    /// the same by it, or an honest answer is one to something else.
+    ///
+    /// # Errors
+    /// None, or one of more than 512 bytes.
+    pub fn checked(text: &str) -> Result<&str, WireError> {
+        let text = text.trim_start_matches(NODE_KEY);
+        match text.len() {
             0 => Err(WireError::Missing("key")),
             size if size > KEY_BYTES => Err(WireError::TooLarge {
                 what: "key",
                 size,
                 limit: KEY_BYTES,
             }),
-            _ => Ok(Self {
-                key,
-                forwarded: json::flag(forwarded, "forwarded")?,
-            }),
+            _ => Ok(text),
         }
     }
 
@@ -224,19 +233,21 @@ pub struct BeatAnswer {
 }
 
 impl BeatAnswer {
-    /// Reads one line.
+    /// Reads one line. An address of an indexer over 512 bytes is left out: reading it may take the square of its length.
     ///
     /// # Errors
     /// No object, a field of another kind, more than [`INDEXERS_MAX`] indexers.
     pub fn read_line(line: &[u8]) -> Result<Self, WireError> {
         let names = ["ok", "why", "records", "capacity", "indexers"];
         let [ok, why, records, capacity, indexers] = json::object(checked(line)?, &names)?;
+        let mut indexers = json::strings(indexers, "indexers", INDEXERS_MAX)?;
+        indexers.retain(|address| address.len() <= ADDRESS_BYTES);
         Ok(Self {
             ok: json::flag(ok, "ok")?,
             why: json::string_or_empty(why, "why")?,
             records: json::count(records, "records")?.unwrap_or(0),
             capacity: json::count(capacity, "capacity")?.unwrap_or(0),
-            indexers: json::strings(indexers, "indexers", INDEXERS_MAX)?,
+            indexers,
         })
     }
 
@@ -265,15 +276,25 @@ mod tests {
         for (line, key) in [
             (r#"{"key":"did:a"}"#, "did:a"),
             (r#"{"key":"/node/did:a"}"#, "did:a"),
+            (r#"{"key":"/node//node/did:a"}"#, "did:a"),
+            (r#"{"key":"","peer_id":"/node/12D3"}"#, "12D3"),
             (r#"{"Key":"","PeerID":"12D3"}"#, "12D3"),
             (r#"{"peer_id":"12D3"}"#, "12D3"),
         ] {
             assert_eq!(RecordQuery::read_line(line.as_bytes()).unwrap().key, key, "{line}");
         }
-        for line in ["{}", r#"{"key":"/node/"}"#, r#"{"key":null}"#] {
+        for line in [
+            "{}",
+            r#"{"key":"/node/"}"#,
+            r#"{"key":"/node//node/"}"#,
+            r#"{"key":null}"#,
+        ] {
             let read = RecordQuery::read_line(line.as_bytes()).map_err(|error| error.rule());
             assert_eq!(read, Err("missing"), "{line}");
         }
+        let long = format!(r#"{{"key":"{}"}}"#, "k".repeat(KEY_BYTES + 1));
+        let read = RecordQuery::read_line(long.as_bytes()).map_err(|error| error.rule());
+        assert_eq!(read, Err("too_large"));
         let passed_on = RecordQuery {
             key: "k".into(),
             forwarded: true,
@@ -332,6 +353,8 @@ mod tests {
             indexers: vec!["/ip4/10.0.0.1/tcp/4001/p2p/x".into()],
         };
         assert_eq!(BeatAnswer::read_line(&full.write_line()), Ok(full));
+        let long = format!(r#"{{"ok":true,"indexers":["{}","a"]}}"#, "x".repeat(ADDRESS_BYTES + 1));
+        assert_eq!(BeatAnswer::read_line(long.as_bytes()).unwrap().indexers, ["a"]);
         let bare = BeatAnswer::read_line(br#"{"ok":true}"#).unwrap();
         assert_eq!((bare.ok, bare.capacity), (true, 0));
         assert_eq!(bare.write_line(), b"{\"ok\":true}\n");

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::datatype::DataType;
-use super::error::{WireError, bounded, quoted};
+use super::error::{WireError, quoted};
+use super::ids::TEXT_MAX;
 use super::json;
 use super::write::ObjectWriter;
 
@@ -60,7 +61,8 @@ impl SearchRequest {
     /// Without a text (Go leaves an empty one out) everything matches.
     ///
     /// # Errors
-    /// Not an object, a value of the wrong kind, an unknown scope, a text longer than [`SEARCH_TEXT_MAX`].
+    /// Not an object, a value of the wrong kind, an unknown scope, an `id` over 1,024 bytes, a text longer than
+    /// [`SEARCH_TEXT_MAX`].
     pub fn read(payload: &[u8]) -> Result<Self, WireError> {
         let [search, id, limit, timeout_ms, datatype, scope] = json::object(json::text(payload)?, &NAMES)?;
         let scope = match json::string(scope, "type")? {
@@ -79,7 +81,7 @@ impl SearchRequest {
         } = question;
         Ok(Self {
             scope,
-            text: bounded(text, "search", SEARCH_TEXT_MAX)?,
+            text: json::at_most(text, "search", SEARCH_TEXT_MAX)?,
             id,
             limit,
             timeout_ms,
@@ -92,7 +94,8 @@ impl SearchRequest {
     /// The `id` of a payload that may be no request: whoever waits for the end of that search is told.
     pub fn id_of(payload: &[u8]) -> Option<String> {
         let [id] = json::object(json::text(payload).ok()?, &["id"]).ok()?;
-        json::needed_string(id, "id").ok()
+        let id = json::needed_string(id, "id").ok()?;
+        json::at_most(id, "id", TEXT_MAX).ok()
     }
 }
 
@@ -119,12 +122,21 @@ impl Question {
         Self::from_fields(fields).ok()
     }
 
+    /// The same by gossip, where there are only questions: other keys are for others to know.
+    pub fn read_gossiped(payload: &[u8]) -> Option<Self> {
+        let fields = json::object(json::text(payload).ok()?, &QUESTION_NAMES).ok()?;
+        Self::from_fields(fields).ok()
+    }
+
     fn from_fields([search, id, limit, timeout_ms, datatype]: [Option<&str>; 5]) -> Result<Self, WireError> {
         Ok(Self {
             text: json::string(search, "search")?
                 .ok_or(WireError::Missing("search"))?
                 .into(),
-            id: json::string(id, "id")?.filter(|id| !id.is_empty()).map(Into::into),
+            id: json::string(id, "id")?
+                .filter(|id| !id.is_empty())
+                .map(|id| json::at_most(id.into(), "id", TEXT_MAX))
+                .transpose()?,
             limit: json::count(limit, "limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX)),
             timeout_ms: json::count(timeout_ms, "timeout_ms")?,
             datatype: Some(json::datatype(datatype)?).filter(|kind| *kind != DataType::Invalid),
@@ -235,6 +247,7 @@ mod tests {
             ("\"x\"", "wrong_type"),
             (r#"{"search":1}"#, "wrong_type"),
             (r#"{"search":"x","type":"nobody"}"#, "unknown_scope"),
+            (&format!(r#"{{"search":"x","id":"{}"}}"#, "i".repeat(1025)), "too_large"),
             (r#"{"search":"x","limit":-1}"#, "wrong_type"),
             (r#"{"search":"x","limit":1.5}"#, "wrong_type"),
             (
@@ -272,6 +285,20 @@ mod tests {
             "",
         ] {
             assert_eq!(Question::read(answer.as_bytes()), None, "{answer}");
+        }
+        let more = br#"{"search":"x","limit":3,"type":"all","new":[1]}"#;
+        assert_eq!(
+            Question::read_gossiped(more),
+            Question::read(br#"{"search":"x","limit":3}"#)
+        );
+        for none in [
+            r#"{"find":"x"}"#,
+            r#"{"search":{}}"#,
+            r#"{"search":"x","Search":"y"}"#,
+            "[]",
+            "",
+        ] {
+            assert_eq!(Question::read_gossiped(none.as_bytes()), None, "{none}");
         }
     }
 }

@@ -68,11 +68,15 @@ async fn two_peers_that_know_one_indexer_find_each_other_also_where_unknown_peer
     keeps(&bob, 1).await;
     for (one, other) in [(&alice, &bob), (&bob, &alice)] {
         let who = other.identity();
-        for key in [&who.did, &who.peer_id, &who.name] {
+        // As the DHT spells it, too.
+        let spelled = ["/node/", "/node//node/"].map(|before| format!("{before}{}", who.did));
+        for key in [&who.did, &who.peer_id, &who.name, &spelled[0], &spelled[1]] {
             let document = finds(one, key, &who.did).await;
             assert_eq!(document["public_key"], *who.public_key);
             assert_eq!(document["relation"], 0);
         }
+        // An honest answer to any of them is no lie.
+        keeps(one, 1).await;
     }
 }
 

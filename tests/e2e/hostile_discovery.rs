@@ -99,7 +99,8 @@ async fn what_an_indexer_makes_up_is_refused_and_it_is_not_asked_again() {
             })
             .await;
             told_once(&alice, rule, &liar.identity().peer_id).await;
-            keeps(&alice, 1).await;
+            // What cannot be read is left out, and no lie: an indexer of another version may list it.
+            keeps(&alice, if rule == "unreadable" { 2 } else { 1 }).await;
         }
     }
 }
@@ -128,6 +129,30 @@ async fn old_records_and_floods_and_silence_keep_nobody_from_being_found() {
         finds(&alice, "bob", bob.did()).await;
         still_finds_after_silence(&alice, &bob).await;
     }
+}
+
+#[tokio::test]
+async fn an_indexer_that_answers_its_first_heartbeat_late_is_kept_and_one_that_answers_twice_is_tried_again() {
+    let net = Federation::new();
+    let Some(liar) = liar(&net, "", 1).await else { return };
+    let alice = knowing(&net, "alice", &["liar"]);
+    let late = json!({"protocol": HEARTBEAT, "text": "{\"ok\":true}\n", "after_ms": 6_500});
+    liar.tell("reply", late).await;
+    let alice = alice.start().await;
+    let answered = |text: String| !text.contains("has not answered") && text.contains("kept");
+    let shown = || async { alice.types(&["peer", "ls", "--json"]).await.json()["indexers"].to_string() };
+    until("the late answer to be taken", || async {
+        answered(shown().await).then_some(())
+    })
+    .await;
+    keeps(&alice, 1).await;
+    let twice = json!({"protocol": HEARTBEAT, "text": "{\"ok\":true}\n", "repeat": 2});
+    liar.tell("reply", twice).await;
+    liar.tell("disconnect", json!({"addr": alice.identity().stream_address()}))
+        .await;
+    let what = "the answer to nothing to be said";
+    until(what, || async { shown().await.contains("not asked").then_some(()) }).await;
+    assert!(!shown().await.contains("left alone"));
 }
 
 /// Whoever leaves questions unanswered is let go, and nobody waits for it any more.

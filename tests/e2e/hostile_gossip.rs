@@ -46,7 +46,11 @@ fn answers(js: &Foreign, user: &str) -> usize {
 
 /// A good question is answered.
 async fn good_one_is_answered(js: &Foreign) {
-    let (user, _) = ask(js, json!({})).await;
+    is_answered(js, json!({})).await;
+}
+
+async fn is_answered(js: &Foreign, fields: Value) {
+    let (user, _) = ask(js, fields).await;
     js.expect(|event| event["event"] == "received" && event["user"] == *user)
         .await;
 }
@@ -61,6 +65,8 @@ async fn false_questions_are_rejected_and_good_ones_answered() {
     let bob = net.peer("bob").partner_of("alice").start().await;
     let source = &js.identity().peer_id;
     good_one_is_answered(&js).await;
+    // Keys of another version are no offence.
+    is_answered(&js, json!({"payload": {"search": "gpu", "type": "all"}})).await;
     let offences = [
         ("bad_signature", json!({"forge": "sig"})),
         ("bad_signature", json!({"forge": "payload"})),
@@ -83,6 +89,8 @@ async fn false_questions_are_rejected_and_good_ones_answered() {
         ("unknown_action", json!({"type": "explode"})),
         ("unknown_datatype", json!({"datatype": 99})),
         ("missing", json!({"from": ""})),
+        ("too_large", json!({"from": "z".repeat(257)})),
+        ("gossip_too_large", json!({"payload": {"search": "x".repeat(40_000)}})),
     ];
     let mut counts = std::collections::BTreeMap::<&str, usize>::new();
     for (rule, fields) in &offences {

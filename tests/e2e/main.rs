@@ -19,6 +19,7 @@ mod hostile_gossip;
 mod hostile_invites;
 mod hostile_nats;
 mod hostile_peer;
+mod hostile_searches;
 mod hostile_setup;
 mod intake;
 mod kills;

@@ -2,15 +2,13 @@
 
 use super::{DeliveryKey, DeliveryLine, DeliveryPosition, KEYS_MAX, ReceiverLine, SenderLine};
 use crate::wire::datatype::DataType;
-use crate::wire::envelope::USER_MAX;
-use crate::wire::error::{self, WireError};
+use crate::wire::error::WireError;
+use crate::wire::ids::TEXT_MAX;
 use crate::wire::json::{self, ReadLimits};
 use crate::wire::names::Action;
 use crate::wire::payload;
 use crate::wire::tagged::tagged;
 
-/// Longest id, code or user of a line, in bytes; ids of documents are at most 256.
-const TEXT_MAX: usize = USER_MAX;
 /// Levels that a line puts around its payload.
 const WRAPPING: usize = 2;
 
@@ -178,7 +176,7 @@ fn text(raw: Option<&str>, key: &'static str) -> Result<String, WireError> {
 }
 
 fn bounded(text: String, what: &'static str) -> Result<String, WireError> {
-    error::bounded(text, what, TEXT_MAX)
+    json::at_most(text, what, TEXT_MAX)
 }
 
 fn read_hex(raw: Option<&str>, key: &'static str) -> Result<[u8; 16], WireError> {

@@ -49,6 +49,7 @@ type command struct {
 	Text       string `json:"text"`
 	Repeat     int    `json:"repeat"`
 	DelayMS    int64  `json:"delay_ms_per_byte"`
+	AfterMS    int64  `json:"after_ms"`
 	Close      bool   `json:"close"`
 	ResetAfter bool   `json:"reset"`
 	Stream     *int   `json:"stream"`
@@ -144,7 +145,7 @@ func (n *node) execute(c *command) (fields, error) {
 	case "kad_keep":
 		return nil, n.keepKad(c.Key, c.Base64)
 	case "reply":
-		n.reply(protocol.ID(c.Protocol), c.Text, max(c.Repeat, 1))
+		n.reply(protocol.ID(c.Protocol), c.Text, max(c.Repeat, 1), time.Duration(c.AfterMS)*time.Millisecond)
 		return nil, nil
 	case "configure":
 		return nil, n.configure(c)
@@ -284,8 +285,8 @@ func (n *node) burst(remote peer.ID, c *command) (fields, error) {
 }
 
 // reply answers each line on streams of a protocol with the same bytes, `repeat` times over; no bytes: it reads and says
-// nothing.
-func (n *node) reply(proto protocol.ID, text string, repeat int) {
+// nothing. Each answer is that much late.
+func (n *node) reply(proto protocol.ID, text string, repeat int, after time.Duration) {
 	n.host.SetStreamHandler(proto, func(s network.Stream) {
 		defer s.Close()
 		lines := bufio.NewReader(s)
@@ -295,6 +296,7 @@ func (n *node) reply(proto protocol.ID, text string, repeat int) {
 				return
 			}
 			emit("asked", fields{"protocol": proto, "remote": s.Conn().RemotePeer().String(), "text": line})
+			time.Sleep(after)
 			for range repeat {
 				if text == "" {
 					break
