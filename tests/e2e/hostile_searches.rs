@@ -29,13 +29,15 @@ async fn answers_of_strangers_to_nothing_are_not_looked_up() {
     })
     .await;
     let before = looked_up().await;
-    for count in 1..=20 {
+    for count in 1..=40 {
         let line = format!("{{\"type\":\"search_response\",\"from\":\"did:{count}\",\"payload\":{{\"id\":\"a\"}}}}\n");
         let fields = json!({"addr": address, "protocol": SEARCH, "text": line});
         mallory.try_tell("raw", fields).await;
         refused(&alice, "unknown_peer", count).await;
     }
-    assert_eq!(looked_up().await, before);
+    // It may be looked up itself again, once in ten seconds; its forty DIDs are not.
+    let more = looked_up().await - before;
+    assert!(more < 20.0, "{more}");
 }
 
 #[tokio::test]
