@@ -37,7 +37,7 @@ use crate::model::{Federation, Relation};
 use crate::settings::Settings;
 use crate::store::{Applied, Change as StoreChange, Store, StoreError, Write};
 use crate::stream::{OutEvent, StreamService};
-use crate::telemetry::{Metrics, Refusals};
+use crate::telemetry::{Metrics, Refusals, Sides};
 use crate::wire::{Action, DataType, ReadLimits};
 use dispatch::{Change, Decision, Directed, View, dispatch, not_ours};
 use registry::Registry;
@@ -50,6 +50,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span, warn};
 use wishes::Wish;
 
+/// The side of the store's check of what apps say.
+const SIDE: &str = "apps";
 /// Pause before the store or the journal is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a delete waits for the store to say whose a resource is.
@@ -69,6 +71,8 @@ struct Node {
     settings: watch::Receiver<Arc<Settings>>,
     delivery: Delivery,
     intake: Intake,
+    /// The check of the store: whether it takes what is written.
+    store_writes: Sides,
     log: Log,
     /// What is being journaled.
     under_way: Option<Arc<Batch>>,
@@ -348,7 +352,6 @@ impl Node {
             change,
             only_if_owner: None,
         };
-        let mut told = false;
         loop {
             if taking.given_up {
                 let why = "the daemon is stopping, and the store took nothing before";
@@ -357,6 +360,7 @@ impl Node {
             }
             let error = match self.store.apply(vec![write.clone()]).await {
                 Ok(applied) => {
+                    self.store_writes.good(SIDE);
                     taking.wrote = true;
                     let refused = applied.into_iter().find_map(|applied| match applied {
                         Applied::Refused(why) => Some(why),
@@ -365,6 +369,7 @@ impl Node {
                     return Some(self.store_refused(datatype, refused));
                 }
                 Err(error @ StoreError::Document { .. }) => {
+                    self.store_writes.good(SIDE);
                     return Some(self.store_refused(datatype, error.to_string()));
                 }
                 Err(error) => error,
@@ -375,7 +380,7 @@ impl Node {
                 self.refusals.dropped("store", "stopped", 1, datatype.name(), error);
                 return Some(("stopped", why));
             }
-            if !std::mem::replace(&mut told, true) {
+            if self.store_writes.bad(SIDE, error.to_string()) {
                 warn!(%error, "nothing is taken from NATS: what was heard has to be in the store first");
             }
             tokio::select! {
@@ -384,9 +389,4 @@ impl Node {
             }
         }
     }
-}
-
-/// The DID of this daemon as its store tells; `None` when there is no SELF peer yet.
-async fn stored_did(store: &dyn Store) -> Result<Option<String>, StoreError> {
-    Ok(store.self_peer().await?.map(|peer| peer.did))
 }

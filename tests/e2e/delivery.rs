@@ -371,7 +371,10 @@ async fn with_too_little_room_on_the_disk_nothing_is_taken_and_nothing_is_lost()
         .publish_create(DataType::Compute, &resource(alice.did(), "meanwhile", "Waits"))
         .await;
     alice.wait_log(&["takes no changes now", "disk"]).await;
-    assert!(bob.http("/readyz?verbose").await.unwrap().1.contains("min_free_bytes"));
+    let told = bob.http("/readyz?verbose").await.unwrap().1;
+    let disk = told.lines().find(|line| line.starts_with("[-] disk: ")).unwrap();
+    assert!(disk.contains("min_free_bytes"), "{told}");
+    assert!(told.contains("[+] journal"), "{told}");
     assert_eq!(bob.stop().await, 0);
     bob.set("delivery.min_free_bytes", "0");
     bob.restart().await;
