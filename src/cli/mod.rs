@@ -10,6 +10,7 @@ mod id;
 mod init;
 mod outbox;
 mod peer;
+mod read_once;
 mod run;
 mod search;
 mod status;

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::read_once::ReadOnce;
 use super::{Common, Failure, in_words};
 use crate::admin;
 use crate::control::{Control, Verbs};
@@ -79,6 +80,7 @@ struct Running {
     loaded: Loaded,
     log: LogHandle,
     settings: watch::Sender<Arc<Settings>>,
+    read_once: ReadOnce,
 }
 
 async fn daemon(sources: Sources, loaded: Loaded, log: LogHandle, identity: Identity) -> anyhow::Result<()> {
@@ -106,11 +108,13 @@ async fn daemon(sources: Sources, loaded: Loaded, log: LogHandle, identity: Iden
         .inspect_err(|error| tracing::warn!(%error, "operators cannot ask this daemon"))
         .ok();
     let grace = loaded.settings.shutdown_grace;
+    let read_once = ReadOnce::of(&loaded.settings);
     let mut running = Running {
         sources,
         loaded,
         log,
         settings,
+        read_once,
     };
     let shutdown = CancellationToken::new();
     let parts = NodeParts {
@@ -154,10 +158,11 @@ async fn daemon(sources: Sources, loaded: Loaded, log: LogHandle, identity: Iden
 impl Running {
     /// Reads the settings again and takes what may change; on a mistake all of the old ones stay.
     async fn reload(&mut self) {
-        let sources = self.sources.clone();
-        let fresh = match tokio::task::spawn_blocking(move || load(&sources)).await {
-            Ok(Ok(fresh)) => fresh,
-            Ok(Err(mistakes)) => {
+        let (sources, read_once) = (self.sources.clone(), self.read_once.clone());
+        let reading = tokio::task::spawn_blocking(move || (load(&sources), read_once.changed()));
+        let (fresh, changed_files) = match reading.await {
+            Ok((Ok(fresh), changed)) => (fresh, changed),
+            Ok((Err(mistakes), _)) => {
                 for mistake in &mistakes.0 {
                     tracing::error!("{mistake}");
                 }
@@ -180,6 +185,9 @@ impl Running {
             } else {
                 tracing::warn!(setting = change.key, "changed in its source: it needs a restart");
             }
+        }
+        for setting in changed_files {
+            tracing::warn!(setting, "its file holds something else now: it needs a restart");
         }
         self.loaded = next;
         self.settings.send_replace(Arc::new(self.loaded.settings.clone()));
