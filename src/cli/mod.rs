@@ -5,6 +5,7 @@
 
 mod backup;
 mod config;
+mod descriptors;
 mod health;
 mod id;
 mod init;

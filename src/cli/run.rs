@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::read_once::ReadOnce;
-use super::{Common, Failure, in_words};
+use super::{Common, Failure, descriptors, in_words};
 use crate::admin;
 use crate::control::{Control, Verbs};
 use crate::identity::{Identity, StateDir};
@@ -41,6 +41,7 @@ fn live(sources: Sources, loaded: Loaded, log: LogHandle) -> anyhow::Result<()> 
         config = file,
         "starting"
     );
+    descriptors::raise(loaded.settings.limits.connections);
     let _lock = StateDir::lock(&loaded.settings.state_dir)?;
     let identity = Identity::load(&loaded.settings)?;
     tracing::info!(peer_id = %identity.peer_id, "identity");
