@@ -7,6 +7,7 @@ use super::{Delivery, TICK};
 use crate::delivery::commit::now;
 use crate::delivery::journal::JournalError;
 use crate::delivery::log::How;
+use crate::identity::free_bytes;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -167,8 +168,8 @@ impl Delivery {
     fn look_at_disk(&self) {
         let path: PathBuf = self.0.parts.settings.state_dir.clone();
         let bound = self.0.parts.settings.delivery.min_free_bytes as u64;
-        let free = match rustix::fs::statvfs(&path) {
-            Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+        let free = match free_bytes(&path) {
+            Ok(free) => free,
             // Nobody knows that it is low: what is taken says soon enough whether it can be written.
             Err(error) => {
                 warn!(%error, path = %path.display(), "the free space of state_dir cannot be told");
