@@ -1,15 +1,16 @@
 //! Connects to NATS with the operator's credentials and tells, as a level, whether the connection stands.
 //!
-//! Owns the client's options. Always: only unreadable credentials are an error at start; a server that is away, or that
+//! Owns the client's options; `log_in` has the secrets. Always: only unreadable credentials are an error at start; a server that is away, or that
 //! refuses us, is waited for, since an operator may mend it without touching the daemon.
 
 use super::Bus;
 use super::covering::listened;
+use super::log_in::{LogIn, readable};
 use crate::settings::{Limits, NatsSettings};
 use crate::telemetry::{Metrics, Refusals};
 use async_nats::{ConnectOptions, Event, ServerAddr};
 use rand::Rng;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -74,7 +75,8 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
         listened: listened(&settings.subjects).map(|subject| format!("\"{subject}\"")),
     };
     let (counted, seldom) = (metrics.clone(), Refusals::new(metrics.clone()));
-    let options = credentials(ConnectOptions::new(), settings)
+    let log_in = LogIn::new(settings);
+    let options = options(&log_in, settings)
         .await?
         .name("oc-discovery")
         .no_echo()
@@ -85,7 +87,7 @@ pub async fn connect(settings: &NatsSettings, limits: &Limits, metrics: Metrics)
         .ping_interval(Duration::from_secs(10))
         .reconnect_delay_callback(reconnect_delay)
         .event_callback(move |event| {
-            on_event(&event, &told, &denied, (&counted, &seldom));
+            on_event(&event, &told, &log_in, (&denied, &counted, &seldom));
             std::future::ready(())
         });
     let client = options
@@ -147,8 +149,8 @@ impl Denied {
 fn on_event(
     event: &Event,
     state: &watch::Sender<NatsState>,
-    denied: &Denied,
-    (metrics, seldom): (&Metrics, &Refusals),
+    log_in: &LogIn,
+    (denied, metrics, seldom): (&Denied, &Metrics, &Refusals),
 ) {
     match event {
         Event::Connected => {
@@ -168,7 +170,11 @@ fn on_event(
                 denied.tell(&said);
             }
         }
-        Event::ClientError(error) => away(state, format!("NATS cannot be reached: {error}")),
+        // The client's own words for it are of a signature.
+        Event::ClientError(error) => match log_in.failed() {
+            Some(why) => away(state, format!("NATS cannot be logged in to: {why}")),
+            None => away(state, format!("NATS cannot be reached: {error}")),
+        },
         Event::Draining => debug!("NATS is draining"),
     }
 }
@@ -189,25 +195,9 @@ fn away(state: &watch::Sender<NatsState>, why: String) {
     }
 }
 
-async fn credentials(mut options: ConnectOptions, nats: &NatsSettings) -> Result<ConnectOptions, ConnectError> {
-    if let Some(path) = &nats.creds_file {
-        let unreadable = |why| ConnectError::File {
-            setting: "nats.creds_file",
-            path: path.clone(),
-            why,
-        };
-        options = options.credentials_file(path).await.map_err(unreadable)?;
-    }
-    if let Some(user) = &nats.user {
-        let password = match &nats.password_file {
-            Some(path) => secret("nats.password_file", path).await?,
-            None => String::new(),
-        };
-        options = options.user_and_password(user.clone(), password);
-    }
-    if let Some(path) = &nats.token_file {
-        options = options.token(secret("nats.token_file", path).await?);
-    }
+/// Options with the operator's log-in and certificates. The latter are read by the client, at each connection.
+async fn options(log_in: &LogIn, nats: &NatsSettings) -> Result<ConnectOptions, ConnectError> {
+    let mut options = log_in.options().await?;
     if let Some(path) = &nats.tls.ca_file {
         readable("nats.tls.ca_file", path).await?;
         options = options.add_root_certificates(path.clone()).require_tls(true);
@@ -220,22 +210,6 @@ async fn credentials(mut options: ConnectOptions, nats: &NatsSettings) -> Result
             .require_tls(true);
     }
     Ok(options)
-}
-
-async fn readable(setting: &'static str, path: &Path) -> Result<Vec<u8>, ConnectError> {
-    tokio::fs::read(path).await.map_err(|why| ConnectError::File {
-        setting,
-        path: path.to_owned(),
-        why,
-    })
-}
-
-/// A secret from its file, without the newline that editors leave.
-async fn secret(setting: &'static str, path: &Path) -> Result<String, ConnectError> {
-    let bytes = readable(setting, path).await?;
-    Ok(String::from_utf8_lossy(&bytes)
-        .trim_end_matches(['\r', '\n'])
-        .to_owned())
 }
 
 #[cfg(test)]
@@ -270,7 +244,7 @@ mod tests {
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
             for said in [forbidden, forbidden, "something else", forbidden] {
                 let event = Event::ServerError(async_nats::ServerError::Other(said.to_owned()));
-                on_event(&event, &state, &denied, (&metrics, &seldom));
+                on_event(&event, &state, &LogIn::default(), (&denied, &metrics, &seldom));
             }
         });
         let text = heard.text();

@@ -11,6 +11,7 @@ mod covering;
 mod heard;
 mod intake;
 mod lease;
+mod log_in;
 mod streamed;
 
 pub use connect::{ConnectError, NatsState, connect};

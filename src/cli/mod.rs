@@ -5,11 +5,13 @@
 
 mod backup;
 mod config;
+mod descriptors;
 mod health;
 mod id;
 mod init;
 mod outbox;
 mod peer;
+mod read_once;
 mod run;
 mod search;
 mod status;

@@ -10,7 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Common, Failure, in_words};
+use super::read_once::ReadOnce;
+use super::{Common, Failure, descriptors, in_words};
 use crate::admin;
 use crate::control::{Control, Verbs};
 use crate::identity::{Identity, StateDir};
@@ -44,6 +45,7 @@ fn live(sources: Sources, loaded: Loaded, log: LogHandle) -> anyhow::Result<()> 
         config = file,
         "starting"
     );
+    descriptors::raise(loaded.settings.limits.connections);
     let _lock = StateDir::lock(&loaded.settings.state_dir)?;
     let identity = Identity::load(&loaded.settings)?;
     tracing::info!(peer_id = %identity.peer_id, "identity");
@@ -83,6 +85,7 @@ struct Running {
     loaded: Loaded,
     log: LogHandle,
     settings: watch::Sender<Arc<Settings>>,
+    read_once: ReadOnce,
 }
 
 async fn daemon(sources: Sources, loaded: Loaded, log: LogHandle, identity: Identity) -> anyhow::Result<()> {
@@ -110,11 +113,13 @@ async fn daemon(sources: Sources, loaded: Loaded, log: LogHandle, identity: Iden
         .inspect_err(|error| tracing::warn!(%error, "operators cannot ask this daemon"))
         .ok();
     let grace = loaded.settings.shutdown_grace;
+    let read_once = ReadOnce::of(&loaded.settings);
     let mut running = Running {
         sources,
         loaded,
         log,
         settings,
+        read_once,
     };
     let shutdown = CancellationToken::new();
     let parts = NodeParts {
@@ -158,10 +163,11 @@ async fn daemon(sources: Sources, loaded: Loaded, log: LogHandle, identity: Iden
 impl Running {
     /// Reads the settings again and takes what may change; on a mistake all of the old ones stay.
     async fn reload(&mut self) {
-        let sources = self.sources.clone();
-        let fresh = match tokio::task::spawn_blocking(move || load(&sources)).await {
-            Ok(Ok(fresh)) => fresh,
-            Ok(Err(mistakes)) => {
+        let (sources, read_once) = (self.sources.clone(), self.read_once.clone());
+        let reading = tokio::task::spawn_blocking(move || (load(&sources), read_once.changed()));
+        let (fresh, changed_files) = match reading.await {
+            Ok((Ok(fresh), changed)) => (fresh, changed),
+            Ok((Err(mistakes), _)) => {
                 for mistake in &mistakes.0 {
                     tracing::error!("{mistake}");
                 }
@@ -184,6 +190,9 @@ impl Running {
             } else {
                 tracing::warn!(setting = change.key, "changed in its source: it needs a restart");
             }
+        }
+        for setting in changed_files {
+            tracing::warn!(setting, "its file holds something else now: it needs a restart");
         }
         self.loaded = next;
         self.settings.send_replace(Arc::new(self.loaded.settings.clone()));

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::outbox::partners;
 use super::table::{now, plain, span};
 use super::{Common, Failure, answer_told, asked};
-use crate::control::{Outbox, Request, Status};
+use crate::control::{Outbox, Request, Status, ToPublish};
 
 pub(super) fn status(common: &Common) -> Result<(), Failure> {
     let told: Status = asked(common, &Request::Status {})?;
@@ -49,6 +49,12 @@ fn words(told: &Status) -> String {
     if let Some(records) = told.records {
         let _ = writeln!(out, "indexer: keeps {records} records of others");
     }
+    let ToPublish { waiting, code, why } = &told.to_publish;
+    let _ = match code.is_empty() {
+        true if *waiting == 0 => Ok(()),
+        true => writeln!(out, "partners' changes: {waiting} are being published"),
+        false => writeln!(out, "partners' changes: {waiting} wait ({code}): {}", plain(why)),
+    };
     if told.parked.intake > 0 {
         let _ = writeln!(out, "parked at the intake: {}", told.parked.intake);
     }

@@ -1,6 +1,6 @@
 //! How messages are taken from NATS, in the words of the door. Owns nothing.
 
-use super::told::IntakePlace;
+use super::told::{IntakePlace, ToPublish};
 use crate::bus::IntakeState;
 use crate::node::Up;
 
@@ -28,5 +28,18 @@ pub(super) async fn place(up: Option<&Up>) -> IntakePlace {
                 ..mode("stream")
             }
         }
+    }
+}
+
+/// What partners have sent and is not published yet.
+pub(super) async fn to_publish(up: Option<&Up>) -> ToPublish {
+    let Some(up) = up else { return ToPublish::default() };
+    match up.delivery.to_publish().await {
+        Ok((waiting, stuck)) => {
+            let (code, why) = stuck.map_or_else(Default::default, |stuck| (stuck.code.to_owned(), stuck.why));
+            ToPublish { waiting, code, why }
+        }
+        // The check of the journal tells why.
+        Err(_) => ToPublish::default(),
     }
 }

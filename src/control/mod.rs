@@ -24,7 +24,7 @@ pub use ask::{AskError, ask, ask_many};
 pub use serve::{Control, ControlError};
 pub use told::{
     Answer, Backup, Destination, Dropped, Named, Outbox, ParkedChange, Refused, Request, Resync, Retried, SearchLine,
-    Status,
+    Status, ToPublish,
 };
 pub use told_peers::{
     Explained, ExplainedPeer, IndexerRow, NewPeer, OwnAddresses, PeerChanged, PeerList, PeerRow, RecordList,

@@ -183,6 +183,9 @@ pub struct Status {
     pub checks: Vec<Check>,
     /// How messages are taken from NATS.
     pub intake: IntakePlace,
+    /// What partners have sent and is not published on our NATS yet.
+    #[serde(default)]
+    pub to_publish: ToPublish,
     /// What each partner has received.
     pub partners: Vec<Destination>,
     /// What is parked, in all.
@@ -223,6 +226,19 @@ pub struct IntakePlace {
     /// How often messages were gone from it before they were taken, in this life.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub gaps: Option<u64>,
+}
+
+/// Partners' changes that are committed here, and not yet published on our NATS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToPublish {
+    /// How many wait.
+    pub waiting: u64,
+    /// Why they have waited for a while, in the word that their senders are told: `nats` or `store`.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub code: String,
+    /// The same for people.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub why: String,
 }
 
 /// How many changes are parked; counting ends at a thousand for each destination.

@@ -188,6 +188,7 @@ impl Verbs {
                 })
                 .collect(),
             intake: intake::place(up.as_ref()).await,
+            to_publish: intake::to_publish(up.as_ref()).await,
             parked: ParkedCount {
                 intake: outbox.intake_parked,
                 partners: outbox.partners.iter().map(|partner| partner.parked).sum(),

@@ -28,10 +28,10 @@ use crate::network::{Incoming, Network};
 use crate::settings::Settings;
 use crate::store::Store;
 use crate::stream::StreamService;
-use crate::telemetry::{Metrics, Readiness, Refusals};
+use crate::telemetry::{Metrics, Readiness, Refusals, Sides};
 use crate::wire::ReadLimits;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -69,6 +69,10 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Where to tell whether there is room on the disk.
     pub readiness: Readiness,
+    /// The check of the journal: whether it takes what is written.
+    pub journal: Sides,
+    /// The same of the store.
+    pub store_writes: Sides,
     /// Where to refuse.
     pub refusals: Refusals,
     /// The daemon is leaving: nothing new is begun.
@@ -144,7 +148,7 @@ impl Delivery {
             Arc::clone(&recent),
             told,
             Arc::clone(&bounds),
-            (parts.readiness.clone(), parts.refusals.clone()),
+            (parts.journal.clone(), parts.refusals.clone()),
         );
         let (intake_idle, idle) = watch::channel(true);
         let limits = ReadLimits {
@@ -204,6 +208,7 @@ impl Delivery {
             published: published_tell,
             store: (!parts.apps_own_store).then(|| Arc::clone(&parts.store)),
             left_upto: last_todo,
+            checks: (parts.store_writes.clone(), parts.journal.clone()),
         };
         let delivery = Self(Arc::new(Inner {
             feed,
@@ -242,12 +247,6 @@ impl Delivery {
     #[must_use]
     pub fn committer(&self) -> Committer {
         self.0.committer.clone()
-    }
-
-    /// Whether there is too little room on the disk to take anything.
-    #[must_use]
-    pub fn disk_low(&self) -> bool {
-        self.0.disk_low.load(Ordering::Relaxed)
     }
 
     /// Everything taken from NATS is journaled, or is not.

@@ -9,7 +9,7 @@ use super::log::{How, Log};
 use super::recent::Recent;
 use super::types::{Change, Cursor, Parked, Row};
 use crate::settings::DeliverySettings;
-use crate::telemetry::{Readiness, Refusals};
+use crate::telemetry::{Refusals, Sides};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,8 @@ pub struct Intake {
     cursor: watch::Sender<u64>,
     bounds: Arc<DeliverySettings>,
     dirty: Arc<Notify>,
-    readiness: Readiness,
+    /// Whether the journal takes.
+    journal: Sides,
     refusals: Refusals,
 }
 
@@ -83,7 +84,7 @@ impl Intake {
         recent: Arc<Recent>,
         (reach, directed): (watch::Sender<Reach>, Arc<Notify>),
         bounds: Arc<DeliverySettings>,
-        (readiness, refusals): (Readiness, Refusals),
+        (journal, refusals): (Sides, Refusals),
     ) -> Self {
         Self {
             log,
@@ -93,7 +94,7 @@ impl Intake {
             cursor: watch::Sender::new(0),
             bounds,
             dirty: Arc::new(Notify::new()),
-            readiness,
+            journal,
             refusals,
         }
     }
@@ -113,7 +114,7 @@ impl Intake {
     /// `promised`: somebody is told that it is safe, so it is on the disk when this returns. It is committed once, however often
     /// the disk has to be asked: what is for one peer alone would be there as often.
     pub async fn take(&self, batch: &Arc<Batch>, promised: bool, stop: &CancellationToken) -> bool {
-        let (mut told, mut committed) = (false, false);
+        let mut committed = false;
         loop {
             let done = match committed {
                 false => self.try_take(Arc::clone(batch)).await,
@@ -125,17 +126,15 @@ impl Intake {
                     continue;
                 }
                 Ok(()) => {
-                    if told {
+                    if self.journal.good("intake") {
                         info!("the journal takes again");
-                        self.readiness.set_ok("journal");
                     }
                     return true;
                 }
                 Err(JournalError::Closed) => return false,
                 Err(error) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if self.journal.bad("intake", error.to_string()) {
                         warn!(%error, "nothing is taken from NATS: the journal cannot be written");
-                        self.readiness.set_bad("journal", error.to_string());
                     }
                 }
             }
@@ -260,15 +259,33 @@ impl Intake {
         Ok(done)
     }
 
-    /// Brings what is committed to the disk, soon after each commit, until `stop`. For an intake from core NATS.
+    /// Brings what is committed to the disk, soon after each commit, until `stop`; a disk that fails is asked again, whether or not
+    /// more is committed. For an intake from core NATS.
     pub async fn keep_synced(self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.dirty.notified() => tokio::time::sleep(SYNC_WITHIN).await,
             }
-            if let Err(error) = self.log.write(true, |_| Ok(())).await {
-                warn!(%error, "the journal cannot be brought to the disk");
+            loop {
+                match self.log.write(true, |_| Ok(())).await {
+                    Ok(()) => {
+                        if self.journal.good("sync") {
+                            info!("the journal is brought to the disk again");
+                        }
+                        break;
+                    }
+                    Err(JournalError::Closed) => return,
+                    Err(error) => {
+                        if self.journal.bad("sync", error.to_string()) {
+                            warn!(%error, "the journal cannot be brought to the disk: a power cut now loses what was taken; trying again");
+                        }
+                    }
+                }
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(AGAIN) => {}
+                }
             }
         }
     }
@@ -300,51 +317,5 @@ fn expire(journal: &mut dyn Journal, dest: &str, bounds: &DeliverySettings) -> R
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::delivery::types::Key;
-    use crate::settings::{Sources, load};
-    use crate::telemetry::Metrics;
-    use crate::wire::{Action, DataType};
-    use std::path::PathBuf;
-
-    #[tokio::test]
-    async fn what_is_promised_is_committed_once_however_often_the_disk_fails() {
-        let dir = tempfile::tempdir().unwrap();
-        let (wal, away) = (dir.path().join("journal.db-wal"), dir.path().join("away"));
-        let sources = Sources::of_process(Some(PathBuf::from("/dev/null")), vec!["name=here".to_owned()]);
-        let bounds = Arc::new(load(&sources).unwrap().settings.delivery);
-        let log = Log::open(&dir.path().join("journal.db")).unwrap();
-        let readiness = Readiness::new(&["journal"]);
-        let reach = (watch::Sender::new(Reach::default()), Arc::default());
-        let told = (readiness.clone(), Refusals::new(Metrics::new()));
-        let intake = Intake::new(log.clone(), Arc::default(), reach, bounds, told);
-        let considers = Change {
-            key: Key {
-                datatype: DataType::Workspace,
-                id: "message".into(),
-            },
-            dest: "did:b".into(),
-            action: Action::Considers,
-            user: String::new(),
-            payload: "{}".into(),
-            at: now(),
-        };
-        let batch = Arc::new(Batch {
-            changes: vec![considers],
-            ..Batch::default()
-        });
-        log.write(true, |_| Ok(())).await.unwrap();
-        std::fs::rename(&wal, &away).unwrap();
-        let stop = CancellationToken::new();
-        let taking = tokio::spawn(async move { intake.take(&batch, true, &stop).await });
-        let is_bad = || matches!(&readiness.snapshot()[..], [(_, Some(why))] if why.contains("fsync"));
-        while !is_bad() {
-            tokio::task::yield_now().await;
-        }
-        std::fs::rename(&away, &wal).unwrap();
-        assert!(taking.await.unwrap(), "it is safe now");
-        let waiting = log.read(|journal| journal.directed_waiting("did:b")).await.unwrap();
-        assert_eq!(waiting.0, 1);
-    }
-}
+#[path = "intake_tests.rs"]
+mod tests;

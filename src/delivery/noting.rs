@@ -10,6 +10,7 @@ use super::publisher::Published;
 use super::receiver::{GivenUp, Refusal, Unkept};
 use super::types::{Hash, Key, Todo};
 use crate::store::{Store, StoreError};
+use crate::telemetry::Sides;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -17,6 +18,8 @@ use tracing::warn;
 
 /// Pause after journal or store could not be written.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Our side of the checks.
+const SIDE: &str = "published";
 /// The code of a refusal that is none of the row's own.
 const NOT_PARTNER: &str = "not_partner";
 /// Refusals that sessions are told of, the newest: far more than may be on its way between two looks at it.
@@ -80,6 +83,7 @@ pub(super) async fn note(
     store: Option<Arc<dyn Store>>,
     mut done: ToNote,
     published: watch::Sender<Published>,
+    (store_writes, journal): (Sides, Sides),
 ) {
     let mut refused: Vec<Refused> = Vec::new();
     while done.upto.changed().await.is_ok() {
@@ -91,16 +95,19 @@ pub(super) async fn note(
                 None => Ok(()),
             };
             match stored {
-                Ok(()) => {}
+                Ok(()) => drop(store_writes.good(SIDE)),
                 Err(StoreError::Closed) => return,
                 Err(error) => {
-                    warn!(%error, "what was stored cannot be brought to the disk; trying again");
+                    if store_writes.bad(SIDE, error.to_string()) {
+                        warn!(%error, "what was stored cannot be brought to the disk; trying again");
+                    }
                     tokio::time::sleep(AGAIN).await;
                     continue;
                 }
             }
             match commit(&log, n, &refused).await {
                 Ok(()) => {
+                    journal.good(SIDE);
                     let refused = std::mem::take(&mut refused);
                     published.send_modify(|published| {
                         published.upto = published.upto.max(n);
@@ -110,7 +117,9 @@ pub(super) async fn note(
                 }
                 Err(JournalError::Closed) => return,
                 Err(error) => {
-                    warn!(%error, "what was published cannot be noted; trying again");
+                    if journal.bad(SIDE, error.to_string()) {
+                        warn!(%error, "what was published cannot be noted; trying again");
+                    }
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -147,6 +156,7 @@ fn tell(given_up: &mut GivenUp, mut refused: Vec<Refused>) {
 mod tests {
     use super::*;
     use crate::store::{Change, SqliteStore, Write};
+    use crate::telemetry::Readiness;
     use crate::wire::DataType;
     use bytes::Bytes;
 
@@ -166,12 +176,23 @@ mod tests {
         let log = Log::open(&dir.path().join("journal.db")).unwrap();
         let (done, to_note) = done();
         let (tell, mut published) = watch::channel(Published::default());
-        let noting = tokio::spawn(note(log, Some(Arc::new(store)), to_note, tell));
+        let readiness = Readiness::new(&[]);
+        let checks = ("store_writes", "journal");
+        let checks = (
+            Sides::new(readiness.clone(), checks.0),
+            Sides::new(readiness.clone(), checks.1),
+        );
+        let noting = tokio::spawn(note(log, Some(Arc::new(store)), to_note, tell, checks));
         done.upto(3);
         let noted = tokio::time::timeout(Duration::from_secs(1), published.changed()).await;
         assert!(noted.is_err(), "{:?}", published.borrow());
+        assert!(matches!(
+            &readiness.snapshot()[..],
+            [("store_writes", Some(_)), ("journal", None)]
+        ));
         std::fs::rename(&away, &wal).unwrap();
         published.wait_for(|published| published.upto == 3).await.unwrap();
+        assert!(readiness.ready());
         drop(done);
         noting.await.unwrap();
     }

@@ -8,6 +8,7 @@ use super::noting::{self, Done};
 use super::receiver::{GivenUp, Refusal};
 use super::types::{Key, Todo};
 use crate::store::Store;
+use crate::telemetry::Sides;
 use crate::wire::Action;
 use async_trait::async_trait;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -111,6 +112,8 @@ pub struct Publisher<O> {
     pub store: Option<Arc<dyn Store>>,
     /// The newest row of an earlier life: those behind it are handed over, and are not read from the journal.
     pub left_upto: u64,
+    /// The checks of store and journal: whether they can be brought to the disk.
+    pub checks: (Sides, Sides),
 }
 
 struct Waiting {
@@ -133,6 +136,7 @@ impl<O: Outlet> Publisher<O> {
             self.store.clone(),
             to_note,
             self.published.clone(),
+            self.checks.clone(),
         ));
         if self.publish_left(&done, &stop).await {
             left.cancel();

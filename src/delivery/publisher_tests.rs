@@ -3,6 +3,7 @@
 use super::super::commit::Committer;
 use super::super::types::{Hash, Received, Verdict};
 use super::*;
+use crate::telemetry::Readiness;
 use crate::wire::DataType;
 use bytes::Bytes;
 
@@ -58,12 +59,14 @@ async fn what_comes_while_an_earlier_life_is_published_is_published_once() {
     let (seen, mut puts) = mpsc::unbounded_channel();
     let (go, gone) = mpsc::channel(9);
     let (published, mut upto) = watch::channel(Published::default());
+    let check = |name| Sides::new(Readiness::new(&[]), name);
     let publisher = Publisher {
         log: log.clone(),
         outlet: Seen(seen, gone),
         published,
         store: None,
         left_upto: 1,
+        checks: (check("store_writes"), check("journal")),
     };
     let stop = CancellationToken::new();
     let running = tokio::spawn(publisher.run(committed, CancellationToken::new(), stop.clone()));

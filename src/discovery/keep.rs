@@ -8,6 +8,7 @@ use super::book::life;
 use super::cache::{Found, Whence};
 use super::rules::verify_old;
 use super::{Discovery, locked, now};
+use crate::identity::free_bytes;
 use crate::network::{Reach, Source};
 use crate::wire::{PeerRecord, RECORD_BYTES};
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,11 @@ use tracing::{debug, warn};
 
 /// The file in `state_dir`.
 const FILE: &str = "records.jsonl";
-/// How often it is written, when there is something to write.
+/// How often it is written, when there is something to write, and it is small.
 const EVERY: Duration = Duration::from_secs(30);
+/// A large one is written so seldom that it is no more than this on the average: it changes with every heartbeat, and a full book
+/// would write a hundred gigabytes a day. What a crash loses comes again with the next heartbeats.
+const BYTES_PER_SECOND: u64 = 100_000;
 /// Records of others that are remembered for the time without indexers.
 const LAST_KNOWN: usize = 2_000;
 /// Largest file written and read, in bytes: a full book and the rest.
@@ -99,10 +103,26 @@ impl<'a> Line<'a> {
 
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("jsonl.new");
-    let mut file = std::fs::File::create(&beside)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)
+    let whole = || {
+        let mut file = std::fs::File::create(&beside)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    };
+    // A part of it would take what room is left.
+    whole().inspect_err(|_| drop(std::fs::remove_file(&beside)))
+}
+
+/// How long after so many bytes the next ones are written.
+fn pause(bytes: u64) -> Duration {
+    EVERY.max(Duration::from_secs(bytes / BYTES_PER_SECOND))
+}
+
+/// What was written last, or would have been.
+#[derive(Debug, Clone, Copy, Default)]
+struct Kept {
+    digest: u64,
+    bytes: u64,
 }
 
 /// Calls `take` with each line.
@@ -169,11 +189,11 @@ impl Discovery {
 
     /// Writes it from time to time.
     pub(super) async fn keep_state(self) {
-        let mut before = 0;
+        let mut before = Kept::default();
         loop {
             tokio::select! {
                 () = self.0.parts.shutdown.cancelled() => return,
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(pause(before.bytes)) => {}
             }
             before = self.save(before).await;
         }
@@ -181,31 +201,45 @@ impl Discovery {
 
     /// Writes it for the last time; returns when it is on the disk.
     pub async fn keep_for_next_life(&self) {
-        self.save(0).await;
+        self.save(Kept::default()).await;
     }
 
-    /// Writes it unless it is what had this digest; says which one it has now.
-    async fn save(&self, before: u64) -> u64 {
+    /// Writes it unless it is what was kept `before`, or room is low; says what is kept now.
+    async fn save(&self, before: Kept) -> Kept {
         let (path, service) = (self.file(), self.clone());
         let work = move || {
             let _alone = locked(&service.0.keeping);
+            service.has_room()?;
             let text = service.state();
             let mut hasher = DefaultHasher::new();
             text.hash(&mut hasher);
             let digest = hasher.finish();
-            if digest != before {
+            if digest != before.digest {
                 write(&path, &text)?;
             }
-            Ok::<u64, io::Error>(digest)
+            let bytes = text.len() as u64;
+            Ok::<Kept, io::Error>(Kept { digest, bytes })
         };
         match tokio::task::spawn_blocking(work).await {
-            Ok(Ok(digest)) => digest,
+            Ok(Ok(kept)) => kept,
             Ok(Err(error)) => {
                 self.0.parts.refusals.refuse("records_not_saved", "", error);
                 before
             }
             Err(_) => before,
         }
+    }
+
+    /// What is left of the disk is for changes that cannot come again.
+    fn has_room(&self) -> io::Result<()> {
+        let settings = &self.0.parts.settings;
+        let wanted = settings.delivery.min_free_bytes as u64;
+        let free = free_bytes(&settings.state_dir)?;
+        if free < wanted {
+            let why = format!("{FILE} is as it was: {} MiB are free in state_dir", free >> 20);
+            return Err(io::Error::new(io::ErrorKind::StorageFull, why));
+        }
+        Ok(())
     }
 
     fn state(&self) -> Vec<u8> {
@@ -264,6 +298,26 @@ mod tests {
     use crate::discovery::rules::tests::made;
     use libp2p::identity::Keypair;
     use std::time::SystemTime;
+
+    #[test]
+    fn a_large_one_is_written_seldom() {
+        assert_eq!((pause(0), pause(3_000_000)), (EVERY, EVERY));
+        let book = 36_000_000;
+        let a_day = Duration::from_secs(24 * 3600).as_secs() / pause(book).as_secs() * book;
+        assert!(a_day < 10_000_000_000, "{a_day} bytes a day");
+        assert!(pause(FILE_BYTES) < Duration::from_secs(2 * 3600));
+    }
+
+    #[test]
+    fn of_what_cannot_be_written_nothing_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        // Nothing can take the place of a directory.
+        std::fs::create_dir(&path).unwrap();
+        write(&path, b"a line").unwrap_err();
+        let left = std::fs::read_dir(dir.path()).unwrap();
+        assert_eq!(left.count(), 1, "the directory alone");
+    }
 
     #[test]
     fn a_record_is_kept_as_its_signer_wrote_it() {

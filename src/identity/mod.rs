@@ -21,7 +21,7 @@ use libp2p::identity::{Keypair, PublicKey};
 pub use did::{derived_did, is_self_proving, key_of};
 pub use new_file::write_new;
 pub use psk_file::{Psk, generate_psk, parse_psk};
-pub use state_dir::{StateDir, make_dir};
+pub use state_dir::{StateDir, free_bytes, make_dir};
 
 use crate::settings::Settings;
 

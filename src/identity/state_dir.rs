@@ -19,6 +19,15 @@ pub struct StateDir {
     _lock: File,
 }
 
+/// What is free where this directory is, in bytes, for others than root.
+///
+/// # Errors
+/// The system does not tell.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 impl StateDir {
     /// Makes the directory (0700) when it is not there, and locks it.
     pub fn lock(path: &Path) -> Result<Self, IdentityError> {

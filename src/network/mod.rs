@@ -4,6 +4,7 @@
 //! partner. Always: every request ends in an answer, and the set of connected peers is published as a level
 //! ([`Connected`]), so that a slow reader sees the newest state instead of missing a change.
 
+mod accepting;
 mod by_name;
 mod connections;
 mod dht;

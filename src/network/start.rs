@@ -2,6 +2,7 @@
 //!
 //! Owns what the network is started with and how. Always: a port in use is an error at start and not later.
 
+use super::accepting::Untaken;
 use super::dht::{self, Dht};
 use super::dial;
 use super::gate::{Gate, LOOK_UPS};
@@ -144,6 +145,7 @@ pub async fn start(config: Config, shutdown: CancellationToken) -> Result<Starte
         gate: Gate::default(),
         strangers,
         look_ups: FuturesUnordered::new(),
+        untaken: Untaken::default(),
         metrics: config.metrics,
         refusals: config.refusals,
     };

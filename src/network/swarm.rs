@@ -3,6 +3,7 @@
 //! Owns every connection, and puts into effect what the gate decides about strangers. Never waits for anybody above it: what it tells goes by watched levels or by a bounded
 //! queue that drops and counts. Always: a dial is answered when it succeeds, fails, or the peer connects by itself.
 
+use super::accepting::{Untaken, next_step};
 use super::dht::{Dht, Offered};
 use super::dht_store::DhtStore;
 use super::explain::explain;
@@ -70,6 +71,8 @@ pub(super) struct Actor {
     /// To whoever can tell, and the answers that are due; at most one for each look-up that the gate allows.
     pub(super) strangers: mpsc::Sender<Stranger>,
     pub(super) look_ups: FuturesUnordered<BoxFuture<'static, (PeerId, Told)>>,
+    /// What listeners could not take.
+    pub(super) untaken: Untaken,
     pub(super) metrics: Metrics,
     pub(super) refusals: Refusals,
 }
@@ -242,7 +245,12 @@ impl Actor {
                 self.listening
                     .send_modify(|list| list.retain(|known| !addresses.contains(known)));
             }
-            SwarmEvent::ListenerError { error, .. } => warn!(%error, "a listener failed to take a connection"),
+            SwarmEvent::ListenerError { error, .. } => {
+                if let Some(untold) = self.untaken.due(Instant::now()) {
+                    let todo = next_step(&error.to_string());
+                    warn!(%error, untold, todo, "a listener failed to take a connection");
+                }
+            }
             _ => {}
         }
     }

@@ -6,7 +6,7 @@
 
 pub use super::decision::{Change, Decision, Directed};
 use crate::bus::Subject;
-use crate::model::{Peer, Relation, read_document_id, read_header};
+use crate::model::{ModelError, Peer, Relation, read_document_id, read_header};
 use crate::wire::{
     Action, DataType, Envelope, OWN_NAME, PropalgationMessage, ReadLimits, SearchRequest, WireError, read_id,
     read_peer_id, read_peer_ids,
@@ -248,7 +248,8 @@ fn create_resource(envelope: Envelope, view: &View<'_>) -> Decision {
 fn document_id(document: &[u8]) -> Result<String, Decision> {
     match read_document_id(document) {
         Ok(Some(id)) => Ok(id),
-        Ok(None) => read_id(document).map_err(Into::into),
+        // What is no document is refused in the words of messages.
+        Ok(None) | Err(ModelError::NotObject | ModelError::NotJson(_)) => read_id(document).map_err(Into::into),
         Err(error) => Err(refuse(error.rule(), error.to_string())),
     }
 }

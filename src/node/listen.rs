@@ -7,6 +7,7 @@ use super::taking::Taking;
 use super::{AGAIN, Node};
 use crate::bus::Taken;
 use crate::store::Store;
+use crate::telemetry::Sides;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -15,6 +16,8 @@ use tracing::warn;
 
 /// Messages taken from the queue in one go.
 const BATCH: usize = 64;
+/// The side of the store's check of what has to be on the disk.
+const SYNC: &str = "sync";
 
 /// The end of what is being journaled; never when nothing is.
 async fn journaled(journaling: &mut Option<JoinHandle<bool>>) -> bool {
@@ -25,10 +28,9 @@ async fn journaled(journaling: &mut Option<JoinHandle<bool>>) -> bool {
 }
 
 /// What was written to the store is on the disk; false when the daemon left before.
-async fn synced(store: &dyn Store, give_up: &CancellationToken) -> bool {
-    let mut told = false;
+async fn synced(store: &dyn Store, check: &Sides, give_up: &CancellationToken) -> bool {
     while let Err(error) = store.sync().await {
-        if !std::mem::replace(&mut told, true) {
+        if check.bad(SYNC, error.to_string()) {
             warn!(%error, "nothing is taken from NATS: what was stored has to be on the disk first");
         }
         tokio::select! {
@@ -36,6 +38,7 @@ async fn synced(store: &dyn Store, give_up: &CancellationToken) -> bool {
             () = tokio::time::sleep(AGAIN) => {}
         }
     }
+    check.good(SYNC);
     true
 }
 
@@ -96,12 +99,12 @@ impl Node {
         let rows = Arc::new(batch);
         self.under_way = Some(Arc::clone(&rows));
         let (intake, bus, metrics) = (self.intake.clone(), self.bus.clone(), self.metrics.clone());
-        let give_up = self.give_up.clone();
+        let (give_up, check) = (self.give_up.clone(), self.store_writes.clone());
         // A task of its own: it goes on while a message that is read meanwhile waits for the store.
         tokio::spawn(async move {
             // First: a store that a power cut sets behind the journal would be taken for newer than that.
             if let Some(store) = store
-                && !synced(store.as_ref(), &give_up).await
+                && !synced(store.as_ref(), &check, &give_up).await
             {
                 return false;
             }

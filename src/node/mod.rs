@@ -39,7 +39,7 @@ use crate::model::Federation;
 use crate::settings::Settings;
 use crate::store::{Applied, Change as StoreChange, Store, StoreError, Write};
 use crate::stream::StreamService;
-use crate::telemetry::{Metrics, Refusals};
+use crate::telemetry::{Metrics, Refusals, Sides};
 use crate::wire::{DataType, ReadLimits};
 use dispatch::{Change, Decision, View, dispatch, not_ours};
 use registry::Registry;
@@ -51,6 +51,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use wishes::Wish;
 
+/// The side of the store's check of what apps say.
+const SIDE: &str = "apps";
 /// Pause before the store or the journal is asked again.
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a delete waits for the store to say whose a resource is.
@@ -70,6 +72,8 @@ struct Node {
     settings: watch::Receiver<Arc<Settings>>,
     delivery: Delivery,
     intake: Intake,
+    /// The check of the store: whether it takes what is written.
+    store_writes: Sides,
     log: Log,
     /// What is being journaled.
     under_way: Option<Arc<Batch>>,
@@ -294,7 +298,6 @@ impl Node {
             change,
             only_if_owner: None,
         };
-        let mut told = false;
         loop {
             if taking.given_up {
                 let why = "the daemon is stopping, and the store took nothing before";
@@ -303,6 +306,7 @@ impl Node {
             }
             let error = match self.store.apply(vec![write.clone()]).await {
                 Ok(applied) => {
+                    self.store_writes.good(SIDE);
                     taking.wrote = true;
                     let refused = applied.into_iter().find_map(|applied| match applied {
                         Applied::Refused(why) => Some(why),
@@ -311,6 +315,7 @@ impl Node {
                     return Some(self.store_refused(datatype, refused));
                 }
                 Err(error @ StoreError::Document { .. }) => {
+                    self.store_writes.good(SIDE);
                     return Some(self.store_refused(datatype, error.to_string()));
                 }
                 Err(error) => error,
@@ -321,7 +326,7 @@ impl Node {
                 self.refusals.dropped("store", "stopped", 1, datatype.name(), error);
                 return Some(("stopped", why));
             }
-            if !std::mem::replace(&mut told, true) {
+            if self.store_writes.bad(SIDE, error.to_string()) {
                 warn!(%error, "nothing is taken from NATS: what was heard has to be in the store first");
             }
             tokio::select! {
@@ -330,9 +335,4 @@ impl Node {
             }
         }
     }
-}
-
-/// The DID of this daemon as its store tells; `None` when there is no SELF peer yet.
-async fn stored_did(store: &dyn Store) -> Result<Option<String>, StoreError> {
-    Ok(store.self_peer().await?.map(|peer| peer.did))
 }

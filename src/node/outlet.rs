@@ -8,7 +8,7 @@ use crate::bus::{Bus, Came, Heard, Message, PublishError};
 use crate::delivery::{Outlet, Put, Refusal, Stuck, Todo, Token};
 use crate::model::{Federation, Relation};
 use crate::store::{Applied, Change, Store, Write};
-use crate::telemetry::Refusals;
+use crate::telemetry::{Refusals, Sides};
 use crate::wire::Action;
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -31,9 +31,14 @@ pub struct NatsOutlet {
     pub lineage: Token,
     /// Somebody listened to the last message of the last batch: then many are published in one go.
     pub confident: bool,
+    /// The check of the store: whether it takes what is written.
+    pub store_writes: Sides,
     /// Where to refuse.
     pub refusals: Refusals,
 }
+
+/// Our side of the store's check.
+const SIDE: &str = "partners";
 
 /// Whether a row is to be published; else what its sender is told.
 type Fate = Result<(), Refusal>;
@@ -228,8 +233,12 @@ impl Outlet for NatsOutlet {
         };
         let rows = rows.get(..most.min(rows.len())).unwrap_or(rows);
         let mut fates = match self.apply(rows).await {
-            Ok(fates) => fates,
+            Ok(fates) => {
+                self.store_writes.good(SIDE);
+                fates
+            }
             Err(why) => {
+                self.store_writes.bad(SIDE, why.clone());
                 let stuck = stuck("store", format!("the store does not answer: {why}"));
                 return Put {
                     stuck: Some(stuck),

@@ -4,7 +4,7 @@ use super::*;
 use crate::model::Member;
 use crate::settings::{Sources, load};
 use crate::store::SqliteStore;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Readiness};
 use crate::wire::DataType;
 use futures::StreamExt;
 use oc_testkit::{NatsOptions, NatsServer};
@@ -56,6 +56,7 @@ async fn scene() -> Scene {
         federation: watch::channel(Arc::new(federation)).1,
         lineage: Token([7; 16]),
         confident: false,
+        store_writes: Sides::new(Readiness::new(&[]), "store_writes"),
         refusals: Refusals::new(metrics.clone()),
     };
     Scene {

@@ -8,6 +8,7 @@ mod pins;
 mod standing;
 
 use super::mesh::{Mesh, kept};
+use super::own_document::tell_key;
 use super::partners::{Conflict, PartnerTable, Unseen, member_of};
 use crate::delivery::{Log, Pin};
 use crate::discovery::{Discovery, Says};
@@ -280,8 +281,9 @@ impl Desk {
                     self.parts.readiness.set_bad("identity", why.to_owned());
                     return false;
                 }
-                self.parts.readiness.set_ok("identity");
-                if let Some(own) = peers.peers.iter().find(|peer| is_ours(&peer.did)) {
+                let own = peers.peers.iter().find(|peer| is_ours(&peer.did));
+                tell_key(&self.parts.readiness, own, &self.parts.own_peer);
+                if let Some(own) = own {
                     self.parts.discovery.own_document_says(Says::of(own));
                 }
                 let unseen = Unseen {

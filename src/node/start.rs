@@ -4,26 +4,28 @@
 //! made-up one would silently send nothing), and at the end what was taken is finished before the connections close.
 
 mod documents;
+mod levels;
+mod own_did;
 mod wiring;
 
 use self::documents::open_store;
-use super::own_document::make_self;
+use self::levels::{tell_intake, tell_network};
+use super::Node;
 use super::registry::Registry;
 use super::search::SearchDesk;
 use super::strangers::Strangers;
 use super::wishes::Search;
-use super::{Node, stored_did};
 use crate::bus::{self, Bus, IntakeState, Lease};
 use crate::delivery::{Delivery, JournalError, Log};
 use crate::discovery::{self, Discovery};
-use crate::identity::{Identity, remember_did};
+use crate::identity::Identity;
 use crate::model::Federation;
 use crate::network::{self, Network, Offered, Started, Stranger};
 use crate::pubsub::PubSubService;
-use crate::settings::{Settings, StoreUrl, UnknownPeers, Writes};
+use crate::settings::{Settings, UnknownPeers, Writes};
 use crate::store::{Store, StoreError};
 use crate::stream::{self, Upward};
-use crate::telemetry::{Metrics, Readiness, Refusals};
+use crate::telemetry::{Metrics, Readiness, Refusals, Sides};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -31,8 +33,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// Pause between two looks for our peer document, when the apps own the store and there is none yet.
-const WAIT_FOR_SELF: Duration = Duration::from_secs(2);
 /// The journal's file in `state_dir`.
 const JOURNAL: &str = "journal.db";
 /// What the network may need to put the last written bytes on the wire.
@@ -106,7 +106,16 @@ pub enum NodeError {
 }
 
 /// The checks that make the daemon ready, in the order in which they are shown.
-pub const CHECKS: [&str; 6] = ["store", "journal", "nats", "network", "identity", "listener"];
+pub const CHECKS: [&str; 8] = [
+    "store",
+    "store_writes",
+    "journal",
+    "disk",
+    "nats",
+    "network",
+    "identity",
+    "listener",
+];
 
 /// Starts everything; returns once the daemon listens to others, while NATS may still be away.
 ///
@@ -119,7 +128,8 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
     let log = tokio::task::spawn_blocking(move || Log::open(&file))
         .await
         .unwrap_or(Err(JournalError::Closed))?;
-    parts.readiness.set_ok("journal");
+    let journal = Sides::new(parts.readiness.clone(), "journal");
+    let store_writes = Sides::new(parts.readiness.clone(), "store_writes");
     let bus = bus::connect(&settings.nats, &settings.limits, parts.metrics.clone()).await?;
     let (mut doors, incoming) = stream::inbox();
     let (record_doors, records) = discovery::inbox(settings.discovery.role);
@@ -133,13 +143,15 @@ pub async fn start(parts: NodeParts) -> Result<JoinHandle<Result<(), NodeError>>
         strangers,
         offered,
     } = network::start(config, end.clone()).await?;
-    parts.readiness.set_ok("network");
+    tokio::spawn(tell_network(network.listening(), parts.readiness.clone()));
     info!(peer_id = %network.local(), listening = ?*network.listening().borrow(), "network is up");
     let daemon = Daemon {
         parts,
         settings,
         store,
+        store_writes,
         log,
+        journal,
         bus,
         network,
         end,
@@ -168,7 +180,11 @@ struct Daemon {
     parts: NodeParts,
     settings: Arc<Settings>,
     store: Arc<dyn Store>,
+    /// The check of the store: whether it takes what is written.
+    store_writes: Sides,
     log: Log,
+    /// The check of the journal: whether it takes what is written.
+    journal: Sides,
     bus: Bus,
     network: Network,
     end: CancellationToken,
@@ -189,53 +205,6 @@ impl Daemon {
         shutdown.cancel();
         self.end.cancel();
         outcome
-    }
-
-    /// Our DID: the SELF peer's id. Made when the daemon owns the store, waited for when the apps do.
-    async fn wait_for_did(&self) -> Option<String> {
-        loop {
-            let found = match stored_did(self.store.as_ref()).await {
-                Ok(None) if self.settings.store.writes == Writes::Daemon => {
-                    let Self {
-                        store,
-                        parts,
-                        network,
-                        settings,
-                        ..
-                    } = self;
-                    make_self(store.as_ref(), &parts.identity, network, settings)
-                        .await
-                        .map(Some)
-                }
-                other => other,
-            };
-            match found {
-                Ok(Some(did)) => {
-                    self.parts.readiness.set_ok("identity");
-                    info!(%did, "this is our DID");
-                    if let Err(error) = remember_did(&self.settings.state_dir, &did) {
-                        warn!(%error, "the DID is not remembered; `oc-discovery id` will not tell it");
-                    }
-                    return Some(did);
-                }
-                Ok(None) => {
-                    let how = match self.settings.store.url {
-                        StoreUrl::MongoDb(_) => "the apps have to write it (docs/mongodb.md shows one)",
-                        StoreUrl::Sqlite(_) => {
-                            "store.writes is `apps`, so that another program has to write it into the SQLite file; when there is \
-                             none, leave store.writes as it is by default, `daemon`"
-                        }
-                    };
-                    let why = format!("the store has no peer document with relation SELF yet; {how}");
-                    self.parts.readiness.set_bad("identity", why);
-                }
-                Err(error) => self.parts.readiness.set_bad("identity", error.to_string()),
-            }
-            tokio::select! {
-                () = self.parts.shutdown.cancelled() => return None,
-                () = tokio::time::sleep(WAIT_FOR_SELF) => {}
-            }
-        }
     }
 
     async fn serve(&self, did: String, heard: Heard) -> Result<(), NodeError> {
@@ -307,6 +276,7 @@ impl Daemon {
             delivery: delivery.clone(),
             intake: delivery.intake(),
             stopping: parts.shutdown.clone(),
+            store_writes: self.store_writes.clone(),
             log: self.log.clone(),
             under_way: None,
             bus: bus.clone(),
@@ -364,22 +334,6 @@ impl Daemon {
         }
         info!("everything in hand is finished");
         outcome
-    }
-}
-
-/// Tells whether anything is taken from NATS.
-async fn tell_intake(mut intake: watch::Receiver<IntakeState>, readiness: Readiness) {
-    let mut first = true;
-    loop {
-        match &*intake.borrow_and_update() {
-            IntakeState::Choosing(why) if first => readiness.set_waiting("listener", why.clone()),
-            IntakeState::Choosing(why) => readiness.set_bad("listener", why.clone()),
-            IntakeState::Core | IntakeState::Stream { .. } => readiness.set_ok("listener"),
-        }
-        first = false;
-        if intake.changed().await.is_err() {
-            return;
-        }
     }
 }
 

@@ -9,11 +9,13 @@ pub mod logs;
 pub mod metrics;
 pub mod readiness;
 pub mod refusals;
+pub mod sides;
 
 pub use logs::{LogError, LogFormat, LogHandle, check_filter, init_logs};
 pub use metrics::Metrics;
 pub use readiness::Readiness;
 pub use refusals::{Refusals, moves_text};
+pub use sides::Sides;
 
 use std::sync::OnceLock;
 use std::time::Instant;

@@ -182,6 +182,16 @@ impl NatsServer {
         .await;
     }
 
+    /// Wants another password from its next start on.
+    ///
+    /// # Panics
+    /// When it wants no user, or its configuration cannot be written.
+    pub fn wants_password(&mut self, password: &str) {
+        let (_, wanted) = self.options.user.as_mut().expect("it wants a user");
+        password.clone_into(wanted);
+        std::fs::write(self.config_file(), self.config()).unwrap();
+    }
+
     /// Has no JetStream from its next start on.
     pub fn without_jetstream(&mut self) {
         self.options.jetstream = false;

@@ -163,6 +163,18 @@ async fn a_receiver_whose_apps_do_not_listen_yet_keeps_it_for_them() {
     bob.wait_metrics("the event", |metrics| metrics.received("create") == 1.0)
         .await;
     bob.wait_log(&["cannot be published", "nobody listens"]).await;
+    let told = bob.types(&["status", "--json"]).await.json();
+    assert_eq!(
+        (&told["to_publish"]["waiting"], &told["to_publish"]["code"]),
+        (&json!(1), &json!("nats"))
+    );
+    let why = "nobody listens to create_resource on NATS";
+    assert_eq!(told["to_publish"]["why"], why);
+    let words = bob.types(&["status"]).await.out;
+    assert!(
+        words.contains(&format!("partners' changes: 1 wait (nats): {why}")),
+        "{words}"
+    );
     bob.kill9();
     bob.restart().await;
     let mut late = bob.nats().subscribe(CREATE).await.unwrap();
@@ -170,6 +182,11 @@ async fn a_receiver_whose_apps_do_not_listen_yet_keeps_it_for_them() {
     let heard = tokio::time::timeout(oc_testkit::PATIENCE, futures::StreamExt::next(&mut late)).await;
     let heard = heard.expect("it is published").expect("a message");
     assert!(!heard.payload.is_empty());
+    until("bob to have published all", || async {
+        let told = bob.types(&["status", "--json"]).await.json();
+        (told["to_publish"] == json!({"waiting": 0})).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -371,7 +388,10 @@ async fn with_too_little_room_on_the_disk_nothing_is_taken_and_nothing_is_lost()
         .publish_create(DataType::Compute, &resource(alice.did(), "meanwhile", "Waits"))
         .await;
     alice.wait_log(&["takes no changes now", "disk"]).await;
-    assert!(bob.http("/readyz?verbose").await.unwrap().1.contains("min_free_bytes"));
+    let told = bob.http("/readyz?verbose").await.unwrap().1;
+    let disk = told.lines().find(|line| line.starts_with("[-] disk: ")).unwrap();
+    assert!(disk.contains("min_free_bytes"), "{told}");
+    assert!(told.contains("[+] journal"), "{told}");
     assert_eq!(bob.stop().await, 0);
     bob.set("delivery.min_free_bytes", "0");
     bob.restart().await;

@@ -276,6 +276,35 @@ async fn wrong_credentials_are_said_and_mended_without_a_restart() {
 }
 
 #[tokio::test]
+async fn a_password_that_was_changed_at_both_ends_needs_no_restart() {
+    let net = Federation::new();
+    let user = Some(("daemon".to_owned(), "the first".to_owned()));
+    let nats = NatsOptions {
+        user,
+        ..NatsOptions::default()
+    };
+    let mut alice = net.peer("alice").nats(nats).start().await;
+    let file = alice.dir().join("nats.password_file");
+    alice.kill_nats();
+    alice.nats_server().wants_password("the second");
+    // Her app is not let in, either.
+    alice.nats_server().start().await;
+    alice.wait_log(&["NATS is away", "uthorization"]).await;
+    // Whoever replaces the file may be in the middle of it.
+    std::fs::remove_file(&file).unwrap();
+    let told = alice
+        .wait_log(&["NATS is away", "nats.password_file: cannot read"])
+        .await;
+    assert!(!told.contains("the first"), "{told}");
+    assert!(alice.wait_not_ready().await.contains("nats.password_file: cannot read"));
+    std::fs::write(&file, "the second\n").unwrap();
+    alice.wait_ready().await;
+    let secrets = ["the first", "the second"];
+    let tells = |line: &String| secrets.iter().any(|secret| line.contains(secret));
+    assert!(!alice.logs().iter().any(tells));
+}
+
+#[tokio::test]
 async fn credentials_of_nobody_are_said_and_mended_by_a_restart() {
     let net = Federation::new();
     let nats = NatsOptions {

@@ -24,6 +24,7 @@ mod hostile_setup;
 mod intake;
 mod kills;
 mod life;
+mod lost;
 mod mongo;
 mod mongo_refuses;
 mod operator_search;

@@ -8,6 +8,7 @@ use crate::delivery::absent::STORE;
 use crate::delivery::commit::now;
 use crate::delivery::journal::JournalError;
 use crate::delivery::log::How;
+use crate::identity::free_bytes;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -159,25 +160,40 @@ impl Delivery {
         }
     }
 
+    /// Whether there is too little room on the disk to take anything.
+    #[must_use]
+    pub fn disk_low(&self) -> bool {
+        self.0.disk_low.load(Ordering::Relaxed)
+    }
+
     fn look_at_disk(&self) {
         let path: PathBuf = self.0.parts.settings.state_dir.clone();
         let bound = self.0.parts.settings.delivery.min_free_bytes as u64;
-        let free = match rustix::fs::statvfs(&path) {
-            Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
-            Err(error) => return warn!(%error, path = %path.display(), "the free space of state_dir cannot be told"),
+        let free = match free_bytes(&path) {
+            Ok(free) => free,
+            // Nobody knows that it is low: what is taken says soon enough whether it can be written.
+            Err(error) => {
+                warn!(%error, path = %path.display(), "the free space of state_dir cannot be told");
+                return self.disk_is(None);
+            }
         };
-        let was = self.0.disk_low.load(Ordering::Relaxed);
+        let was = self.disk_low();
         let low = free < if was { bound.saturating_mul(ENOUGH) / 100 } else { bound };
-        if low {
-            let why = format!(
+        self.disk_is(low.then(|| {
+            format!(
                 "{} MiB are free in state_dir, delivery.min_free_bytes wants {}",
                 free >> 20,
                 bound >> 20
-            );
-            self.0.parts.readiness.set_bad("journal", why);
-        } else if was {
-            self.0.parts.readiness.set_ok("journal");
+            )
+        }));
+    }
+
+    /// Puts into effect whether it is low, and why.
+    fn disk_is(&self, low: Option<String>) {
+        self.0.disk_low.store(low.is_some(), Ordering::Relaxed);
+        match low {
+            Some(why) => self.0.parts.readiness.set_bad("disk", why),
+            None => self.0.parts.readiness.set_ok("disk"),
         }
-        self.0.disk_low.store(low, Ordering::Relaxed);
     }
 }

@@ -7,6 +7,7 @@ use super::{Delivery, locked};
 use crate::delivery::absent::STORE;
 use crate::delivery::commit::now;
 use crate::delivery::journal::{Journal, JournalError};
+use crate::delivery::publisher::Stuck;
 use crate::delivery::sender::Input;
 use crate::delivery::status::PartnerStatus;
 use crate::delivery::types::{Cursor, Parked};
@@ -76,6 +77,18 @@ impl Delivery {
         }
         drop(federation);
         all
+    }
+
+    /// How many of partners' changes are committed here and not yet published on our NATS, and why nothing goes on with them, once
+    /// that is so for a while.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn to_publish(&self) -> Result<(u64, Option<Stuck>), JournalError> {
+        let waiting = self.0.parts.log.read(|journal| journal.todo_waiting()).await?;
+        let stuck = self.0.sessions.published.borrow().stuck.clone();
+        // What was published last may have turned out not to be: then nothing waits, and it is told all the same.
+        Ok((waiting, stuck))
     }
 
     /// What is parked, of one destination or of all, the oldest first; an empty destination is our own intake.

@@ -180,6 +180,7 @@ impl Daemon {
             federation: federation.clone(),
             lineage,
             confident: false,
+            store_writes: self.store_writes.clone(),
             refusals: self.parts.refusals.clone(),
         };
         let examiner = PartnerRules {
@@ -200,6 +201,8 @@ impl Daemon {
             examiner: Arc::new(examiner),
             metrics: self.parts.metrics.clone(),
             readiness: self.parts.readiness.clone(),
+            journal: self.journal.clone(),
+            store_writes: self.store_writes.clone(),
             refusals: self.parts.refusals.clone(),
             shutdown: self.parts.shutdown.clone(),
             end: self.end.clone(),
