@@ -1,6 +1,6 @@
 //! Indexers that lie, peers that claim the DIDs of others, and a crowd: who looks for others is not led astray.
 
-use crate::discovery::{finds, found, indexer, keeps, knowing};
+use crate::discovery::{LONG, finds, found, indexer, keeps, knowing};
 use crate::hostile::{refused, resident, stays_below, still_crosses, told_once};
 use crate::strangers::Crowd;
 use base64::Engine;
@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use libp2p::identity::Keypair;
 use oc_testkit::{Federation, Foreign, Peer, partners, until};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 const GET: &str = "/opencloud/record/get/1.0";
@@ -93,8 +94,11 @@ async fn what_an_indexer_makes_up_is_refused_and_it_is_not_asked_again() {
         assert_eq!(document["peer_id"], *bob.peer_id(), "{rule}");
         if !rule.is_empty() {
             // Until the answer of the liar comes in, too.
+            let probes = AtomicU64::new(0);
             until("the lie to be refused", || async {
-                found(&alice, "somebody else").await;
+                // Another one each time: that somebody was not found is remembered, and nobody is asked.
+                let probe = probes.fetch_add(1, Ordering::Relaxed);
+                found(&alice, &format!("somebody else {probe}")).await;
                 (alice.metrics().await.refused(rule) > 0.0).then_some(())
             })
             .await;
@@ -340,7 +344,10 @@ async fn a_crowd_that_takes_every_connection_keeps_no_indexer_out() {
         })
         .await;
     index.restart().await;
-    keeps(&alice, 1).await;
+    // Pauses between two tries have grown meanwhile.
+    alice
+        .wait_metric_within(LONG, "ocd_indexers", &[("state", "kept")], |kept| kept == 1.0)
+        .await;
     drop(crowd);
 }
 
