@@ -70,6 +70,8 @@ async fn of_two_connections_one_is_closed_and_nothing_is_lost() {
     // The challenges of the partners are bound to pass by the direct connection: no other one is there before.
     link.stall(true);
     small.tell_peer(&there, Relation::Partner).await;
+    // Before he is there: whoever is connected dials no more.
+    link.wait_dialled().await;
     large.tell_peer(small.identity(), Relation::Partner).await;
     partners(&[&small, &large]).await;
     link.stall(false);
