@@ -180,13 +180,17 @@ pub async fn partners(peers: &[&Peer]) {
 /// # Panics
 /// When they never do.
 pub async fn linked(peers: &[&Peer]) {
+    // A dial, a handshake and a challenge that fail on a busy machine are tried again, after pauses.
+    let patience = 3 * PATIENCE;
     for one in peers {
         for other in peers.iter().filter(|other| other.did() != one.did()) {
-            one.wait_partner_up(other.identity()).await;
+            let partner = [("partner", other.did())];
+            one.wait_metric_within(patience, "ocd_partner_up", &partner, |up| up == 1.0)
+                .await;
         }
         let inbound = [("protocol", "/opencloud/resource/heartbeat/partner/1.0")];
         let others = peers.len() - 1;
-        one.wait_metric("ocd_streams_open", &inbound, |open| open as usize >= others)
+        one.wait_metric_within(patience, "ocd_streams_open", &inbound, |open| open as usize >= others)
             .await;
     }
 }
