@@ -207,6 +207,13 @@ impl Foreign {
         .await
     }
 
+    /// What `of` makes of each event so far, where copies of all of them would be too much.
+    pub fn gather<T, C: FromIterator<T>>(&self, of: impl Fn(&Value) -> Option<T>) -> C {
+        let mut state = self.state.lock().unwrap();
+        state.read();
+        state.events.iter().filter_map(of).collect()
+    }
+
     /// Everything it told so far.
     pub fn events(&self) -> Vec<Value> {
         let mut state = self.state.lock().unwrap();

@@ -50,7 +50,7 @@ pub use link::SlowLink;
 pub use metrics::Metrics;
 pub use mongo::{Mongo, MongoDatabase, connect, store_as_oc_lib};
 pub use nats::{NatsOptions, NatsServer};
-pub use peer::{Peer, PeerBuilder, Typed, partners};
+pub use peer::{Peer, PeerBuilder, Typed, linked, partners};
 pub use ports::free_port;
 pub use process::Process;
 pub use tools::{Missing, daemon_binary, tool};

@@ -2,6 +2,9 @@
 //!
 //! What is dialled through it goes to its other end at so many bytes a second one way, and as fast as it can the other.
 
+use crate::wait::until;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,6 +20,7 @@ pub struct SlowLink {
     port: u16,
     task: JoinHandle<()>,
     state: watch::Sender<State>,
+    dialled: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,9 +39,12 @@ impl SlowLink {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let port = listener.local_addr().expect("it is bound").port();
         let (state, told) = watch::channel(State::default());
+        let dialled = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&dialled);
         let task = tokio::spawn(async move {
             let mut open = tokio::task::JoinSet::new();
             while let Ok((near, _)) = listener.accept().await {
+                seen.store(true, Ordering::Relaxed);
                 let Ok(far) = TcpStream::connect(("127.0.0.1", to)).await else {
                     continue;
                 };
@@ -46,7 +53,21 @@ impl SlowLink {
                 open.spawn(carry(far_in, near_out, None, told.clone()));
             }
         });
-        Self { port, task, state }
+        Self {
+            port,
+            task,
+            state,
+            dialled,
+        }
+    }
+
+    /// Waits until somebody has dialled it, whether or not anything goes through.
+    ///
+    /// # Panics
+    /// When nobody does.
+    pub async fn wait_dialled(&self) {
+        let dialled = || std::future::ready(self.dialled.load(Ordering::Relaxed).then_some(()));
+        until("the link to be dialled", dialled).await;
     }
 
     /// Nothing goes through any more, either way, and nobody is told; or all goes on.

@@ -146,10 +146,12 @@ async fn a_partner_that_only_the_store_knows_yet_is_known_at_once() {
     alice.restart().await;
     let nothing = alice.metrics().await;
     assert_eq!(nothing.sum("ocd_partners", &[]), 0.0);
+    // He comes right after his document, before the store is read again by its own time.
+    let bob = net.peer("bob").start().await;
     store(&alice)
         .execute("INSERT INTO document SELECT * FROM aside", [])
         .unwrap();
-    let bob = net.peer("bob").partner_of("alice").start().await;
+    bob.tell_peer(alice.identity(), Relation::Partner).await;
     alice
         .wait_log(&["found in the store before its next reading", bob.did()])
         .await;
@@ -270,10 +272,14 @@ async fn a_partner_over_its_rate_is_read_later_and_loses_nothing() {
     let alice = alice.start().await;
     let bob = net.peer("bob").partner_of("alice").start().await;
     partners(&[&alice, &bob]).await;
+    // In one go: one by one they might be slower than the rate.
     for n in 0..EVENTS {
         let document = resource(bob.did(), &format!("r{n}"), "Many");
-        bob.app().propagate(Action::Create, DataType::Compute, &document).await;
+        let inner = Peer::propalgation(Action::Create, DataType::Compute, &document);
+        let body = Peer::envelope("oc-catalog", DataType::Compute, &inner);
+        bob.nats().publish("propalgation_event", body.into()).await.unwrap();
     }
+    bob.app().flush().await;
     for n in 0..EVENTS {
         alice.expect_document("create_resource", &format!("r{n}")).await;
     }

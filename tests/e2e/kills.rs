@@ -185,6 +185,7 @@ async fn nats_servers_are_killed_and_the_stores_end_the_same() {
                 alice.kill_nats();
                 bob.kill_nats();
                 bob.kill9();
+                alice.wait_not_ready().await;
                 alice.start_nats().await;
                 alice.wait_ready().await;
                 edits(&mut history, &alice, 50).await;

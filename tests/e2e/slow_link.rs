@@ -4,9 +4,10 @@ use oc_testkit::{
     DataType, Federation, Identity, Metrics, PATIENCE, Peer, Relation, SlowLink, partners, resource, until_within,
 };
 
-/// Bytes a second. What one stream may have under way (256 KiB) takes 17 s, and every heartbeat waits behind it.
-const RATE: usize = 15_000;
-const COUNT: usize = 30;
+/// Bytes a second. What one stream may have under way (256 KiB) takes 13 s, and every heartbeat waits behind it;
+/// the challenges of both sides (64 KiB) take 3.3 of the 5 s that they have.
+const RATE: usize = 20_000;
+const COUNT: usize = 40;
 
 /// A link to `peer`, and `peer` as it is known by those who dial through it.
 async fn behind(peer: &Peer, rate: usize) -> (SlowLink, Identity) {
@@ -58,11 +59,22 @@ async fn of_two_connections_one_is_closed_and_nothing_is_lost() {
     } else {
         ("bob", "alice")
     };
-    let small = net.peer(small).start().await;
-    let large = net.peer(large).start().await;
-    let (_link, there) = behind(&large, 1_000).await;
+    // A dial by the slow link needs its time.
+    let patient = |name| {
+        let builder = net.peer(name).set("limits.handshake_timeout", "60s");
+        builder.set("limits.dial_timeout", "60s")
+    };
+    let small = patient(small).start().await;
+    let large = patient(large).start().await;
+    let (link, there) = behind(&large, 1_000).await;
+    // The challenges of the partners are bound to pass by the direct connection: no other one is there before.
+    link.stall(true);
     small.tell_peer(&there, Relation::Partner).await;
+    // Before he is there: whoever is connected dials no more.
+    link.wait_dialled().await;
     large.tell_peer(small.identity(), Relation::Partner).await;
+    partners(&[&small, &large]).await;
+    link.stall(false);
     let mut sent = 0;
     crosses(&small, &large, sent).await;
     let connections = |metrics: &Metrics| metrics.sum("ocd_connections", &[]);

@@ -21,8 +21,9 @@ use tracing::{info, warn};
 const WORDS: usize = 64;
 /// A partner that is so far behind is told of in the log, in rows and seconds.
 const BEHIND: (u64, u64) = (1_000, 60);
-/// At the end, partners that take nothing for so long are left for the next start: nothing is lost.
-const NO_PROGRESS: Duration = Duration::from_secs(1);
+/// At the end, partners that take nothing for a fifth of the time that there is, within these bounds, are left for the next
+/// start: nothing is lost.
+const NO_PROGRESS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// How often it is looked whether they have everything.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -159,6 +160,7 @@ impl Delivery {
 
     /// Returns when every partner that is being delivered to has everything, or none of them takes more.
     pub(super) async fn drain(&self) {
+        let patience = (self.0.parts.settings.shutdown_grace / 5).clamp(NO_PROGRESS.0, NO_PROGRESS.1);
         let mut last = Vec::new();
         let mut moved = tokio::time::Instant::now();
         loop {
@@ -172,7 +174,7 @@ impl Delivery {
             if waiting != last {
                 (last, moved) = (waiting, tokio::time::Instant::now());
             }
-            if last.is_empty() || moved.elapsed() >= NO_PROGRESS {
+            if last.is_empty() || moved.elapsed() >= patience {
                 return;
             }
             tokio::time::sleep(DRAIN_LOOK).await;

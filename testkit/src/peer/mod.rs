@@ -7,7 +7,7 @@ mod told;
 
 pub use builder::PeerBuilder;
 pub use operator::Typed;
-pub use told::partners;
+pub use told::{linked, partners};
 
 use crate::app::App;
 use crate::federation::Identity;

@@ -4,7 +4,9 @@ use super::Peer;
 use crate::federation::Identity;
 use crate::metrics::Metrics;
 use crate::process::Process;
-use crate::wait::until;
+use crate::wait::{PATIENCE, until, until_within};
+use serde_json::Value;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -51,9 +53,26 @@ impl Peer {
     /// # Panics
     /// When it never is.
     pub async fn wait_metric(&self, name: &str, labels: &[(&str, &str)], wanted: impl Fn(f64) -> bool) {
-        let what = format!("the metric {name} {labels:?}");
-        self.wait_metrics(&what, |metrics| wanted(metrics.sum(name, labels)))
-            .await;
+        self.wait_metric_within(PATIENCE, name, labels, wanted).await;
+    }
+
+    /// The same for metrics that have their own time, as of what is tried again every minute.
+    ///
+    /// # Panics
+    /// When it never is.
+    pub async fn wait_metric_within(
+        &self,
+        patience: Duration,
+        name: &str,
+        labels: &[(&str, &str)],
+        wanted: impl Fn(f64) -> bool,
+    ) {
+        let what = format!("the metric {name} {labels:?} at {}", self.name);
+        until_within(patience, what, || async {
+            let (_, body) = self.http("/metrics").await?;
+            wanted(Metrics::parse(&body).sum(name, labels)).then_some(())
+        })
+        .await;
     }
 
     /// Whether `/readyz` says so now.
@@ -102,6 +121,24 @@ impl Peer {
             .await;
     }
 
+    /// Waits until what this peer delivers to `partner` is in step: who both are is said, lists are compared, and every
+    /// change from now on goes out once. Asked of `/status`: the metric of it is some seconds old.
+    ///
+    /// # Panics
+    /// When it never is, as where the partner takes no changes.
+    pub async fn wait_delivering(&self, partner: &Identity) {
+        let what = format!("{} to deliver to {}", self.name, partner.name);
+        // An answer that does not come is waited for for a minute before the next try.
+        until_within(4 * PATIENCE, what, || async {
+            let (_, body) = self.http("/status").await?;
+            let told: Value = serde_json::from_str(&body).ok()?;
+            let mut rows = told["partners"].as_array()?.iter();
+            let row = rows.find(|row| row["did"] == *partner.did)?;
+            (row["state"] == "tail" || row["state"] == "legacy").then_some(())
+        })
+        .await;
+    }
+
     /// What the daemon wrote on stderr since its last start.
     pub fn logs(&self) -> Vec<String> {
         self.daemon.as_ref().map(Process::err).unwrap_or_default()
@@ -124,18 +161,36 @@ impl Peer {
     }
 }
 
-/// Waits until each of these is connected with each other as a partner, heartbeats in both directions.
+/// Waits until each of these is connected with each other as a partner, heartbeats in both directions, and delivers to
+/// it: what is published from now on is sent once, and counted so.
 ///
 /// # Panics
-/// When they never are.
+/// When they never are; where one takes no changes, [`linked`] is what can be waited for.
 pub async fn partners(peers: &[&Peer]) {
+    linked(peers).await;
     for one in peers {
         for other in peers.iter().filter(|other| other.did() != one.did()) {
-            one.wait_partner_up(other.identity()).await;
+            one.wait_delivering(other.identity()).await;
+        }
+    }
+}
+
+/// Waits until heartbeats go in both directions between all of these, whatever of changes.
+///
+/// # Panics
+/// When they never do.
+pub async fn linked(peers: &[&Peer]) {
+    // A dial, a handshake and a challenge that fail on a busy machine are tried again, after pauses.
+    let patience = 3 * PATIENCE;
+    for one in peers {
+        for other in peers.iter().filter(|other| other.did() != one.did()) {
+            let partner = [("partner", other.did())];
+            one.wait_metric_within(patience, "ocd_partner_up", &partner, |up| up == 1.0)
+                .await;
         }
         let inbound = [("protocol", "/opencloud/resource/heartbeat/partner/1.0")];
         let others = peers.len() - 1;
-        one.wait_metric("ocd_streams_open", &inbound, |open| open as usize >= others)
+        one.wait_metric_within(patience, "ocd_streams_open", &inbound, |open| open as usize >= others)
             .await;
     }
 }
