@@ -15,6 +15,7 @@ mod search;
 mod serve;
 mod told;
 mod told_peers;
+mod told_status;
 mod verbs;
 
 #[cfg(test)]

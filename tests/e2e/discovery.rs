@@ -329,38 +329,6 @@ async fn an_indexer_keeps_its_records_over_a_restart() {
     finds(&index, bob.did(), bob.did()).await;
 }
 
-/// An indexer and two peers at one kind of address find each other, and become partners by their documents.
-async fn find_each_other_at(host: &'static str) {
-    if host.contains('6') && std::net::TcpListener::bind("[::1]:0").is_err() {
-        return println!("skipped: there is no IPv6 on this machine");
-    }
-    let net = Federation::on(host);
-    let _index = indexer(&net, "index", &[]).start().await;
-    let alice = knowing(&net, "alice", &["index"]).partner_of("bob").start().await;
-    let bob = knowing(&net, "bob", &["index"]).partner_of("alice").start().await;
-    let carol = knowing(&net, "carol", &["index"]).start().await;
-    let document = finds(&alice, "carol", carol.did()).await;
-    let address = document["stream_address"].as_str().unwrap();
-    assert!(address.starts_with(host), "{address}");
-    partners(&[&alice, &bob]).await;
-    still_crosses(&alice, &bob).await;
-}
-
-#[tokio::test]
-async fn a_federation_on_ipv6() {
-    find_each_other_at("/ip6/::1").await;
-}
-
-#[tokio::test]
-async fn a_federation_by_name_on_ipv4() {
-    find_each_other_at("/dns4/localhost").await;
-}
-
-#[tokio::test]
-async fn a_federation_by_name_on_ipv6() {
-    find_each_other_at("/dns6/localhost").await;
-}
-
 /// Waits until the record of `peer` at an indexer says so.
 async fn says(index: &Peer, peer: &Peer, key: &str, value: &str) {
     until(format!("{key} to be {value}"), || async {

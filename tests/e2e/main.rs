@@ -8,6 +8,7 @@ mod app_script;
 mod create_resource;
 mod delivery;
 mod discovery;
+mod discovery_hosts;
 mod foreign;
 mod foreign_dht;
 mod gate;
