@@ -58,7 +58,7 @@
 //! | askers by gossip that our store does not know | 64 looked up at once | not answered: `gossip_stranger` |
 //! | records known, absences, conflicts | 10,000 each | the oldest forgotten |
 //! | indexers known | 256, 8 addresses each; `discovery.indexers` besides | further ones are not learnt |
-//! | strangers' answers looked up, since their DID does not follow from their key | 50 a second (200 at once), 64 under way; none while no search is open that everybody may answer | refused: `unknown_peer`, `look_up` |
+//! | strangers' answers looked up, since their DID does not follow from their key | 50 a second (200 at once), 64 under way, one of a peer; none while no search is open that everybody may answer | refused: `unknown_peer`, `look_up` |
 //! | questions that an indexer passes on to others | 200 a second, 1,000 at once | answered with what is here: `look_up` |
 //! | queries of the DHT | 64 | nothing is found: `dht_query` |
 //! | records for the DHT, not yet judged; kept | 256; 4,096 of 4 KiB, two minutes each | dropped: `dht_record`; what ends first makes room |
@@ -82,7 +82,7 @@
 //! | an operator's results not yet read | 16,384, 4 MiB | dropped: `search_answer`, `slow_asker`; the end says that there was more |
 //! | open searches | `limits.open_searches` | a further one is refused: `too_many_searches` |
 //! | questions, and answers as many as one read brought, not handled | 32 | readers wait |
-//! | others' questions | 256, 16 of one asker; `limits.search_concurrency` at once, 2 of one asker, of askers that are connected | refused: `too_many_questions`; a turn is waited for until the asker's time is up |
+//! | others' questions | 256, 128 of strangers, 16 of one asker; `limits.search_concurrency` at once, 2 of one asker, of askers that are connected | refused: `too_many_questions`; a turn is waited for until the asker's time is up |
 //! | results between store and wire | 256, and 1 MiB, a search | the query waits for its asker |
 //! | operators' connections | 8; 64 requests of 16 KiB, 10 s for each to come | further ones wait in the system's queue |
 //! | HTTP connections | 32, of 10 s each | further ones wait in the system's queue |

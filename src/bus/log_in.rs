@@ -44,7 +44,8 @@ impl LogIn {
 
     /// Why the last connection could not be logged in, when it failed on our side.
     pub(super) fn failed(&self) -> Option<String> {
-        self.failure().clone()
+        // Once: a later failure to connect has another reason, unless it is told anew.
+        self.failure().take()
     }
 
     /// Options that log in so.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::json;
 
 use super::{Common, Failure, answer};
-use crate::settings::load;
+use crate::settings::{doubts, load};
 
 /// Tells every mistake; they are the answer, so they go to stdout.
 pub(super) fn check(common: &Common) -> Result<(), Failure> {
@@ -30,6 +30,9 @@ pub(super) fn check(common: &Common) -> Result<(), Failure> {
                     .as_ref()
                     .map_or("no file".to_owned(), |path| path.display().to_string());
                 answer(&format!("ok ({file})\n"))?;
+                for doubt in doubts(&loaded.settings) {
+                    answer(&format!("but {doubt}\n"))?;
+                }
             }
             Err(mistakes) => answer(&format!("{mistakes}\n"))?,
         }

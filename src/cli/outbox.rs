@@ -158,7 +158,7 @@ fn parked(told: &Outbox, wanted: Option<usize>, now: u64) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "our own intake could not take {} messages: see `outbox intake`",
+            "our own intake could not take {} messages, or not wholly: see `outbox intake`",
             told.intake_parked
         );
     }
@@ -219,7 +219,7 @@ mod tests {
              bob\u{fffd}     waits until it is tried again  2, 61 s  3/5       2023-11-14 22:13:20Z (61 s ago)  0\n\
              bob\u{fffd}: takes nothing now (nats): its NATS is away\n\
              bob\u{fffd}: last error: the stream ended\n\
-             our own intake could not take 2 messages: see `outbox intake`\n"
+             our own intake could not take 2 messages, or not wholly: see `outbox intake`\n"
         );
     }
 

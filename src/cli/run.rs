@@ -16,7 +16,7 @@ use crate::admin;
 use crate::control::{Control, Verbs};
 use crate::identity::{Identity, StateDir};
 use crate::node::{self, NodeParts};
-use crate::settings::{Loaded, Settings, Sources, load, take_changes};
+use crate::settings::{Loaded, Settings, Sources, doubts, load, take_changes};
 use crate::telemetry::{LogHandle, Metrics, Readiness, Refusals, init_logs};
 
 pub(super) fn run(common: &Common) -> Result<(), Failure> {
@@ -45,6 +45,7 @@ fn live(sources: Sources, loaded: Loaded, log: LogHandle) -> anyhow::Result<()> 
         config = file,
         "starting"
     );
+    tell_doubts(&loaded.settings);
     descriptors::raise(loaded.settings.limits.connections);
     let _lock = StateDir::lock(&loaded.settings.state_dir)?;
     let identity = Identity::load(&loaded.settings)?;
@@ -196,7 +197,14 @@ impl Running {
         }
         self.loaded = next;
         self.settings.send_replace(Arc::new(self.loaded.settings.clone()));
+        tell_doubts(&self.loaded.settings);
         tracing::info!("settings read again");
+    }
+}
+
+fn tell_doubts(settings: &Settings) {
+    for doubt in doubts(settings) {
+        tracing::warn!("{doubt}");
     }
 }
 

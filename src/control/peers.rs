@@ -248,7 +248,7 @@ fn message(subject: &str, did: &str, document: &Value) -> PeerChanged {
 async fn add(up: &Up, settings: &Settings, new: &NewPeer) -> Done<PeerChanged> {
     let document = document(&up.did, new)?;
     let bytes = document.to_string().into_bytes();
-    let peer = Peer::read(&bytes).map_err(|error| Refused::new("bad_request", error.to_string()))?;
+    let peer = Peer::read_new(&bytes).map_err(|error| Refused::new("bad_request", error.to_string()))?;
     if peer.did == up.did || peer.peer_id == Some(up.network.local()) {
         return Err(Refused::new("self_relation", "that is this daemon itself"));
     }

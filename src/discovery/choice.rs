@@ -292,7 +292,8 @@ impl Choice {
         kept.sort();
         let full = |peer: PeerId| {
             let known = self.known.get(&peer)?;
-            let best = known.addresses().max_by_key(|address| reach_of(address))?;
+            // Of equal ones the first: `max_by_key` takes the last.
+            let best = known.addresses().rev().max_by_key(|address| reach_of(address))?;
             (reach_of(best) >= reach).then(|| best.clone().with(Protocol::P2p(peer)))
         };
         kept.into_iter().filter_map(full).take(most).collect()
@@ -321,7 +322,7 @@ impl Choice {
 }
 
 impl Known {
-    fn addresses(&self) -> impl Iterator<Item = &Multiaddr> {
+    fn addresses(&self) -> impl DoubleEndedIterator<Item = &Multiaddr> {
         self.named.iter().chain(&self.told)
     }
 

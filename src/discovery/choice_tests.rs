@@ -147,3 +147,31 @@ fn of_where_an_indexer_is_the_settings_stay_and_what_was_told_last_comes_next() 
     assert_eq!(shown[0], "/ip4/10.0.1.1/tcp/1");
     assert_eq!(shown[1..], ports);
 }
+
+#[test]
+fn others_are_told_where_an_indexer_was_said_to_be_last_unless_the_settings_say_it() {
+    let now = Instant::now();
+    let told = |named: Option<&Multiaddr>, peer: PeerId| {
+        let mut choice = Choice::new(
+            5,
+            PeerId::random(),
+            named.map(std::slice::from_ref).unwrap_or_default(),
+            now,
+        );
+        for port in 1..=3 {
+            let address = format!("/ip4/10.9.9.9/tcp/{port}/p2p/{peer}");
+            choice.learnt(&address.parse().unwrap(), now);
+        }
+        next(&mut choice, now);
+        choice.up(&peer, now);
+        choice
+            .told(5, Reach::Site)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    let peer = PeerId::random();
+    assert_eq!(told(None, peer), [format!("/ip4/10.9.9.9/tcp/3/p2p/{peer}")]);
+    let named = at(1, 1);
+    assert_eq!(told(Some(&named), peer_of(&named)), [named.to_string()]);
+}

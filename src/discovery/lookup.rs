@@ -38,6 +38,23 @@ fn is_exactly(key: &str, record: &super::Verified) -> bool {
 }
 
 impl Discovery {
+    /// What [`Discovery::find`] tells of a DID or a PeerId without asking anybody; none when it would ask indexers.
+    #[must_use]
+    pub fn at_hand(&self, key: &str) -> Option<Vec<Found>> {
+        let Ok(key) = RecordQuery::checked(key) else {
+            return Some(Vec::new());
+        };
+        let own = self.own_book(key);
+        if own.iter().any(|(record, _)| is_exactly(key, record)) {
+            return Some(self.taken(own));
+        }
+        let cache = locked(&self.0.cache);
+        match cache.fresh(key, now()) {
+            Some(found) => Some(vec![found]),
+            None => cache.is_absent(key, false, now()).then(Vec::new),
+        }
+    }
+
     /// The records of a DID, a PeerId or a name. Of a name there may be several; of what no question can ask for, none.
     pub async fn find(&self, key: &str, depth: Depth) -> Vec<Found> {
         // Anybody may name a key: what no indexer would take is neither sent nor remembered.

@@ -27,7 +27,7 @@ impl Node {
             payload,
         } = directed;
         let federation = Arc::clone(&self.federation.borrow());
-        let (listed, mut done, mut left_out) = (to.len(), HashSet::new(), None);
+        let (listed, mut done, mut left_out, mut missed) = (to.len(), HashSet::new(), None, None);
         let mut refused = 0;
         for key in to {
             match federation.find(&key) {
@@ -66,11 +66,13 @@ impl Node {
                     // Counted and told where it was dropped.
                     if let Enqueued::Dropped(reason) = self.streams.publish_common(member, event).instrument(span).await
                     {
-                        refused += 1;
-                        left_out.get_or_insert_with(|| (reason, format!("the line for {key:?} is given up")));
+                        missed = Some((reason, format!("the line for {key:?} is given up")));
                     }
                 }
             }
+        }
+        if let Some((rule, why)) = missed {
+            taking.missed((rule, why));
         }
         let (rule, why) = left_out?;
         let others = match listed - refused {

@@ -223,7 +223,7 @@ fn create_resource(envelope: Envelope, view: &View<'_>) -> Decision {
     }
     match datatype {
         DataType::Invalid => refuse("unknown_datatype", "the message names no datatype"),
-        DataType::Peer => match Peer::read(&document) {
+        DataType::Peer => match Peer::read_new(&document) {
             Ok(peer) if peer.did == view.own_did && peer.relation != Relation::SelfPeer => {
                 refuse("self_relation", "our own peer document must keep relation SELF")
             }
@@ -248,8 +248,10 @@ fn create_resource(envelope: Envelope, view: &View<'_>) -> Decision {
 fn document_id(document: &[u8]) -> Result<String, Decision> {
     match read_document_id(document) {
         Ok(Some(id)) => Ok(id),
-        // What is no document is refused in the words of messages.
-        Ok(None) | Err(ModelError::NotObject | ModelError::NotJson(_)) => read_id(document).map_err(Into::into),
+        // An id in another spelling is one, when it is the only one; what is no document is refused in the words of messages.
+        Ok(None) | Err(ModelError::CaseVariant(_) | ModelError::NotObject | ModelError::NotJson(_)) => {
+            read_id(document).map_err(Into::into)
+        }
         Err(error) => Err(refuse(error.rule(), error.to_string())),
     }
 }

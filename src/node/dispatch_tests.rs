@@ -189,9 +189,9 @@ fn create_resource_of_a_peer_changes_the_federation_and_of_anything_else_the_sto
     for doc in [
         r#"{"_id":"of the database","id":"x"}"#,
         r#"{"abstractobject":{"id":"x"}}"#,
-        r#"{"ID":"x"}"#,
+        r#"{"id":"x","ID":"y"}"#,
     ] {
-        let wanted = if doc.contains("ID") { "case_variant" } else { "" };
+        let wanted = if doc.contains("ID") { "duplicate_key" } else { "" };
         match (create(4, doc), remove_by(9, doc)) {
             (Decision::Put { id, .. }, Decision::PeerRemoved { did }) => {
                 assert_eq!((wanted, id.as_str(), did.as_str()), ("", "x", "x"));
@@ -199,6 +199,11 @@ fn create_resource_of_a_peer_changes_the_federation_and_of_anything_else_the_sto
             (put, removed) => assert_eq!((rule(&put), rule(&removed)), (wanted, wanted), "{doc}"),
         }
     }
+    assert_eq!(
+        remove_by(9, r#"{"ID":"x"}"#),
+        remove(9),
+        "as Go writes it without a tag"
+    );
     assert_eq!(remove(9), Decision::PeerRemoved { did: "x".into() });
     assert_eq!(
         remove(4),

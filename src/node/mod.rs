@@ -164,7 +164,7 @@ impl Node {
                 let did = peer.did.clone();
                 if let Some(error) = &peer.address_error {
                     self.refusals.refuse("bad_address", &did, error);
-                    taking.warned(subject, ("bad_address", error.to_string()));
+                    taking.warned(subject, &did, ("bad_address", error.to_string()));
                 }
                 // In effect first: the store may be away, and a blacklisting does not wait for it.
                 if member.did == self.own_did {
@@ -172,6 +172,7 @@ impl Node {
                 } else if let Some(unused) = self.registry.changed(member).await {
                     taking.warned(
                         subject,
+                        &did,
                         (unused.rule, format!("the document is not used: {}", unused.why)),
                     );
                 }

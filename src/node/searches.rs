@@ -329,10 +329,10 @@ impl Searches {
         let Some((_, quiet)) = search.unnamed.get_mut(did) else {
             return;
         };
-        if complete {
-            *quiet = Some(now + QUIET);
-        } else {
-            search.failed.insert(did.to_owned());
+        // Another one may come also when this one broke.
+        *quiet = Some(now + QUIET);
+        if !complete {
+            search.truncated = true;
         }
     }
 

@@ -94,24 +94,29 @@ impl Taking {
 
     /// The message in hand was refused: people see it where they look for what was not delivered.
     pub(super) fn refused(&mut self, subject: &'static str, refusal: (&'static str, String)) {
-        self.park(subject, &refusal);
+        let id = self.message_id();
+        self.park(id, subject, &refusal);
         self.refused = Some(refusal);
     }
 
-    /// The message in hand is taken, and something of it does not count: people see that there, too.
-    pub(super) fn warned(&mut self, subject: &'static str, refusal: (&'static str, String)) {
-        self.park(subject, &refusal);
+    /// A part of the message in hand came too late for its peer: live lines are not kept, and people need not see each.
+    pub(super) fn missed(&mut self, refusal: (&'static str, String)) {
+        self.refused = Some(refusal);
+    }
+
+    /// The message in hand is taken, and something of it does not count: people see that there, too, the newest of a document.
+    pub(super) fn warned(&mut self, subject: &'static str, about: &str, refusal: (&'static str, String)) {
+        self.park(format!("{about} ({})", refusal.0), subject, &refusal);
         self.warned = Some(refusal);
     }
 
     /// The message in hand is taken for a daemon's: an app that asked hears so. People need not see it.
     pub(super) fn ignored(&mut self, why: &'static str) {
-        self.refused = Some(("ignored", why.to_owned()));
+        self.warned = Some(("ignored", why.to_owned()));
     }
 
-    fn park(&mut self, subject: &'static str, (rule, detail): &(&'static str, String)) {
+    fn park(&mut self, id: String, subject: &'static str, (rule, detail): &(&'static str, String)) {
         if self.batch.parked.len() < PARKED {
-            let id = self.message_id();
             self.batch.parked.push(Parked {
                 dest: String::new(),
                 key: Key {

@@ -7,7 +7,6 @@ use super::reading::Reading;
 pub(super) fn together(settings: &Settings, reading: &mut Reading<'_>) {
     subjects_differ(settings, reading);
     log_in_is_one_way(settings, reading);
-    documents_fit(settings, reading);
     bounds_fit(settings, reading);
     store_is_reached(settings, reading);
 }
@@ -94,27 +93,42 @@ fn base64(bytes: usize) -> usize {
     bytes.div_ceil(3).saturating_mul(4)
 }
 
-/// A document comes to us and goes to others as base64: a bound that leaves no room for that would refuse it later, as too large.
-fn documents_fit(settings: &Settings, reading: &mut Reading<'_>) {
+/// What can be set so and is hardly meant: nothing ends with it, and people are told. A document comes to us and goes to others as
+/// base64: where a bound leaves no room for that, the largest ones are refused later.
+#[must_use]
+pub fn doubts(settings: &Settings) -> Vec<String> {
     let limits = &settings.limits;
     let once = base64(limits.document_bytes).saturating_add(AROUND);
     let fits = [
         ("limits.message_bytes", limits.message_bytes, base64(once), "twice"),
         ("limits.line_bytes", limits.line_bytes, once, "once"),
     ];
-    for (key, value, least, times) in fits {
-        if value < least {
-            let told = format!(
-                "must not be less than limits.document_bytes as base64 ({times}), which is {least} bytes; or make that one smaller"
-            );
-            reading.mistake_about(key, told);
-        }
-    }
+    let tight = fits.into_iter().filter(|(_, value, least, _)| value < least);
+    tight
+        .map(|(key, value, least, times)| {
+            format!(
+                "{key} is {value} bytes, and the largest document (limits.document_bytes) needs {least}, as base64 ({times}): \
+                 larger ones are refused before that bound"
+            )
+        })
+        .collect()
 }
 
 fn bounds_fit(settings: &Settings, reading: &mut Reading<'_>) {
     let limits = &settings.limits;
     let fits = [
+        (
+            "limits.document_bytes",
+            limits.document_bytes,
+            "limits.message_bytes",
+            limits.message_bytes,
+        ),
+        (
+            "limits.document_bytes",
+            limits.document_bytes,
+            "limits.line_bytes",
+            limits.line_bytes,
+        ),
         (
             "limits.message_bytes",
             limits.message_bytes,

@@ -294,7 +294,7 @@ section! {
     /// Every bound. What happens at each is said with it.
     #[derive(Debug)]
     pub struct Limits in "limits." {
-        /// The biggest document; a bigger one is refused. As base64 it must fit in a message (twice) and a line (once).
+        /// The biggest document; a bigger one is refused. As base64 it should fit in a message (twice) and a line (once).
         document_bytes: usize = is("512KiB"), size(KIB, 64 * MIB);
         /// The biggest NATS message taken; a bigger one is refused.
         message_bytes: usize = is("1MiB"), size(KIB, 64 * MIB);

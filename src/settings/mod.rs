@@ -18,6 +18,7 @@ mod sources;
 use std::path::PathBuf;
 
 pub use addresses::dialable;
+pub use checks::doubts;
 pub use list::{
     AdminSettings, DeliverySettings, DiscoverySettings, IdentitySettings, JetStream, Limits, LogSettings, NatsSettings,
     NatsTls, NetworkSettings, Role, SearchSettings, Settings, StoreSettings, StoreUrl, Subjects, UnknownPeers, Writes,

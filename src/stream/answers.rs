@@ -80,9 +80,11 @@ impl StreamService {
     /// The diagrams' `SendResponse`: searches the store for `asked` and streams the matches to the asker.
     pub async fn send_response(&self, asked: Asked, store: Arc<dyn Store>) {
         let Some(peer) = asked.by.peer_id else { return };
-        // First of its own, so that no asker takes all places.
+        // First of its own, so that no asker takes all places; nor do strangers together, who may be one.
         let own = self.0.waiting.of(asked.by.did.clone()).try_acquire_owned();
-        let (Ok(_own), Ok(_place)) = (own, self.0.questions.try_acquire()) else {
+        let is_strange = self.federation().known(&peer).is_none();
+        let strange = is_strange.then(|| self.0.strange_questions.try_acquire()).transpose();
+        let (Ok(_own), Ok(_strange), Ok(_place)) = (own, strange, self.0.questions.try_acquire()) else {
             return self.0.refusals.refuse(
                 "too_many_questions",
                 &asked.by.did,

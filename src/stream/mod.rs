@@ -155,6 +155,8 @@ struct Shared {
     askers: Shares<String>,
     /// Questions taken and not yet answered, waiting ones included; and of each asker.
     questions: Semaphore,
+    /// Those of askers that our store does not name: half, so that they keep no partner out.
+    strange_questions: Semaphore,
     waiting: Shares<String>,
     /// Queries that run in our store at once.
     searching: Semaphore,
@@ -188,6 +190,7 @@ impl StreamService {
             half_read: Arc::new(Semaphore::new(limits.half_read_bytes.max(limits.line_bytes))),
             half_read_of: Shares::new((limits.half_read_bytes / SHARES).max(limits.line_bytes)),
             questions: Semaphore::new(QUESTIONS),
+            strange_questions: Semaphore::new(QUESTIONS / 2),
             waiting: Shares::new(answers::PLACES_OF_ONE),
             inbound_room: Arc::new(Semaphore::new(INBOUND_BYTES)),
             askers: Shares::new(answers::TURNS_OF_ONE),

@@ -5,7 +5,7 @@
 
 use super::strangers::Denied;
 use super::{Asked, StreamService, locked};
-use crate::discovery::Depth;
+use crate::discovery::{Depth, Found};
 use crate::identity::{is_self_proving, key_of};
 use crate::model::Member;
 use crate::network::{ByName, HalfRead, Incoming, LineLimits, Lines, OpenError, StreamProtocol, split};
@@ -13,7 +13,7 @@ use crate::wire::{Action, DataType, Event, Question, ReadLimits, protocol, times
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::PeerId;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 /// A search stream on which nothing comes for this long is closed: others may keep theirs open between questions.
@@ -260,7 +260,12 @@ impl StreamService {
         if before.is_some_and(|before| before.did == did) {
             return true;
         }
-        let _turn = match self.0.strangers.turn(Instant::now()) {
+        let is_it = |found: &Found| found.record.peer == peer && found.record.record.did == did;
+        // What is at hand costs nobody anything.
+        if let Some(found) = self.0.discovery.at_hand(did) {
+            return found.iter().any(is_it);
+        }
+        let _turn = match self.0.strangers.turn(peer).await {
             Ok(turn) => turn,
             Err(Denied::Unwanted) => return false,
             Err(Denied::Full) => {
@@ -272,9 +277,7 @@ impl StreamService {
             }
         };
         let found = self.0.discovery.find(did, Depth::Indexers).await;
-        found
-            .iter()
-            .any(|found| found.record.peer == peer && found.record.record.did == did)
+        found.iter().any(is_it)
     }
 
     /// Who wrote `event` on `peer`'s stream.

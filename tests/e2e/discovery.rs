@@ -1,6 +1,5 @@
 //! Peers that know nothing of one another but an indexer's address find each other.
 
-use crate::hostile::still_crosses;
 use futures::future::join_all;
 use oc_testkit::{
     DataType, Federation, PATIENCE, Peer, PeerBuilder, Relation, free_port, partners, public, resource, shared_with,
