@@ -5,8 +5,9 @@
 
 use super::connect::ConnectError;
 use crate::settings::NatsSettings;
-use async_nats::{Auth, AuthError, ConnectOptions};
+use async_nats::{Auth, AuthError, ConnectOptions, ServerAddr};
 use nkeys::KeyPair;
+use percent_encoding::percent_decode_str;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +24,8 @@ struct Files {
     user: Option<String>,
     password: Option<PathBuf>,
     token: Option<PathBuf>,
+    /// User and password that stand in an address: NATS's client overlooks them there.
+    address: Option<(String, String)>,
     /// Why the last one could not be made.
     failed: Mutex<Option<String>>,
 }
@@ -34,6 +37,7 @@ impl LogIn {
             user: nats.user.clone(),
             password: nats.password_file.clone(),
             token: nats.token_file.clone(),
+            address: nats.url.iter().find_map(|url| of_address(url)),
             failed: Mutex::new(None),
         }))
     }
@@ -91,8 +95,21 @@ impl Files {
         if let Some(path) = &self.token {
             auth.token = Some(secret("nats.token_file", path).await?);
         }
+        // What is set by a setting of its own counts, also beside that.
+        let named = self.creds.is_some() || self.user.is_some() || self.token.is_some();
+        if let Some((user, password)) = self.address.as_ref().filter(|_| !named) {
+            (auth.username, auth.password) = (Some(user.clone()), Some(password.clone()));
+        }
         Ok(auth)
     }
+}
+
+/// The user and the password in an address, when there are any.
+fn of_address(url: &str) -> Option<(String, String)> {
+    let address: ServerAddr = url.parse().ok()?;
+    let plain = |part: &str| percent_decode_str(part).decode_utf8_lossy().into_owned();
+    let user = address.username().filter(|user| !user.is_empty())?;
+    Some((plain(user), address.password().map(plain).unwrap_or_default()))
 }
 
 /// The JWT of a credentials file, and `nonce` signed with its key.
@@ -145,6 +162,19 @@ mod tests {
     use oc_testkit::NatsServer;
 
     #[tokio::test]
+    async fn what_stands_in_an_address_is_shown_when_nothing_else_is() {
+        let files = Files {
+            address: of_address("tls://a%40b:s3cret%20pass@host:4222"),
+            ..Files::default()
+        };
+        let shown = files.read(b"nonce").await.unwrap();
+        let both = (shown.username.as_deref(), shown.password.as_deref());
+        assert_eq!(both, (Some("a@b"), Some("s3cret pass")));
+        assert_eq!(of_address("nats://host:4222"), None);
+        assert_eq!(Files::default().read(b"").await.unwrap().username, None);
+    }
+
+    #[tokio::test]
     async fn what_is_shown_is_what_the_files_hold_now() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
@@ -153,6 +183,7 @@ mod tests {
             user: Some("u".to_owned()),
             password: Some(path("password")),
             token: Some(path("token")),
+            address: of_address("nats://of:the-address@h"),
             failed: Mutex::default(),
         };
         let log_in = LogIn(Arc::new(files));

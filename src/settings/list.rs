@@ -136,7 +136,8 @@ section! {
 section! {
     /// The NATS servers and how to log in there.
     pub struct NatsSettings in "nats." {
-        /// One address or several. A password in it may come from the file or the environment, never from `--set`.
+        /// One address or several. `user:password@` before a host (other characters as `%20`) logs in, the first of them at all, when
+        /// none of the settings below does. A password in it may come from the file or the environment, never from `--set`.
         url: Vec<String> = Preset::List(&["nats://127.0.0.1:4222"]), several(1, nats_url());
         /// NATS credentials (JWT and seed).
         creds_file: Option<PathBuf> = Preset::Unset, optional(path());

@@ -232,6 +232,24 @@ async fn nats_with_user_and_password() {
 }
 
 #[tokio::test]
+async fn nats_with_user_and_password_in_its_address() {
+    let net = Federation::new();
+    let nats = NatsOptions {
+        user: Some(("daemon".to_owned(), "s3cret pass".to_owned())),
+        ..NatsOptions::default()
+    };
+    let mut alice = net.peer("alice").nats(nats).start().await;
+    assert_eq!(alice.stop().await, 0);
+    let url = alice.nats_server().url();
+    alice.set("nats.url", url.replace("://", "://daemon:s3cret%20pass@"));
+    alice.set("nats.user", "");
+    alice.set("nats.password_file", "");
+    alice.restart().await;
+    let tells = |line: &String| line.contains("s3cret");
+    assert!(!alice.logs().iter().any(tells));
+}
+
+#[tokio::test]
 async fn nats_with_a_token() {
     with_nats(NatsOptions {
         token: Some("t0ken".to_owned()),
