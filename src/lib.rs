@@ -27,7 +27,7 @@
 //!
 //! | queue | bound | when it is full |
 //! |---|---|---|
-//! | messages that JetStream sends ahead | 512; 64 MiB if all were as large as the server allows, but 16 | they stay in the stream; what leaves it by its bounds is a gap: `intake`, and `reconcile` |
+//! | messages that JetStream sends ahead | 512 | they stay in the stream; what leaves it by its bounds is a gap: `intake`, and `reconcile` |
 //! | client's subscription to core NATS, each subject | 65,536 messages | the newest lost: `nats_subscription` |
 //! | intake: taken, not yet handled | `limits.intake_messages`, `limits.intake_bytes` | from a stream: it waits there. From core NATS: the newest lost: `intake` |
 //! | journal: changes for every partner | one row a resource; `delivery.tombstones` and `delivery.tombstone_age` for deleted ones | the oldest tombstones go; a partner that was away longer compares lists |

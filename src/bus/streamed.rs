@@ -19,12 +19,9 @@ const WATCH: Duration = Duration::from_secs(5);
 const SILENT: u32 = 2;
 /// How long one question to JetStream may take.
 const API_TIME: Duration = Duration::from_secs(5);
-/// Messages that the server may send ahead of what we take, and what they may come to when all are as large as it allows:
-/// that is how much the client holds while the intake waits.
+/// Messages that the server may send ahead of what we take. Bounds the client's memory, together with the largest message. Fewer at
+/// a time (64) made intakes stand still now and then in bursts, until their requests ended.
 const AHEAD: i64 = 512;
-const AHEAD_BYTES: i64 = 64 << 20;
-/// Fewer at once would make every other message wait for a request.
-const LEAST_AHEAD: i64 = 16;
 
 /// Where the taking begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +114,7 @@ pub(super) async fn take(
                 subjects.remove_resource.clone(),
             ]
         },
-        max_batch: ahead(bus.client.max_payload()),
+        max_batch: AHEAD,
         ..pull::OrderedConfig::default()
     };
     let messages = async {
@@ -214,12 +211,6 @@ pub(super) async fn take(
     }
 }
 
-/// How many messages of at most `largest` bytes may be ahead.
-fn ahead(largest: usize) -> i64 {
-    let largest = i64::try_from(largest).unwrap_or(i64::MAX).max(1);
-    (AHEAD_BYTES / largest).clamp(LEAST_AHEAD, AHEAD)
-}
-
 fn subject_of(message: &async_nats::Message, bus: &Bus) -> Option<Subject> {
     let (subject, ours) = (message.subject.as_str(), &bus.subjects);
     if subject == ours.propalgation_event {
@@ -308,13 +299,6 @@ mod tests {
             None,
             "the first start takes what is there"
         );
-    }
-
-    #[test]
-    fn what_is_ahead_is_bounded_in_bytes_too() {
-        assert_eq!((ahead(0), ahead(64 << 10)), (AHEAD, AHEAD));
-        assert_eq!(ahead(1 << 20), 64);
-        assert_eq!((ahead(64 << 20), ahead(usize::MAX)), (LEAST_AHEAD, LEAST_AHEAD));
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod life;
 mod lost;
 mod mongo;
 mod mongo_refuses;
+mod nats_log_in;
 mod operator_search;
 mod operator_words;
 mod outbox;
