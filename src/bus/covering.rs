@@ -239,6 +239,8 @@ fn refused(question: &str, error: &jetstream::Error) -> Uncovered {
         // It was there a moment ago.
         | ErrorCode::STREAM_NOT_FOUND
         | ErrorCode::STREAM_NAME_EXIST => Uncovered::NotNow(why),
+        // The server's own trouble: its disk, or somebody else who makes or removes the stream in the same moment.
+        _ if error.code() == 500 => Uncovered::NotNow(why),
         _ => Uncovered::Never(why),
     }
 }
@@ -250,6 +252,23 @@ mod tests {
     use crate::telemetry::Metrics;
     use oc_testkit::{NatsOptions, NatsServer};
     use std::path::PathBuf;
+
+    #[test]
+    fn a_servers_own_trouble_never_turns_a_stream_into_core_nats() {
+        let refused = |code: u16, err_code: u64| {
+            let error = serde_json::json!({"code": code, "err_code": err_code, "description": "said so"});
+            refused("STREAM.CREATE.S", &serde_json::from_value(error).unwrap())
+        };
+        assert!(matches!(refused(500, 10049), Uncovered::NotNow(why) if why.contains("said so")));
+        assert!(
+            matches!(refused(400, 10065), Uncovered::Never(_)),
+            "its subjects overlap"
+        );
+        assert!(
+            matches!(refused(503, 10076), Uncovered::Never(_)),
+            "JetStream is not enabled"
+        );
+    }
 
     #[tokio::test]
     async fn a_server_tells_its_time_with_its_streams() {
