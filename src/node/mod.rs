@@ -19,6 +19,7 @@ mod registry;
 pub mod resolve;
 mod search;
 mod search_answers;
+mod search_over;
 mod search_peer;
 pub mod searches;
 mod start;

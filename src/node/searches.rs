@@ -3,6 +3,7 @@
 //! Pure: time is passed in. Always: every search that is opened ends exactly once, by all answers, its limit, its time
 //! or its asker's word, with a report; an answer is passed on only to a search that put its question to the answerer.
 
+pub use super::search_over::SearchOver;
 use crate::wire::{DataType, SearchEnd};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -82,6 +83,8 @@ impl OpenSearch {
         for (did, (_, quiet)) in &mut self.unnamed {
             if quiet.is_some_and(|until| until <= now) {
                 *quiet = None;
+                // Also when nothing that it wrote was of the kind that was asked for.
+                self.answered.insert(did.clone());
                 self.over.insert(did.clone());
             }
         }
@@ -152,21 +155,6 @@ fn sorted<'a>(dids: impl IntoIterator<Item = &'a String>) -> Vec<String> {
     let mut dids: Vec<String> = dids.into_iter().cloned().collect();
     dids.sort_unstable();
     dids
-}
-
-/// How a search ended, and who had which part in it; each list in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SearchOver {
-    /// What apps are told.
-    pub report: SearchEnd,
-    /// DIDs of those who answered.
-    pub answered: Vec<String>,
-    /// Of those who could not be asked, or broke off before they had answered anything.
-    pub failed: Vec<String>,
-    /// Of those who were asked and said nothing; a gossiped question names nobody.
-    pub silent: Vec<String>,
-    /// Of those who were not asked.
-    pub skipped: Vec<String>,
 }
 
 /// What becomes of an answer.

@@ -207,3 +207,15 @@ fn what_could_not_be_given_on_does_not_count() {
     let report = table.close("s").unwrap().report;
     assert_eq!((report.results, report.truncated), (0, true));
 }
+
+#[test]
+fn a_peer_that_has_only_what_was_not_asked_for_has_answered() {
+    let now = Instant::now();
+    let mut table = table(&["a"], 10, now);
+    let other = table.answer("a", None, "u", DataType::Peer, now);
+    assert_eq!(other, Answered::Drop(OTHER_KIND));
+    table.over("a", None, true, false, now);
+    let ended = table.ended(now + Duration::from_secs(1));
+    let report = &ended[0].report;
+    assert_eq!((report.answered, report.results, report.truncated), (1, 0, false));
+}

@@ -1,6 +1,6 @@
 //! CREATE_RESOURCE of a PEER: "Pair A découvre Pair B et établit le stream", and how a partnership ends.
 
-use crate::alice_and_bob;
+use crate::{alice_and_bob, crosses};
 use oc_testkit::{DataType, Federation, Metrics, Peer, Relation, partners, resource, until_within};
 use serde_json::json;
 use std::time::Duration;
@@ -13,12 +13,6 @@ fn connections(metrics: &Metrics) -> f64 {
 }
 
 /// A resource of `from` comes out at `to`.
-async fn crosses(from: &Peer, to: &Peer, id: &str) {
-    from.publish_create(DataType::Compute, &resource(from.did(), id, "Crosses"))
-        .await;
-    to.expect_document(CREATE, id).await;
-}
-
 /// Of two that are no partners to `from`, nothing is written.
 async fn nothing_leaves(from: &Peer, id: &str) {
     let before = from.metrics().await.sent("create");

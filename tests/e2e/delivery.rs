@@ -1,7 +1,7 @@
 //! Nothing taken is lost: partners, daemons and NATS servers that are away, die, forget or refuse.
 
-use crate::alice_and_bob;
 use crate::history::{History, documents_of, holds_the_same};
+use crate::{alice_and_bob, crosses};
 use oc_testkit::{DataType, Federation, NatsOptions, Peer, Relation, partners, resource, until};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -15,12 +15,6 @@ fn with_jetstream() -> NatsOptions {
         jetstream: true,
         ..NatsOptions::default()
     }
-}
-
-async fn crosses(from: &Peer, to: &Peer, id: &str) {
-    from.publish_create(DataType::Compute, &resource(from.did(), id, "Crosses"))
-        .await;
-    to.expect_document(CREATE, id).await;
 }
 
 #[tokio::test]

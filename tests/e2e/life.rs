@@ -1,17 +1,11 @@
 //! The daemon's life: NATS that comes and goes, signals, a second daemon, addresses.
 
-use crate::alice_and_bob;
+use crate::{alice_and_bob, crosses};
 use oc_testkit::{Action, DataType, Federation, Identity, Peer, Relation, free_port, partners, public, resource};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const CREATE: &str = "create_resource";
-
-async fn crosses(from: &Peer, to: &Peer, id: &str) {
-    from.publish_create(DataType::Compute, &resource(from.did(), id, "Crosses"))
-        .await;
-    to.expect_document(CREATE, id).await;
-}
 
 #[tokio::test]
 async fn nats_may_be_down_at_start() {

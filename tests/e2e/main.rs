@@ -38,7 +38,7 @@ mod search;
 mod slow_link;
 mod strangers;
 
-use oc_testkit::{Federation, Peer, partners};
+use oc_testkit::{DataType, Federation, Peer, partners, resource};
 
 /// Two partners, connected.
 async fn alice_and_bob(net: &Federation) -> (Peer, Peer) {
@@ -46,6 +46,13 @@ async fn alice_and_bob(net: &Federation) -> (Peer, Peer) {
     let bob = net.peer("bob").partner_of("alice").start().await;
     partners(&[&alice, &bob]).await;
     (alice, bob)
+}
+
+/// A resource of `from` reaches the apps of `to`.
+async fn crosses(from: &Peer, to: &Peer, id: &str) {
+    from.publish_create(DataType::Compute, &resource(from.did(), id, "Crosses"))
+        .await;
+    to.expect_document("create_resource", id).await;
 }
 
 /// Text of everything that JSON writers escape in their own ways, or leave alone.

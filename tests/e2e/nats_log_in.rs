@@ -1,15 +1,8 @@
 //! How the daemon logs in to its NATS, and what is said when it cannot.
 
-use oc_testkit::{DataType, Federation, NatsOptions, NatsServer, Peer, partners, resource, until};
+use crate::crosses;
+use oc_testkit::{Federation, NatsOptions, NatsServer, partners, until};
 use serde_json::json;
-
-const CREATE: &str = "create_resource";
-
-async fn crosses(from: &Peer, to: &Peer, id: &str) {
-    from.publish_create(DataType::Compute, &resource(from.did(), id, "Crosses"))
-        .await;
-    to.expect_document(CREATE, id).await;
-}
 
 #[tokio::test]
 async fn nats_with_user_and_password() {
